@@ -1,0 +1,85 @@
+"""Who is on this libvirt host? One call, nobody lost, and only the guests that are yours.
+
+The public face. Each name is imported when it is first used, so that `import guestlist` costs
+nothing and a command's `--help` does not wait for libvirt.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from guestlist.connection import Capabilities, Versions
+    from guestlist.errors import (
+        AccessDenied,
+        ConnectionFailed,
+        ConnectionLost,
+        DomainGone,
+        GuestlistError,
+        InvalidNameTemplate,
+        LibvirtFailure,
+        ListingUnstable,
+        NotSupported,
+        TooManyDomains,
+    )
+    from guestlist.host import Host
+    from guestlist.launcher import Anyone, LaunchedBy, Launcher, NovaLaunched
+    from guestlist.records import DomainState, Instance, Snapshot
+
+_ROOMS = {
+    "connection": ("Capabilities", "Versions"),
+    "errors": (
+        "AccessDenied",
+        "ConnectionFailed",
+        "ConnectionLost",
+        "DomainGone",
+        "GuestlistError",
+        "InvalidNameTemplate",
+        "LibvirtFailure",
+        "ListingUnstable",
+        "NotSupported",
+        "TooManyDomains",
+    ),
+    "host": ("Host",),
+    "launcher": ("Anyone", "LaunchedBy", "Launcher", "NovaLaunched"),
+    "records": ("DomainState", "Instance", "Snapshot"),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AccessDenied",
+    "Anyone",
+    "Capabilities",
+    "ConnectionFailed",
+    "ConnectionLost",
+    "DomainGone",
+    "DomainState",
+    "GuestlistError",
+    "Host",
+    "Instance",
+    "InvalidNameTemplate",
+    "LaunchedBy",
+    "Launcher",
+    "LibvirtFailure",
+    "ListingUnstable",
+    "NotSupported",
+    "NovaLaunched",
+    "Snapshot",
+    "TooManyDomains",
+    "Versions",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,281 @@
+"""One libvirt connection: open, keepalive, and what the peer at its other end can do.
+
+In: a URI. Out: a `Peer`, opened when first needed and again after a loss; libvirt's errors as
+guestlist's own. Never repeats a call that failed: the caller is told, and its next call reconnects.
+Does not list, does not parse.
+
+Source: libvirt docs/uri.rst, src/remote/remote_driver.c, src/rpc/virkeepalive.c.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import libvirt
+
+from guestlist.errors import (
+    Code,
+    ConnectionFailed,
+    call_failure,
+    is_loss,
+    open_failure,
+)
+from guestlist.events import Lifecycle, ensure_loop
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def version_text(number: int | None) -> str:
+    """libvirt's version number as people write it: 9000000 is 9.0.0; None is unknown."""
+    if number is None:
+        return "unknown"
+    return f"{number // 1_000_000}.{number // 1_000 % 1_000}.{number % 1_000}"
+
+
+def unsupported(error: Exception) -> bool:
+    """Whether a call failed because it does not exist here, and for no other reason.
+
+    Three ways, one meaning: the binding lacks it (AttributeError from the call), the daemon does
+    ("unknown procedure"), the hypervisor driver does. libvirt says the last two with code 3.
+    """
+    if isinstance(error, libvirt.libvirtError):
+        return bool(error.get_error_code() == Code.NO_SUPPORT)
+    return isinstance(error, AttributeError)
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Who talks to whom. Numbers as libvirt encodes them: major * 1,000,000 + minor * 1,000 + micro."""
+
+    client: int
+    daemon: int | None
+    driver: str
+    hypervisor: int | None
+
+    def __str__(self) -> str:
+        return (
+            f"client library {version_text(self.client)}, daemon {version_text(self.daemon)}, "
+            f"driver {self.driver} {version_text(self.hypervisor)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the libvirt at the other end of one connection can do for us."""
+
+    uri: str
+    versions: Versions
+    bulk_listing: bool
+    bulk_stats: bool
+    lifecycle_events: bool
+    keepalive: bool
+
+
+class Peer:
+    """An open connection, and what has been learned of the libvirt behind it.
+
+    What is learned belongs to this one connection: after a reconnect the daemon may be another.
+    """
+
+    def __init__(self, connection: libvirt.virConnect, whom: str, *, keepalive: bool) -> None:
+        self.connection = connection
+        self.whom = whom
+        self.keepalive = keepalive
+        self._lifecycle: Lifecycle | None = None
+        self._lifecycle_refused = False
+        self._lock = threading.Lock()
+
+    def alive(self) -> bool:
+        """Whether libvirt still holds the connection open. Cost: none."""
+        try:
+            return self.connection.isAlive() != 0
+        except libvirt.libvirtError:
+            return False
+        except AttributeError:  # isAlive is of 0.9.8
+            return True
+
+    def lifecycle(self) -> Lifecycle | None:
+        """The lifecycle events, registered on first use; None where this libvirt has none.
+
+        Cost: 1 call the first time.
+        """
+        with self._lock:
+            if self._lifecycle is None and not self._lifecycle_refused:
+                try:
+                    self._lifecycle = Lifecycle(self.connection)
+                except (libvirt.libvirtError, AttributeError) as error:
+                    if not unsupported(error):
+                        raise
+                    self._lifecycle_refused = True
+            return self._lifecycle
+
+    def versions(self) -> Versions:
+        """Ask client, daemon and driver for their versions. Cost: 3 calls."""
+        asked = self.connection
+        return Versions(
+            client=libvirt.getVersion(),
+            daemon=_unless_unsupported(asked.getLibVersion),
+            driver=_unless_unsupported(asked.getType) or "unknown",
+            hypervisor=_unless_unsupported(asked.getVersion),
+        )
+
+
+def _unless_unsupported(call: Callable[[], T]) -> T | None:
+    try:
+        return call()
+    except (libvirt.libvirtError, AttributeError) as error:
+        if unsupported(error):
+            return None
+        raise
+
+
+class Connection:
+    """A libvirt connection that opens when first used and reopens on the next use after a loss.
+
+    Threads may share it: libvirt interleaves their calls. A loss noticed by one of them is a loss
+    for all that were in a call; each is told.
+    """
+
+    def __init__(
+        self,
+        uri: str | None = None,
+        *,
+        readonly: bool = False,
+        keepalive_interval: int = 1,
+        keepalive_count: int = 5,
+        open_timeout: float | None = 10.0,
+    ) -> None:
+        self.uri = uri
+        self.readonly = readonly
+        self.keepalive_interval = keepalive_interval
+        self.keepalive_count = keepalive_count
+        self.open_timeout = open_timeout
+        self._peer: Peer | None = None
+        self._opening = threading.Lock()
+
+    @property
+    def whom(self) -> str:
+        """The peer's name in messages: the URI, as asked for or as libvirt resolved it."""
+        peer = self._peer
+        return peer.whom if peer else self.uri or "libvirt's default URI"
+
+    @property
+    def current(self) -> Peer | None:
+        """The open peer, if there is one; opens nothing."""
+        return self._peer
+
+    def peer(self) -> Peer:
+        """The open peer; opened now if there is none or the last one is known to be dead.
+
+        Raises:
+            ConnectionFailed, AccessDenied: see `errors.open_failure`.
+        """
+        peer = self._peer
+        if peer is not None and peer.alive():
+            return peer
+        with self._opening:
+            if self._peer is None or not self._peer.alive():
+                self._peer = self._open()
+            return self._peer
+
+    @contextlib.contextmanager
+    def asking(self, what: str) -> Iterator[Peer]:
+        """Lend the peer for calls that together answer `what` ("list the domains").
+
+        Raises:
+            GuestlistError: libvirt's error in the block, translated; on a loss the peer is let go,
+                so that the next use opens another. Nothing is tried twice.
+        """
+        peer = self.peer()
+        try:
+            yield peer
+        except libvirt.libvirtError as error:
+            lost = is_loss(error) or not peer.alive()
+            if lost:
+                self._let_go(peer)
+            raise call_failure(error, what, peer.whom, lost=lost) from error
+
+    def close(self) -> None:
+        """Let the connection go. Domains already handed out keep libvirt's own reference to it.
+
+        Cost: 1 call if it was open; on a silent daemon as long as keepalive takes.
+        """
+        with self._opening:
+            peer, self._peer = self._peer, None
+        if peer is not None:
+            _close(peer.connection)
+
+    def _let_go(self, peer: Peer) -> None:
+        with self._opening:
+            if self._peer is peer:
+                self._peer = None
+
+    def _open(self) -> Peer:
+        ensure_loop()
+        connection = self._open_within_deadline()
+        return Peer(
+            connection,
+            whom=self.uri or _resolved_uri(connection),
+            keepalive=self._keep_alive(connection),
+        )
+
+    def _open_within_deadline(self) -> libvirt.virConnect:
+        """Open on a thread of its own: libvirt's open has no deadline and cannot be interrupted."""
+        outcome: queue.SimpleQueue[libvirt.virConnect | Exception] = queue.SimpleQueue()
+        given_up = threading.Event()
+
+        def attempt() -> None:
+            try:
+                opener = libvirt.openReadOnly if self.readonly else libvirt.open
+                connection = opener(self.uri)
+            except Exception as error:  # noqa: BLE001  handed to the thread that waits
+                outcome.put(error)
+                return
+            outcome.put(connection)
+            if given_up.is_set():
+                _close(connection)
+
+        threading.Thread(target=attempt, name="guestlist-open", daemon=True).start()
+        try:
+            result = outcome.get(timeout=self.open_timeout)
+        except queue.Empty:
+            given_up.set()
+            raise ConnectionFailed(
+                f"cannot connect to {self.whom}: no answer within {self.open_timeout:g} s; the "
+                "daemon is stopped, hung, or already serves as many clients as max_clients allows"
+            ) from None
+        if isinstance(result, libvirt.libvirtError):
+            raise open_failure(result, self.whom) from result
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def _keep_alive(self, connection: libvirt.virConnect) -> bool:
+        if not self.keepalive_interval:
+            return False
+        try:
+            return connection.setKeepAlive(self.keepalive_interval, self.keepalive_count) == 0
+        except (libvirt.libvirtError, AttributeError) as error:
+            if not unsupported(error):  # in-process drivers have nobody to lose
+                log.warning("no keepalive on %s: %s", self.whom, error)
+            return False
+
+
+def _resolved_uri(connection: libvirt.virConnect) -> str:
+    try:
+        return connection.getURI()
+    except libvirt.libvirtError:
+        return "libvirt's default URI"
+
+
+def _close(connection: libvirt.virConnect) -> None:
+    with contextlib.suppress(libvirt.libvirtError):  # a dead one cannot be closed any better
+        connection.close()

@@ -1,0 +1,157 @@
+"""What can go wrong, and which libvirt error means it.
+
+    GuestlistError
+    ├── ConnectionFailed   (ConnectionError)   no connection could be opened
+    ├── ConnectionLost     (ConnectionError)   it was open; the daemon went away or went silent
+    ├── AccessDenied       (PermissionError)   socket, credentials, policy or a read-only connection
+    ├── NotSupported       (NotImplementedError)  this libvirt or this hypervisor driver cannot
+    ├── DomainGone         (LookupError)       the domain asked for is not there any more
+    ├── ListingUnstable    (RuntimeError)      the walk could not prove that it lost nobody
+    ├── TooManyDomains     (OverflowError)     more domains than one libvirt message may carry
+    ├── InvalidNameTemplate (ValueError)       an instance_name_template that cannot tell names apart
+    └── LibvirtFailure                         anything else libvirt said
+
+Every message is one line: what was asked, of whom, what libvirt answered, what to do. The libvirt
+error, where there is one, is the `__cause__`. Touches no libvirt: it is told codes and text.
+
+Source: libvirt include/libvirt/virterror.h; the numbers are ABI and older bindings lack some names.
+"""
+
+from __future__ import annotations
+
+import errno
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import libvirt
+
+
+class GuestlistError(Exception):
+    """The root of the tree: whatever guestlist raises on purpose is one of these."""
+
+
+class ConnectionFailed(GuestlistError, ConnectionError):
+    """No connection could be opened: nobody listens, no such driver, no answer in time."""
+
+
+class ConnectionLost(GuestlistError, ConnectionError):
+    """The daemon went away or went silent during the call. The next call opens a new connection."""
+
+
+class AccessDenied(GuestlistError, PermissionError):
+    """libvirt is there and refuses: socket mode, credentials, policy, or a read-only connection."""
+
+
+class NotSupported(GuestlistError, NotImplementedError):
+    """This client library, daemon or hypervisor driver lacks what was asked for."""
+
+
+class DomainGone(GuestlistError, LookupError):
+    """The domain asked for no longer exists on this host."""
+
+
+class ListingUnstable(GuestlistError, RuntimeError):
+    """The walk hit its bound before it could prove the list complete. Never a guess instead."""
+
+
+class TooManyDomains(GuestlistError, OverflowError):
+    """The host has more domains than one libvirt message may carry (16,384)."""
+
+
+class InvalidNameTemplate(GuestlistError, ValueError):
+    """An instance_name_template that Nova could not use, or that gives every guest one name."""
+
+
+class LibvirtFailure(GuestlistError):
+    """libvirt answered with an error that has no class of its own here."""
+
+
+class Code(IntEnum):
+    """The virErrorNumber values that guestlist tells apart."""
+
+    INTERNAL_ERROR = 1
+    NO_SUPPORT = 3
+    NO_CONNECT = 5
+    INVALID_CONN = 6
+    INVALID_ARG = 8
+    OPERATION_DENIED = 29
+    SYSTEM_ERROR = 38
+    RPC = 39
+    NO_DOMAIN = 42
+    AUTH_FAILED = 45
+    AUTH_CANCELLED = 79
+    ACCESS_DENIED = 88
+    AUTH_UNAVAILABLE = 94
+
+
+_FROM_RPC = 7
+_FROM_AUTH = 46
+_DENIED = {
+    Code.OPERATION_DENIED,
+    Code.AUTH_FAILED,
+    Code.AUTH_CANCELLED,
+    Code.ACCESS_DENIED,
+    Code.AUTH_UNAVAILABLE,
+}
+
+
+def one_line(text: object) -> str:
+    """The text with every run of white space made one blank: libvirt's messages may span lines."""
+    return " ".join(str(text).split())
+
+
+def is_denial(error: libvirt.libvirtError) -> bool:
+    """Whether libvirt refused, rather than failed: by code, by domain, or by the socket's errno."""
+    return (
+        error.get_error_code() in _DENIED
+        or error.get_error_domain() == _FROM_AUTH
+        or (error.get_error_code() == Code.SYSTEM_ERROR and error.get_int1() == errno.EACCES)
+    )
+
+
+def is_loss(error: libvirt.libvirtError) -> bool:
+    """Whether this error by itself says that an open connection is dead.
+
+    Necessary on old client libraries, whose `isAlive()` stays true after the daemon died; not
+    sufficient elsewhere: the caller asks `isAlive()` too.
+    """
+    code, domain = error.get_error_code(), error.get_error_domain()
+    return code == Code.INVALID_CONN or (code == Code.SYSTEM_ERROR and domain == _FROM_RPC)
+
+
+def open_failure(error: libvirt.libvirtError, whom: str) -> GuestlistError:
+    """The error for a connection that libvirt would not open."""
+    said = one_line(error)
+    if is_denial(error):
+        return AccessDenied(
+            f"cannot connect to {whom}: {said}; check the socket's group (often 'libvirt'), "
+            "the credentials in libvirt's auth.conf, or ask for a read-only connection"
+        )
+    advice = "check the URI and that the daemon runs"
+    if error.get_error_code() in (Code.NO_CONNECT, Code.INVALID_ARG, Code.INTERNAL_ERROR):
+        advice = "check the URI: driver[+transport]://[user@][host]/path, for example qemu:///system"
+    return ConnectionFailed(f"cannot connect to {whom}: {said}; {advice}")
+
+
+def call_failure(
+    error: libvirt.libvirtError, asked: str, whom: str, *, lost: bool
+) -> GuestlistError:
+    """The error for a call that failed on an open connection.
+
+    `asked` completes "cannot …"; `lost` is the connection's own verdict on whether it still lives.
+    """
+    said = one_line(error)
+    text = f"cannot {asked} of {whom}: {said}"
+    if lost:
+        return ConnectionLost(
+            f"{text}; the connection is lost, nothing was listed: ask again to reconnect"
+        )
+    if is_denial(error):
+        return AccessDenied(f"{text}; this user or connection may not: see libvirt's polkit rules")
+    match error.get_error_code():
+        case Code.NO_DOMAIN:
+            return DomainGone(f"{text}; it was undefined, or it stopped and was transient")
+        case Code.NO_SUPPORT:
+            return NotSupported(f"{text}; 'guestlist check' tells what this libvirt can do")
+    return LibvirtFailure(f"{text}; libvirt's error code is {error.get_error_code()}")

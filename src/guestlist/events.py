@@ -1,0 +1,83 @@
+"""libvirt's event loop, and the lifecycle events of one connection.
+
+In: a libvirt connection. Out: the loop's thread, and each lifecycle event handed to any number of
+subscribers. Keepalive needs the loop too: without it a silent daemon is never noticed.
+
+libvirt takes one global lifecycle registration per connection, and taking the last one back and
+registering again under churn can leave the stream dead for good; so a connection registers once,
+keeps that registration for its life, and the fan-out happens here. Does not interpret events.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+import libvirt
+
+log = logging.getLogger(__name__)
+
+Subscriber = Callable[[libvirt.virDomain, int, int], None]
+"""Called on the loop's thread with (domain, event, detail); must be quick and must not raise."""
+
+_loop_lock = threading.Lock()
+_loop: threading.Thread | None = None
+
+
+def ensure_loop() -> None:
+    """Start libvirt's default event loop, once per process, on a daemon thread of its own.
+
+    Must happen before a connection opens for that connection to have keepalive and events.
+    """
+    global _loop  # noqa: PLW0603  libvirt's loop is one per process, whatever we would prefer
+    with _loop_lock:
+        if _loop is None:
+            libvirt.virEventRegisterDefaultImpl()
+            _loop = threading.Thread(target=_run_loop, name="guestlist-libvirt-events", daemon=True)
+            _loop.start()
+
+
+def _run_loop() -> None:
+    pause = threading.Event()
+    while True:
+        try:
+            libvirt.virEventRunDefaultImpl()
+        except libvirt.libvirtError as error:
+            log.warning("libvirt's event loop failed and is run again: %s", error)
+            pause.wait(1)
+
+
+class Lifecycle:
+    """The lifecycle events of one connection, for any number of subscribers."""
+
+    def __init__(self, connection: libvirt.virConnect) -> None:
+        """Register with libvirt.
+
+        Raises:
+            libvirt.libvirtError: this peer has no lifecycle events (code 3).
+
+        Cost: 1 call.
+        """
+        self._subscribers: tuple[Subscriber, ...] = ()
+        connection.domainEventRegisterAny(
+            None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._dispatch, None
+        )
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Hand every later event to `subscriber` as well."""
+        self._subscribers = (*self._subscribers, subscriber)
+
+    def _dispatch(
+        self,
+        _connection: libvirt.virConnect,
+        domain: libvirt.virDomain,
+        event: int,
+        detail: int,
+        _opaque: object,
+    ) -> None:
+        for subscriber in self._subscribers:
+            try:
+                subscriber(domain, event, detail)
+            except Exception:  # libvirt-python would print it and go on; so do we, in the log
+                log.exception("a subscriber failed on event %d of %s", event, domain.name())

@@ -1,0 +1,194 @@
+"""Host: what a user holds.
+
+In: a URI and what "ours" means. Out: the domains of that host. Joins a connection, which may come
+and go, to what was learned over it; everything else happens downstairs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from types import TracebackType
+
+import libvirt
+
+from guestlist import snapshot
+from guestlist.connection import Capabilities, Connection
+from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched
+from guestlist.listing import Listing
+from guestlist.records import Snapshot
+
+
+class Host:
+    """A libvirt host, asked who is there.
+
+    Opens nothing until it is first asked, and reconnects on the first question after a loss. A
+    question that fails raises and is never asked again behind the caller's back. Threads may share
+    a Host; a fork may not: open it in the child.
+
+    Args:
+        uri: a libvirt URI. None: libvirt's own default (LIBVIRT_DEFAULT_URI, then `uri_default` in
+            libvirt.conf, then what libvirt finds).
+        readonly: open read-only; all of Host works so.
+        launched_by: what "ours" means: `NovaLaunched()`, `Anyone()`, or any `LaunchedBy`.
+        keepalive_interval: seconds of silence before the daemon is asked for a sign of life; 0: no
+            keepalive, and a daemon that hangs is then waited for without end.
+        keepalive_count: signs of life that may fail to come. A hung daemon is `ConnectionLost`
+            after interval * (count + 1) seconds: 6 by default.
+        open_timeout: seconds that opening may take; None: no bound. A transport that asks a person
+            for a password wants more than the default.
+
+    A process that uses libvirt's events itself must have registered its event loop before the first
+    question; guestlist's own loop, one daemon thread per process, then keeps out of the way.
+    """
+
+    def __init__(
+        self,
+        uri: str | None = None,
+        *,
+        readonly: bool = False,
+        launched_by: LaunchedBy | None = None,
+        keepalive_interval: int = 1,
+        keepalive_count: int = 5,
+        open_timeout: float | None = 10.0,
+    ) -> None:
+        self._connection = Connection(
+            uri,
+            readonly=readonly,
+            keepalive_interval=keepalive_interval,
+            keepalive_count=keepalive_count,
+            open_timeout=open_timeout,
+        )
+        self._launched_by = launched_by if launched_by is not None else NovaLaunched()
+        self._listing: Listing | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def uri(self) -> str | None:
+        """The URI asked for; None for libvirt's default."""
+        return self._connection.uri
+
+    @property
+    def bulk_listing(self) -> bool | None:
+        """Whether this connection lists in one call; None before the first listing over it."""
+        listing = self._listing
+        if listing is None or listing.peer is not self._connection.current:
+            return None
+        return listing.bulk
+
+    def list_instance_domains(
+        self,
+        *,
+        include_inactive: bool = False,
+        include_foreign: bool = False,
+        include_dom0: bool = False,
+    ) -> list[libvirt.virDomain]:
+        """The domains of this host that match, each exactly once, in no particular order.
+
+        By default those that are active (libvirt's word: running, paused and so on) and ours, as
+        `launched_by` has it. The three options widen that independently of each other:
+
+            include_inactive: also those that are shut off.
+            include_foreign: also those that others launched. Not Domain-0.
+            include_dom0: also Xen's Domain-0, whoever `launched_by` says is ours.
+
+        A domain that exists and matches during the whole call is in the list; one that comes or
+        goes meanwhile may be. The handles carry name, UUID and id without a further call; not the
+        state, and the id is that of the instant of the listing.
+
+        Raises:
+            ConnectionFailed, AccessDenied: no connection could be opened.
+            ConnectionLost: the daemon went away or silent. Never reported as an empty list.
+            TooManyDomains: more than 16,384 match over a daemon, which is what one message carries.
+            ListingUnstable: without the bulk call only; see `guestlist.listing.walk`.
+            LibvirtFailure: whatever else libvirt said.
+
+        Cost: 1 call, however many domains and whatever the options; 1 more, once, for each domain
+        whose name does not tell who launched it. Without the bulk call (libvirt before 0.9.13, and
+        some hypervisor drivers): about n + 5, and a warning in the log, once per connection.
+        """
+        with self._asking("list the domains") as listing:
+            return listing.instance_domains(
+                include_inactive=include_inactive,
+                include_foreign=include_foreign,
+                include_dom0=include_dom0,
+            )
+
+    def snapshot(
+        self,
+        *,
+        include_inactive: bool = False,
+        include_foreign: bool = False,
+        include_dom0: bool = False,
+    ) -> Snapshot:
+        """One instant of this host: the domains that match, with id, state and launcher.
+
+        Matches, misses nobody and raises as `list_instance_domains` does.
+
+        Cost: 1 call, and 1 more, once, for each domain whose name does not tell who launched it.
+        Without the bulk statistics (libvirt before 1.2.8): the listing's, and 1 per domain.
+        """
+        with self._asking("take a snapshot") as listing:
+            return snapshot.take(
+                listing,
+                include_inactive=include_inactive,
+                include_foreign=include_foreign,
+                include_dom0=include_dom0,
+            )
+
+    def launcher(self, domain: libvirt.virDomain) -> Launcher:
+        """Who launched a domain of this host.
+
+        Raises:
+            DomainGone: it does not exist any more.
+
+        Cost: none where its name or id tells, else 1 call, remembered.
+        """
+        with self._asking(f"read the metadata of domain {domain.name()!r}") as listing:
+            return listing.launcher(domain)
+
+    def capabilities(self) -> Capabilities:
+        """What this host's libvirt can do, found out by doing it. Cost: 6 calls where it can all."""
+        with self._asking("check what libvirt can do") as listing:
+            listing.domains(include_inactive=False)
+            snapshot.states(listing, include_inactive=False)
+            peer = listing.peer
+            return Capabilities(
+                uri=peer.whom,
+                versions=peer.versions(),
+                bulk_listing=bool(listing.bulk),
+                bulk_stats=bool(listing.bulk_stats),
+                lifecycle_events=peer.lifecycle() is not None,
+                keepalive=peer.keepalive,
+            )
+
+    def close(self) -> None:
+        """Let the connection go; a later question opens another."""
+        self._connection.close()
+
+    def __enter__(self) -> Host:
+        """Opens nothing yet."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Host {self._connection.whom}>"
+
+    @contextlib.contextmanager
+    def _asking(self, what: str) -> Iterator[Listing]:
+        """Lend the listing of the open connection; a new connection gets a new one."""
+        with self._connection.asking(what) as peer:
+            with self._lock:
+                if self._listing is None or self._listing.peer is not peer:
+                    self._listing = Listing(peer, self._launched_by)
+                listing = self._listing
+            yield listing

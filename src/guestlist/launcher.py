@@ -1,0 +1,224 @@
+"""Who launched a domain, and which launchers are ours.
+
+In: a domain's name, which every listing carries, and the namespaces of its `<metadata>`, which cost
+a call. Out: a verdict. The name decides where it can; "it cannot tell" is a verdict too. Touches
+no libvirt: whoever lists does the asking, and remembers the answer.
+
+Source: Nova nova/objects/instance.py (`Instance.name`), nova/virt/libvirt/config.py; libguestfs
+lib/launch-libvirt.c (the appliance's random name).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from enum import Enum
+from typing import Protocol
+
+from guestlist.errors import InvalidNameTemplate
+
+NOVA_NAMESPACE = "http://openstack.org/xmlns/libvirt/nova/"
+"""What Nova's metadata namespaces begin with: 1.0 since Juno, 1.1 since Wallaby, the next as well."""
+
+
+class Launcher(Enum):
+    """Who launched a domain. The value is what users read."""
+
+    NOVA = "nova"
+    LIBGUESTFS = "libguestfs"
+    DOM0 = "dom0"
+    KUBEVIRT = "kubevirt"
+    OPENNEBULA = "opennebula"
+    OVIRT = "ovirt"
+    OTHER = "other"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+_BY_NAMESPACE = (
+    (NOVA_NAMESPACE, Launcher.NOVA),
+    ("http://ovirt.org/vm/", Launcher.OVIRT),
+    ("http://opennebula.org/xmlns/libvirt/", Launcher.OPENNEBULA),
+    ("http://kubevirt.io", Launcher.KUBEVIRT),
+)
+
+_is_appliance = re.compile(r"guestfs-[0-9a-z]+").fullmatch
+
+
+def by_namespaces(namespaces: Iterable[str], name: str = "") -> Launcher:
+    """The launcher that a domain's metadata names; a libguestfs appliance goes by its name."""
+    known = tuple(namespaces)
+    for prefix, launcher in _BY_NAMESPACE:
+        if any(namespace.startswith(prefix) for namespace in known):
+            return launcher
+    return Launcher.LIBGUESTFS if _is_appliance(name) else Launcher.OTHER
+
+
+class LaunchedBy(Protocol):
+    """What "ours" means to a `Host`: two questions, the cheap one first.
+
+    Any object with these two methods will do. Both must be pure: a verdict is remembered, and
+    threads ask at the same time.
+    """
+
+    def by_name(self, name: str) -> bool | None:
+        """Whether the domain is ours, from its name alone; None where the name cannot tell."""
+
+    def by_metadata(self, namespaces: frozenset[str]) -> bool:
+        """Whether it is ours, from the namespace URIs of the elements in its `<metadata>`.
+
+        Asked only where `by_name` said None. Reading them costs one call per domain, once.
+        """
+
+
+class Anyone:
+    """Every domain is ours, whoever launched it (Domain-0 still waits for `include_dom0`)."""
+
+    def by_name(self, name: str) -> bool | None:  # noqa: ARG002  the protocol's
+        """True."""
+        return True
+
+    def by_metadata(self, namespaces: frozenset[str]) -> bool:  # noqa: ARG002  the protocol's
+        """True."""
+        return True
+
+    def __repr__(self) -> str:
+        return "Anyone()"
+
+
+class NovaLaunched:
+    """Ours is what OpenStack Nova launched on this host.
+
+    A name of the shape that `name_template` makes is Nova's; a name of libguestfs's shape is not.
+    Any other name is settled by the metadata element that Nova has written since Juno (2014). So a
+    host whose guests are named by the template is told apart at no cost, however many they are.
+
+    Args:
+        name_template: Nova's `instance_name_template`, as in nova.conf.
+        verify: believe the metadata only, for every domain. Catches a domain made by hand under a
+            name of Nova's shape; costs one call per domain, once; a guest launched before Juno
+            carries no metadata and is then not Nova's.
+
+    Raises:
+        InvalidNameTemplate: the template is one that Nova could not use, or that would give every
+            guest the same name.
+    """
+
+    def __init__(self, name_template: str = "instance-%08x", verify: bool = False) -> None:
+        self.name_template = name_template
+        self.verify = verify
+        self._template = NameTemplate(name_template)
+
+    def by_name(self, name: str) -> bool | None:
+        """True for the template's shape, False for an appliance's, None where it cannot tell."""
+        if self.verify:
+            return None
+        made = self._template.made(name)
+        if made is False and _is_appliance(name):
+            return False
+        return True if made else None
+
+    def by_metadata(self, namespaces: frozenset[str]) -> bool:
+        """Whether Nova's element, of any version, is among them."""
+        return any(namespace.startswith(NOVA_NAMESPACE) for namespace in namespaces)
+
+    def __repr__(self) -> str:
+        return f"NovaLaunched(name_template={self.name_template!r}, verify={self.verify!r})"
+
+
+def recognise(name: str, nova: NovaLaunched) -> Launcher | None:
+    """The launcher that a name alone tells; None where its metadata must be asked."""
+    match nova.by_name(name):
+        case True:
+            return Launcher.NOVA
+        case False:
+            return Launcher.LIBGUESTFS
+    return None
+
+
+class NameTemplate:
+    """Nova's `instance_name_template`: a printf template over an instance's id, or over its fields.
+
+    Nova tries `template % instance.id` first and `template % fields` where that is a TypeError.
+    """
+
+    _CONVERSION = re.compile(
+        r"%(?:\((?P<key>[^()]*)\))?(?P<flags>[-+ #0]*)(?P<width>\d*)(?P<precision>\.\d*)?[hlL]?"
+        r"(?P<type>[diouxXeEfFgGcrsa%])"
+    )
+    _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+    def __init__(self, template: str) -> None:
+        self._template = template
+        self._conversions: list[str | None] = []  # the key of each, None for one without
+        self._decisive = True
+        self._match = re.compile(self._pattern(), re.DOTALL).fullmatch
+
+    def made(self, name: str) -> bool | None:
+        """Whether the template made this name; None where it may have, and so may anybody.
+
+        A template over id and uuid decides both ways. One with free text in it (a display name)
+        rules names out but none in.
+        """
+        if not self._match(name):
+            return False
+        return True if self._decisive else None
+
+    def _pattern(self) -> str:
+        template = self._template
+        if not isinstance(template, str):
+            raise self._invalid("it is not a string")
+        pattern, end = "", 0
+        for conversion in self._CONVERSION.finditer(template):
+            pattern += self._literal(template[end : conversion.start()])
+            pattern += self._shape(conversion)
+            end = conversion.end()
+        pattern += self._literal(template[end:])
+        if not self._conversions:
+            raise self._invalid("it would give every guest the same name")
+        if None in self._conversions and len(self._conversions) > 1:
+            raise self._invalid("Nova fills one %-conversion with the id, or any number by %(key)s")
+        return pattern
+
+    def _literal(self, text: str) -> str:
+        if "%" in text:
+            raise self._invalid(f"{text[text.index('%') :]!r} is no printf conversion")
+        return re.escape(text)
+
+    def _shape(self, conversion: re.Match[str]) -> str:
+        key, flags, width, precision, kind = conversion.group(
+            "key", "flags", "width", "precision", "type"
+        )
+        if kind == "%":
+            return "%"
+        self._conversions.append(key)
+        if key == "uuid" and kind not in "sra":
+            raise self._invalid(f"{conversion.group()!r} asks for a number and a uuid is text")
+        plain = not precision and flags in ("", "0") and (flags == "0") == bool(width)
+        if plain and key == "uuid" and kind == "s" and not width:
+            return self._UUID
+        if plain and key in (None, "id") and kind in "diusxXo" and not (kind == "s" and width):
+            digit, first = _DIGITS[kind]
+            n = int(width or 1)
+            return f"(?:{digit}{{{n}}}|{first}{digit}{{{n},}})"
+        self._decisive = False
+        return ".*"
+
+    def _invalid(self, why: str) -> InvalidNameTemplate:
+        return InvalidNameTemplate(
+            f"instance_name_template {self._template!r} cannot be used: {why}; "
+            "give the one in nova.conf, for example 'instance-%08x' or 'vm-%(uuid)s'"
+        )
+
+
+_DIGITS = {
+    "d": ("[0-9]", "[1-9]"),
+    "i": ("[0-9]", "[1-9]"),
+    "u": ("[0-9]", "[1-9]"),
+    "s": ("[0-9]", "[1-9]"),
+    "o": ("[0-7]", "[1-7]"),
+    "x": ("[0-9a-f]", "[1-9a-f]"),
+    "X": ("[0-9A-F]", "[1-9A-F]"),
+}
+"""Of each conversion of a number: any digit, and the first where there is no padding."""

@@ -1,0 +1,89 @@
+"""The two list calls of old, whole: active ids and inactive names, never cut short.
+
+libvirt-python's `listDomainsID` and `listDefinedDomains` ask for the count first and then for at
+most that many, so a list that grew in between is cut and loses domains that never changed. The C
+calls underneath take the maximum as an argument and say how many they wrote: fewer than the maximum
+proves the list whole. They are reached with ctypes through the very library that the binding is
+linked to; both are in libvirt since 0.4.
+
+A connection that is not libvirt-python's own class is asked through its methods of those names.
+
+Source: libvirt src/libvirt-domain.c; libvirt-python libvirt-override.c.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any
+
+import libvirt
+import libvirtmod
+
+from guestlist.errors import TooManyDomains, is_loss
+
+_MAXIMA = (1_024, 16_384, 1_048_576)
+"""Asked for in turn. An old libvirt gives at most 1,024 names in a message, later ones 16,384 ids
+or names; beyond that only a driver inside this process answers."""
+
+
+def active_ids(connection: libvirt.virConnect) -> list[int]:
+    """The ids of all active domains, in libvirt's order.
+
+    Raises:
+        libvirt.libvirtError: the call failed.
+        TooManyDomains: more than this libvirt puts into one message.
+
+    Cost: 1 call up to 1,023 domains, 2 beyond.
+    """
+    if not isinstance(connection, libvirt.virConnect):
+        return list(connection.listDomainsID())
+    ids, count = _whole_list(connection, "virConnectListDomains", ctypes.c_int)
+    return list(ids[:count])
+
+
+def inactive_names(connection: libvirt.virConnect) -> list[str]:
+    """The names of all inactive persistent domains, in libvirt's order.
+
+    Errors and cost as `active_ids`.
+    """
+    if not isinstance(connection, libvirt.virConnect):
+        return list(connection.listDefinedDomains())
+    names, count = _whole_list(connection, "virConnectListDefinedDomains", ctypes.c_void_p)
+    try:
+        return [ctypes.string_at(name).decode("utf-8", "surrogateescape") for name in names[:count]]
+    finally:
+        for name in names[:count]:
+            _library().free(ctypes.c_void_p(name))
+
+
+def _whole_list(connection: libvirt.virConnect, function: str, item: Any) -> tuple[Any, int]:
+    call = getattr(_library(), function)
+    handle = _connection_pointer(connection)
+    for maximum in _MAXIMA:
+        array = (item * maximum)()
+        count = call(handle, array, maximum)
+        if count < 0:
+            error = libvirt.libvirtError(f"{function}() failed")
+            if maximum == _MAXIMA[0] or is_loss(error) or not connection.isAlive():
+                raise error
+            break  # a maximum that this libvirt refuses
+        if count < maximum:
+            return array, count
+    raise TooManyDomains(
+        f"more domains than this libvirt puts into one message ({function}): "
+        "list over a local connection to a newer daemon"
+    )
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    """The libvirt that the binding is linked to, and the C library with its `free`."""
+    return ctypes.CDLL(libvirtmod.__file__)
+
+
+def _connection_pointer(connection: libvirt.virConnect) -> ctypes.c_void_p:
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype = ctypes.c_void_p
+    pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
+    return ctypes.c_void_p(pointer(connection._o, b"virConnectPtr"))
