@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 def version_text(number: int | None) -> str:
-    """libvirt's version number as people write it: 9000000 is 9.0.0; None is unknown."""
+    """Libvirt's version number as people write it: 9000000 is 9.0.0; None is unknown."""
     if number is None:
         return "unknown"
     return f"{number // 1_000_000}.{number // 1_000 % 1_000}.{number % 1_000}"
@@ -53,7 +53,7 @@ def unsupported(error: Exception) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """Who talks to whom. Numbers as libvirt encodes them: major * 1,000,000 + minor * 1,000 + micro."""
+    """Who talks to whom. Numbers as libvirt encodes them: 9000000 is 9.0.0; None is unknown."""
 
     client: int
     daemon: int | None
@@ -236,7 +236,7 @@ class Connection:
             try:
                 opener = libvirt.openReadOnly if self.readonly else libvirt.open
                 connection = opener(self.uri)
-            except Exception as error:  # noqa: BLE001  handed to the thread that waits
+            except Exception as error:
                 outcome.put(error)
                 return
             outcome.put(connection)

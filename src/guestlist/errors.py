@@ -1,15 +1,15 @@
 """What can go wrong, and which libvirt error means it.
 
     GuestlistError
-    ├── ConnectionFailed   (ConnectionError)   no connection could be opened
-    ├── ConnectionLost     (ConnectionError)   it was open; the daemon went away or went silent
-    ├── AccessDenied       (PermissionError)   socket, credentials, policy or a read-only connection
-    ├── NotSupported       (NotImplementedError)  this libvirt or this hypervisor driver cannot
-    ├── DomainGone         (LookupError)       the domain asked for is not there any more
-    ├── ListingUnstable    (RuntimeError)      the walk could not prove that it lost nobody
-    ├── TooManyDomains     (OverflowError)     more domains than one libvirt message may carry
-    ├── InvalidNameTemplate (ValueError)       an instance_name_template that cannot tell names apart
-    └── LibvirtFailure                         anything else libvirt said
+    ├── ConnectionFailed    (ConnectionError)      no connection could be opened
+    ├── ConnectionLost      (ConnectionError)      it was open; the daemon went away or silent
+    ├── AccessDenied        (PermissionError)      socket, credentials, policy, read-only
+    ├── NotSupported        (NotImplementedError)  this libvirt or hypervisor driver cannot
+    ├── DomainGone          (LookupError)          the domain asked for is not there any more
+    ├── ListingUnstable     (RuntimeError)         the walk could not prove that it lost nobody
+    ├── TooManyDomains      (OverflowError)        more than one libvirt message may carry
+    ├── InvalidNameTemplate (ValueError)           a template that Nova could not use
+    └── LibvirtFailure                             anything else libvirt said
 
 Every message is one line: what was asked, of whom, what libvirt answered, what to do. The libvirt
 error, where there is one, is the `__cause__`. Touches no libvirt: it is told codes and text.
@@ -130,7 +130,9 @@ def open_failure(error: libvirt.libvirtError, whom: str) -> GuestlistError:
         )
     advice = "check the URI and that the daemon runs"
     if error.get_error_code() in (Code.NO_CONNECT, Code.INVALID_ARG, Code.INTERNAL_ERROR):
-        advice = "check the URI: driver[+transport]://[user@][host]/path, for example qemu:///system"
+        advice = (
+            "check the URI: driver[+transport]://[user@][host]/path, for example qemu:///system"
+        )
     return ConnectionFailed(f"cannot connect to {whom}: {said}; {advice}")
 
 

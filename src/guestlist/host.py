@@ -149,7 +149,7 @@ class Host:
             return listing.launcher(domain)
 
     def capabilities(self) -> Capabilities:
-        """What this host's libvirt can do, found out by doing it. Cost: 6 calls where it can all."""
+        """What this host's libvirt can do, found out by doing it. Cost: 6 calls at most."""
         with self._asking("check what libvirt can do") as listing:
             listing.domains(include_inactive=False)
             snapshot.states(listing, include_inactive=False)

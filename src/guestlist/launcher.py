@@ -18,7 +18,7 @@ from typing import Protocol
 from guestlist.errors import InvalidNameTemplate
 
 NOVA_NAMESPACE = "http://openstack.org/xmlns/libvirt/nova/"
-"""What Nova's metadata namespaces begin with: 1.0 since Juno, 1.1 since Wallaby, the next as well."""
+"""What Nova's metadata namespaces begin with: 1.0 since Juno, 1.1 since Wallaby, and the next."""
 
 
 class Launcher(Enum):
@@ -114,10 +114,10 @@ class NovaLaunched:
         """True for the template's shape, False for an appliance's, None where it cannot tell."""
         if self.verify:
             return None
-        made = self._template.made(name)
-        if made is False and _is_appliance(name):
-            return False
-        return True if made else None
+        template = self._template
+        if not template.fits(name):
+            return False if _is_appliance(name) else None
+        return True if template.decisive else None
 
     def by_metadata(self, namespaces: frozenset[str]) -> bool:
         """Whether Nova's element, of any version, is among them."""
@@ -152,18 +152,10 @@ class NameTemplate:
     def __init__(self, template: str) -> None:
         self._template = template
         self._conversions: list[str | None] = []  # the key of each, None for one without
-        self._decisive = True
-        self._match = re.compile(self._pattern(), re.DOTALL).fullmatch
-
-    def made(self, name: str) -> bool | None:
-        """Whether the template made this name; None where it may have, and so may anybody.
-
-        A template over id and uuid decides both ways. One with free text in it (a display name)
-        rules names out but none in.
-        """
-        if not self._match(name):
-            return False
-        return True if self._decisive else None
+        self.decisive = True
+        """Whether only the template makes such names: it is over id and uuid, without free text."""
+        self.fits = re.compile(self._pattern(), re.DOTALL).fullmatch
+        """Whether the template can have made a name."""
 
     def _pattern(self) -> str:
         template = self._template
@@ -202,7 +194,7 @@ class NameTemplate:
             digit, first = _DIGITS[kind]
             n = int(width or 1)
             return f"(?:{digit}{{{n}}}|{first}{digit}{{{n},}})"
-        self._decisive = False
+        self.decisive = False
         return ".*"
 
     def _invalid(self, why: str) -> InvalidNameTemplate:

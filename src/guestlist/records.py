@@ -61,7 +61,7 @@ class Instance:
 
     @property
     def active(self) -> bool:
-        """libvirt's active: it has an id (running, paused, shutting down, …)."""
+        """Whether libvirt calls it active: it has an id (running, paused, shutting down, …)."""
         return self.id is not None
 
 

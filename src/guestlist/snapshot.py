@@ -57,7 +57,7 @@ def take(
 
 
 def states(listing: Listing, *, include_inactive: bool) -> States:
-    """Each domain with its state and reason. Cost: 1 call; without the bulk call 1 more for each."""
+    """State and reason of each domain. Cost: 1 call; without that call the listing's and n."""
     if listing.bulk_stats is not False:
         try:
             records = listing.peer.connection.getAllDomainStats(

@@ -37,7 +37,7 @@ ROUNDS = 8
 """Rounds before the walk gives up. With events the second round is the last but for freak cases."""
 
 LATE = 0.05
-"""Seconds an event may come after the reply that shows its effect: five times the worst measured."""
+"""Seconds an event may lag behind the reply that shows its effect: 5 times the worst measured."""
 
 Key = TypeVar("Key", int, str)
 
@@ -106,7 +106,7 @@ class Walk:
         return by_id | by_name, moved
 
     def _look_up(self, uuids: Iterable[str]) -> dict[str, libvirt.virDomain]:
-        found = {}
+        found: dict[str, libvirt.virDomain] = {}
         for uuid in uuids:
             mark = self._known.mark(uuid)
             handles = _resolve(self._peer.connection.lookupByUUIDString, [uuid])

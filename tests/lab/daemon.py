@@ -1,0 +1,276 @@
+"""A private libvirtd: started by an ordinary user, in a directory of its own, gone without a trace.
+
+In: nothing but an installed libvirtd. Out: a socket, URIs that lead to it, and a process that may
+be killed, stopped, continued and restarted. Refuses to be privileged: started by root it becomes
+`nobody`. It knows neither the host's libvirt nor its siblings: home, XDG directories, sockets, pid
+file and log are its own, so several run side by side.
+
+Should the process that started it die without a word, a guard (a shell that waits for its end of
+a pipe to close) ends the daemon and its guests and removes the directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+READY_SECONDS = 30.0
+POLL_SECONDS = 0.005
+
+_PLACES = {
+    "HOME": "h",
+    "XDG_RUNTIME_DIR": "r",
+    "XDG_CONFIG_HOME": "c",
+    "XDG_CACHE_HOME": "k",
+    "XDG_DATA_HOME": "d",
+    "TMPDIR": "t",
+}
+
+# Rootless, perhaps inside a container: no cgroups, no security driver, no virtlogd.
+_QEMU_CONF = """\
+stdio_handler = "file"
+security_driver = "none"
+seccomp_sandbox = 0
+cgroup_controllers = []
+namespaces = []
+remember_owner = 0
+max_core = 0
+"""
+
+# $1: the daemon's directory. Reads until the parent's end of the pipe closes, then cleans up.
+_GUARD = """
+cat >/dev/null
+kill -KILL $(cat "$1"/*.pid "$1"/r/libvirt/qemu/run/*.pid 2>/dev/null) 2>/dev/null
+rm -rf "$1"
+"""
+
+
+def _libvirtd() -> str | None:
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
+    return shutil.which("libvirtd", path=path)
+
+
+def daemon_available() -> str | None:
+    """Why no private daemon can be started here, or None if one can."""
+    if _libvirtd() is None:
+        return "libvirtd is not installed"
+    if os.geteuid() == 0:
+        try:
+            pwd.getpwnam("nobody")
+        except KeyError:
+            return "running as root, and there is no user 'nobody' to become"
+    return None
+
+
+class Daemon:
+    """A running libvirtd; a context manager.
+
+    `max_clients` and `max_client_requests` (calls served at a time per connection; libvirt's
+    default is 5) go into its configuration, as do the lines of `extra`.
+
+    Raises:
+        RuntimeError: no libvirtd here, or it did not listen within `READY_SECONDS` (with its log).
+
+    Cost: about 50 ms to start, the same to restart.
+    """
+
+    def __init__(
+        self, *, max_clients: int = 500, max_client_requests: int = 5, extra: str = ""
+    ) -> None:
+        self._settings = {"max_clients": max_clients, "max_client_requests": max_client_requests}
+        self._extra = extra
+        self._owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._numbers = itertools.count(1)
+        self._directory: Path | None = None
+
+    def __enter__(self) -> Self:
+        if reason := daemon_available():
+            raise RuntimeError(reason)
+        self._directory = Path(tempfile.mkdtemp(prefix="gl-", dir="/tmp"))
+        try:
+            self._furnish()
+            self._guard = subprocess.Popen(
+                ["/bin/sh", "-c", _GUARD, "guard", str(self.directory)],
+                stdin=subprocess.PIPE,
+                start_new_session=True,
+            )
+            self._start()
+        except BaseException:
+            self._clean_up()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._clean_up()
+
+    # Where it is
+
+    @property
+    def directory(self) -> Path:
+        """Everything it owns."""
+        if self._directory is None:
+            raise RuntimeError("this daemon has not been started")
+        return self._directory
+
+    @property
+    def socket(self) -> str:
+        """The path of its socket; the same after a restart."""
+        return str(self.directory / "s" / "libvirt-sock")
+
+    @property
+    def qemu_uri(self) -> str:
+        """A connection to its QEMU driver: real guests."""
+        return f"qemu+unix:///session?socket={self.socket}"
+
+    def uri(self, node: str | Path = "default") -> str:
+        """A connection to its test driver.
+
+        `node` is "default" (one host, shared by all connections for as long as one is open), the
+        path of a node file that the daemon's user can read, or node XML, which is written to one.
+        The host of a node file is private to each connection.
+        """
+        if str(node).lstrip().startswith("<"):
+            node = self.write_node(str(node))
+        return f"test+unix:///{str(node).lstrip('/')}?socket={self.socket}"
+
+    def write_node(self, xml: str) -> Path:
+        """Node XML as a file that the daemon can read; removed with the daemon."""
+        path = self.directory / f"node-{next(self._numbers)}.xml"
+        path.write_text(xml)
+        self._give(path)
+        return path
+
+    # What happens to it
+
+    @property
+    def pid(self) -> int:
+        return self._running.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """End it at once, as a crash would. Its QEMU guests live on until this context ends."""
+        self._running.kill()
+        self._running.wait()
+
+    def stop(self) -> None:
+        """Hang it: sockets stay open, and nobody answers."""
+        self._running.send_signal(signal.SIGSTOP)
+
+    def cont(self) -> None:
+        """Let it go on."""
+        self._running.send_signal(signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Kill it, if it is still there, and start it again on the same socket."""
+        if self.alive:
+            self.kill()
+        self._start()
+
+    def log(self) -> str:
+        """What it had to say: warnings and errors."""
+        path = self.directory / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    # How it is done
+
+    @property
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("this daemon has not been started")
+        return self._process
+
+    def _give(self, path: Path) -> None:
+        if self._owner:
+            os.chown(path, self._owner.pw_uid, self._owner.pw_gid)
+
+    def _furnish(self) -> None:
+        configuration = self.directory / "libvirtd.conf"
+        qemu = self.directory / _PLACES["XDG_CONFIG_HOME"] / "libvirt" / "qemu.conf"
+        for place in [*_PLACES.values(), "s"]:
+            (self.directory / place).mkdir(mode=0o700)
+        qemu.parent.mkdir(mode=0o700)
+        qemu.write_text(_QEMU_CONF)
+        lines = [
+            f'unix_sock_dir = "{self.directory / "s"}"',
+            'auth_unix_ro = "none"',
+            'auth_unix_rw = "none"',
+            f'log_outputs = "3:file:{self.directory / "log"}"',
+            *(f"{name} = {value}" for name, value in self._settings.items()),
+            self._extra,
+        ]
+        configuration.write_text("\n".join(lines) + "\n")
+        for path in [self.directory, *self.directory.rglob("*")]:
+            self._give(path)
+
+    def _start(self) -> None:
+        libvirtd = _libvirtd()
+        assert libvirtd is not None
+        places = {name: str(self.directory / place) for name, place in _PLACES.items()}
+        command = [libvirtd, "-f", f"{self.directory}/libvirtd.conf"]
+        command += ["-p", f"{self.directory}/libvirtd.pid"]
+        owner = self._owner
+        Path(self.socket).unlink(missing_ok=True)  # else a dead daemon's would look alive
+        with (self.directory / "output").open("ab") as output:
+            self._process = subprocess.Popen(
+                command,
+                env={"PATH": os.environ.get("PATH", os.defpath), **places},
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                user=owner.pw_uid if owner else None,
+                group=owner.pw_gid if owner else None,
+                extra_groups=[] if owner else None,
+            )
+        self._await_ready()
+
+    def _await_ready(self) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline and self.alive:
+            with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+                probe.connect(self.socket)
+                return
+            time.sleep(POLL_SECONDS)
+        output = (self.directory / "output").read_text(errors="replace")
+        raise RuntimeError(f"libvirtd does not listen on {self.socket}:\n{output}{self.log()}")
+
+    def _clean_up(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        for file in (self.directory / "r" / "libvirt" / "qemu" / "run").glob("*.pid"):
+            _end_guest(file)
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.communicate()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _end_guest(pid_file: Path) -> None:
+    """Kill the QEMU that wrote this file: no other process, should its number have been reused."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int(pid_file.read_text())
+        if b"qemu" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,85 @@
+"""The laboratory as pytest fixtures; load it with `pytest_plugins = ["lab.fixtures"]`.
+
+What cannot run here is skipped with its reason, unless the environment says CI: there it fails,
+lest a pipeline go green by testing nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+
+import libvirt
+import pytest
+
+from lab.daemon import Daemon, daemon_available
+from lab.proxy import Proxy
+from lab.qemu import qemu_available
+
+
+def _require(missing: str | None) -> None:
+    if missing and os.environ.get("CI"):
+        pytest.fail(missing)
+    if missing:
+        pytest.skip(missing)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet() -> None:
+    """Errors are raised; libvirt need not print them too."""
+    libvirt.registerErrorHandler(lambda context, error: None, None)
+
+
+@pytest.fixture(scope="session")
+def daemon() -> Iterator[Daemon]:
+    """A daemon for all tests of this process. Leave it as you found it: running, and no domains of
+    yours on `test:///default`. Kill and stop `own_daemon` instead.
+    """
+    _require(daemon_available())
+    with Daemon() as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def own_daemon() -> Iterator[Daemon]:
+    """A daemon for this test alone: to be killed, stopped and restarted."""
+    _require(daemon_available())
+    with Daemon() as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def proxy(daemon: Daemon) -> Iterator[Proxy]:
+    """A proxy in front of `daemon`, without faults and with nothing counted yet."""
+    with Proxy(daemon) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def rpc(proxy: Proxy) -> Proxy:
+    """`proxy`, where a test only counts."""
+    return proxy
+
+
+@pytest.fixture
+def qemu_daemon(own_daemon: Daemon) -> Daemon:
+    """A daemon of the test's own that can run QEMU guests."""
+    _require(qemu_available())
+    return own_daemon
+
+
+@pytest.fixture(scope="session")
+def event_loop_thread() -> None:
+    """libvirt's default event loop, turned by a thread for the rest of this process.
+
+    Only connections opened after this get events and keepalive. libvirt takes one event loop in the
+    life of a process and cannot let go of it, so ask for this or for a loop of your own, not both.
+    """
+
+    def turn() -> None:
+        while True:
+            libvirt.virEventRunDefaultImpl()
+
+    libvirt.virEventRegisterDefaultImpl()
+    threading.Thread(target=turn, name="libvirt-events", daemon=True).start()

@@ -1,0 +1,323 @@
+"""The thread that moves bytes between clients and a daemon: sockets, buffers, time.
+
+In: connections on a socket of its own. Out: whole messages, handed to a `Handler`, which decides
+what becomes of them. Nothing here knows what a message means.
+
+One thread owns every link and the selector; whoever else wants something done says so with
+`Loop.do`. So no lock is needed, and an order of events exists.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import select
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from lab.wire import CALL, OK, Message, take_frames
+
+_READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+_CHUNK = 1 << 20
+_BACKLOG_BYTES = 8 << 20  # one side is not read from while the other owes its peer this much
+_OWN_SERIALS = 0xF0000000  # for calls of the link's own; a client's serials count from 0
+
+
+class Handler(Protocol):
+    """Who decides what becomes of messages. Called in the loop's thread."""
+
+    def from_client(self, link: Link, frame: bytes) -> None:
+        """A client sent this message."""
+
+    def from_daemon(self, link: Link, frame: bytes) -> None:
+        """The daemon sent this message."""
+
+    def nonsense(self) -> bytes | None:
+        """What a new connection is to get in place of service."""
+
+    def failed(self, error: BaseException) -> None:
+        """Something here, or in the handler, raised this."""
+
+
+class End:
+    """One of a link's two sockets: what came in and is not complete, what could not go out yet."""
+
+    def __init__(self, link: Link, sock: socket.socket) -> None:
+        self.link = link
+        self.sock = sock
+        self.inbox = bytearray()
+        self.outbox: deque[memoryview] = deque()
+        self.owed = 0
+        self.interest = 0
+        self.closing = False
+        sock.setblocking(False)
+
+    def send(self, data: bytes) -> None:
+        self.outbox.append(memoryview(data))
+        self.owed += len(data)
+        self.flush()
+
+    def send_later(self, data: bytes, seconds: float, *, then_close: bool = False) -> None:
+        def deliver() -> None:
+            self.closing |= then_close
+            self.send(data)
+
+        if seconds > 0:
+            self.link.loop.later(seconds, self.link, deliver)
+        else:
+            deliver()
+
+    def flush(self) -> None:
+        """Send what the socket takes; what is left goes when it is writable."""
+        if self.link.closed or self.link.loop.stalled:
+            return
+        try:
+            while self.outbox:
+                sent = self.sock.send(self.outbox[0])
+                self.owed -= sent
+                if sent == len(self.outbox[0]):
+                    self.outbox.popleft()
+                else:
+                    self.outbox[0] = self.outbox[0][sent:]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.link.close()
+            return
+        if self.closing and not self.outbox:
+            self.link.close()
+        else:
+            self.link.watch()
+
+
+class Link:
+    """A client's connection and its counterpart to the daemon."""
+
+    def __init__(self, loop: Loop, near: socket.socket, far: socket.socket) -> None:
+        self.loop = loop
+        self.near = End(self, near)
+        self.far = End(self, far)
+        self._asked: dict[int, Callable[[Message], None]] = {}
+        self._serials = itertools.count(_OWN_SERIALS)
+        self.nonsense = loop.handler.nonsense()
+        self.closed = False
+
+    def ask(self, call: Message, then: Callable[[Message], None]) -> None:
+        """Make a call of our own on this connection; the client sees neither it nor the reply."""
+        serial = next(self._serials)
+        self._asked[serial] = then
+        self.far.send(replace(call, type=CALL, serial=serial, status=OK).encode())
+
+    def asked(self, reply: Message) -> bool:
+        """Whether this answers a call of our own; if so, it is dealt with."""
+        then = self._asked.pop(reply.serial, None)
+        if then:
+            then(reply)
+        return then is not None
+
+    def read(self, end: End) -> None:
+        """Take in what arrived at one end, and handle each complete message."""
+        try:
+            size = end.sock.recv_into(self.loop.chunk)
+        except BlockingIOError:
+            return
+        except OSError:
+            size = 0
+        if size == 0:
+            self.ended(end)
+            return
+        end.inbox += memoryview(self.loop.chunk)[:size]
+        if self.nonsense is not None:
+            self.near.send(self.nonsense)
+            self.nonsense = b""
+            end.inbox.clear()
+            return
+        handle = (
+            self.loop.handler.from_client if end is self.near else self.loop.handler.from_daemon
+        )
+        for frame in list(take_frames(end.inbox)):
+            if not self.closed:
+                handle(self, frame)
+
+    def ended(self, end: End) -> None:
+        """One end closed: the other gets what it is still owed, then closes too."""
+        if end is self.far and self.near.outbox:
+            self.near.closing = True
+            self.loop.unwatch(self.far)
+        else:
+            self.close()
+
+    def watch(self) -> None:
+        """Listen to each end for what can be done now."""
+        if self.closed:
+            return
+        for end, other in [(self.near, self.far), (self.far, self.near)]:
+            interest = 0
+            if not self.loop.stalled:
+                interest |= _READ if other.owed < _BACKLOG_BYTES and not other.closing else 0
+                interest |= _WRITE if end.outbox else 0
+            self.loop.watch(end, interest)
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self.loop.links.discard(self)
+        for end in (self.near, self.far):
+            self.loop.unwatch(end)
+            end.sock.close()
+
+
+class Loop(threading.Thread):
+    """The thread that moves the bytes. Its methods belong to it; others come in through `do`."""
+
+    def __init__(self, path: str, upstream: str, handler: Handler) -> None:
+        super().__init__(name="proxy", daemon=True)
+        self.handler = handler
+        self.links: set[Link] = set()
+        self.chunk = bytearray(_CHUNK)
+        self.stalled = False
+        self.on_resume: list[Callable[[], None]] = []
+        self._upstream = upstream
+        self._finished = False
+        self._delayed: list[tuple[float, int, Link, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._requests: deque[Callable[[], None]] = deque()
+        self._selector = selectors.EpollSelector()
+        self._bell, self._ringer = socket.socketpair()
+        self._bell.setblocking(False)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(path)
+        self._listener.listen(512)
+        self._listener.setblocking(False)
+        self._selector.register(self._bell, _READ, self._answer)
+        self._selector.register(self._listener, _READ, self._accept)
+
+    def do(self, request: Callable[[], None], *, wait: bool = True) -> None:
+        """Run `request` in this thread; return when it is done."""
+        if threading.current_thread() is self:
+            request()
+            return
+        done = threading.Event()
+
+        def answer() -> None:
+            try:
+                request()
+            except Exception as error:
+                self.handler.failed(error)
+            finally:
+                done.set()
+
+        self._requests.append(answer)
+        with contextlib.suppress(OSError):
+            self._ringer.send(b"!")
+        while wait and self.is_alive() and not done.wait(0.1):
+            pass
+
+    def finish(self) -> None:
+        def finish() -> None:
+            self._finished = True
+
+        self.do(finish)
+        self.join()
+
+    def run(self) -> None:
+        while not self._finished:
+            for key, ready in self._ready():
+                if isinstance(key.data, End):
+                    self._serve(key.data, ready)
+                else:
+                    key.data()
+            self._deliver_delayed()
+        self.drop()
+        self._selector.close()
+        for sock in (self._bell, self._ringer, self._listener):
+            sock.close()
+
+    def _ready(self) -> list[tuple[selectors.SelectorKey, int]]:
+        if self._delayed and not self.stalled:
+            # epoll counts in milliseconds, select() in microseconds; and an epoll is a file.
+            patience = max(0.0, self._delayed[0][0] - time.monotonic())
+            select.select([self._selector.fileno()], [], [], patience)
+            return self._selector.select(0)
+        return self._selector.select()
+
+    def _serve(self, end: End, ready: int) -> None:
+        try:
+            if ready & _WRITE:
+                end.flush()
+            if ready & _READ and not end.link.closed and not self.stalled:
+                end.link.read(end)
+        except Exception as error:
+            self.handler.failed(error)
+            end.link.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            near, _ = self._listener.accept()
+            far = socket.socket(socket.AF_UNIX)
+            far.settimeout(5)
+            try:
+                far.connect(self._upstream)
+            except OSError:
+                near.close()
+                far.close()
+                return
+            link = Link(self, near, far)
+            self.links.add(link)
+            link.watch()
+
+    def _answer(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._bell.recv(4096)
+        while self._requests:
+            self._requests.popleft()()
+
+    def watch(self, end: End, interest: int) -> None:
+        if interest == end.interest:
+            return
+        if end.interest == 0:
+            self._selector.register(end.sock, interest, end)
+        elif interest == 0:
+            self._selector.unregister(end.sock)
+        else:
+            self._selector.modify(end.sock, interest, end)
+        end.interest = interest
+
+    def unwatch(self, end: End) -> None:
+        self.watch(end, 0)
+
+    def later(self, seconds: float, link: Link, deliver: Callable[[], None]) -> None:
+        due = time.monotonic() + seconds
+        heapq.heappush(self._delayed, (due, next(self._order), link, deliver))
+
+    def _deliver_delayed(self) -> None:
+        while self._delayed and not self.stalled and self._delayed[0][0] <= time.monotonic():
+            _, _, link, deliver = heapq.heappop(self._delayed)
+            if not link.closed:
+                deliver()
+
+    def stall(self) -> None:
+        self.stalled = True
+        for link in self.links:
+            link.watch()
+
+    def resume(self) -> None:
+        self.stalled = False
+        waiting, self.on_resume = self.on_resume, []
+        for proceed in waiting:
+            proceed()
+        for link in list(self.links):
+            link.near.flush()
+            link.far.flush()
+
+    def drop(self) -> None:
+        for link in list(self.links):
+            link.close()

@@ -1,0 +1,502 @@
+"""A proxy in front of a daemon's socket: it counts the calls on the wire, and misbehaves on demand.
+
+In: connections of libvirt clients, to its own socket. Out: the same messages, to and from the
+daemon; the names of the calls, in order; and whatever fault was asked for, on whatever procedure
+was named, and on nothing else. `reset` ends all faults.
+
+One thread serves all connections. Rewriting functions run in it; callbacks (`on_call`) run in
+threads of their own, so a callback may do what it likes, this proxy's other connections included.
+Whatever they raise is raised again when the context ends.
+
+Does not pass on file descriptors, and does not speak TLS or SASL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shutil
+import tempfile
+import threading
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from lab.loop import Link, Loop
+from lab.procedures import last_procedure, procedure_number, version_tuple
+from lab.wire import (
+    CALL,
+    OK,
+    REPLY,
+    DomainHandle,
+    Message,
+    read_int,
+    xdr_hyper,
+    xdr_int,
+    xdr_string,
+)
+
+_CODE_INTERNAL_ERROR, _CODE_RPC = 1, 39
+_FROM_RPC, _FROM_TEST, _FROM_REMOTE = 7, 12, 13
+
+# Features a client asks the remote driver for, and the last procedure that came with each; event
+# ids, and the procedure that is the event. Those not listed are older than anything played here.
+_FEATURES = {12: 295, 13: 307, 14: 317, 15: 363, 16: 427}
+_EVENTS = {13: 276, 14: 292, 15: 311, 16: 346, 17: 348, 18: 354, 19: 359, 20: 363, 21: 367}
+_EVENTS |= {22: 379, 23: 385, 24: 423, 25: 438}
+_REGISTRATIONS = {
+    "CONNECT_DOMAIN_EVENT_REGISTER_ANY",
+    "CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY",
+}
+_FEW_NAMES, _MANY_NAMES_SINCE = 1024, 302  # listDefinedDomains before libvirt 1.1.0
+
+Rewrite = Callable[[bytes], bytes]
+_Proceed = Callable[[], None]
+_Rule = Callable[[Link, Message, _Proceed], bool]  # True: the call is taken care of
+
+
+class Upstream(Protocol):
+    """What stands behind a proxy: a daemon, or another proxy."""
+
+    @property
+    def socket(self) -> str: ...
+    @property
+    def qemu_uri(self) -> str: ...
+    def uri(self, node: str | Path = "default") -> str: ...
+
+
+class Proxy:
+    """A proxy in front of `upstream`; a context manager.
+
+    Procedures are named as libvirt's protocol names them ("CONNECT_LIST_ALL_DOMAINS"); a name that
+    does not exist is a KeyError. `times` limits a fault to that many calls. Everything here may be
+    called from any thread, and holds from the next message on.
+    """
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._calls: list[str] = []
+        self._called = threading.Condition()
+        self._errors: list[BaseException] = []
+        self._faults = _Faults()
+
+    def __enter__(self) -> Self:
+        self._directory = tempfile.mkdtemp(prefix="gl-", dir="/tmp")
+        self._loop = Loop(self.socket, self._upstream.socket, self)
+        self._loop.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._loop.finish()
+        shutil.rmtree(self._directory, ignore_errors=True)
+        if self._errors and error is None:
+            raise self._errors[0]
+
+    # Where it is
+
+    @property
+    def socket(self) -> str:
+        """The path of its socket."""
+        return f"{self._directory}/libvirt-sock"
+
+    @property
+    def qemu_uri(self) -> str:
+        return self._upstream.qemu_uri.replace(self._upstream.socket, self.socket)
+
+    def uri(self, node: str | Path = "default") -> str:
+        """As `Daemon.uri`, through this proxy."""
+        return self._upstream.uri(node).replace(self._upstream.socket, self.socket)
+
+    # What was called
+
+    @property
+    def calls(self) -> list[str]:
+        """The names of all calls since the last `clear`, of all connections, in order of arrival.
+
+        Counted before they are forwarded: a call that has returned is in the list.
+        """
+        with self._called:
+            return list(self._calls)
+
+    def clear(self) -> None:
+        """Forget the calls so far."""
+        with self._called:
+            self._calls.clear()
+
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[list[str]]:
+        """The calls made in this block, complete when it ends."""
+        with self._called:
+            first = len(self._calls)
+        calls: list[str] = []
+        try:
+            yield calls
+        finally:
+            with self._called:
+                calls += self._calls[first:]
+
+    def wait_called(self, procedure: str, times: int = 1, timeout: float = 30.0) -> None:
+        """Return once `procedure` has been called so often since the last `clear`.
+
+        Raises:
+            TimeoutError: it was not.
+        """
+        procedure_number(procedure)
+        with self._called:
+            if not self._called.wait_for(lambda: self._calls.count(procedure) >= times, timeout):
+                raise TimeoutError(f"{procedure} was not called {times} times: {self._calls}")
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected now."""
+        return len(self._loop.links)
+
+    # An older, slower, or failing daemon
+
+    def deny(self, *procedures: str, times: int | None = None) -> None:
+        """Answer as a daemon that does not know these procedures; the connection survives.
+
+        On the wire: VIR_ERR_RPC, "unknown procedure: n". The client library raises code 3.
+        """
+        for procedure in procedures:
+            self._when(procedure, self._deny, times)
+
+    def older_daemon(self, release: str) -> None:
+        """Answer as libvirt of this release ("0.9.12") does, for connections opened from now on.
+
+        Procedures, features and events that came later are denied, `listDefinedDomains` has its old
+        limit of 1,024 names (before 1.1.0), and `getLibVersion` says `release`. The client then
+        registers for events in the old way, and gets them.
+        """
+        major, minor, micro = version_tuple(release)
+        number = major * 1_000_000 + minor * 1_000 + micro
+        self._faults.last = last_procedure(release)
+        self.rewrite("CONNECT_GET_LIB_VERSION", lambda _: xdr_hyper(number))
+
+    def fail(
+        self,
+        procedure: str,
+        code: int,
+        domain: int = _FROM_TEST,
+        message: str = "the laboratory says no",
+        *,
+        times: int | None = None,
+    ) -> None:
+        """Answer this procedure with a libvirt error (`VIR_ERR_*`, `VIR_FROM_*`)."""
+
+        def answer(link: Link, call: Message, _: _Proceed) -> bool:
+            return self._answer(link, call.answer_error(code, domain, message))
+
+        self._when(procedure, answer, times)
+
+    def delay(self, seconds: float, procedure: str | None = None) -> None:
+        """Let replies arrive `seconds` later; calls in flight together wait together.
+
+        With a procedure, its replies only. Without, everything that comes from the daemon, events
+        and keepalive included, in its order: a round trip longer by that much.
+        """
+        if procedure is None:
+            self._faults.delay = seconds
+        else:
+            self._faults.delays[procedure_number(procedure)] = seconds
+
+    # What replies say
+
+    def rewrite(self, procedure: str, change: Rewrite) -> None:
+        """Pass the payload of this procedure's successful replies (or of this event) through
+        `change`.
+
+        `lab.wire` has what such a payload is made of: a reply to DOMAIN_GET_XML_DESC is
+        `xdr_string(xml)`.
+        """
+        self._faults.rewrites[procedure_number(procedure)].append(change)
+
+    def set_id(self, domain: str | uuid.UUID, number: int) -> None:
+        """Give a domain (by name, or by UUID) another id, as long as it is active.
+
+        In everything that carries a domain or an id; and a look-up by that id finds it. With 0 it
+        looks like Xen's Domain-0.
+        """
+        self._faults.disguises.append(_Disguise(DomainHandle(domain), number))
+
+    def rename(self, old: str, new: bytes) -> None:
+        """Give a domain another name, as hostile as you like, in all replies and events.
+
+        In calls the new name is understood. Inside XML (one long string) nothing changes: `rewrite`
+        DOMAIN_GET_XML_DESC for that.
+        """
+        self._faults.names.append((xdr_string(old.encode()), xdr_string(new)))
+
+    def cut(self, procedure: str, after_bytes: int = 10, *, times: int | None = None) -> None:
+        """Send the first bytes of this procedure's reply, then close the connection."""
+        self._faults.cuts[procedure_number(procedure)] = (after_bytes, _Budget(times))
+
+    # Silence and broken connections
+
+    def stall(self) -> None:
+        """Go deaf: connections are accepted, and nothing is read or sent, until `resume`."""
+        self._loop.do(self._loop.stall)
+
+    def resume(self) -> None:
+        """End a stall: what waited goes on, in order."""
+        self._loop.do(self._loop.resume)
+
+    def stall_on(self, procedure: str, *, times: int | None = 1) -> None:
+        """Go deaf when this procedure is called, the call itself not yet forwarded."""
+
+        def stall(link: Link, call: Message, proceed: _Proceed) -> bool:
+            self._loop.stall()
+            self._loop.on_resume.append(proceed)
+            return True
+
+        self._when(procedure, stall, times)
+
+    def drop(self) -> None:
+        """Close all clients' connections at once. New ones are welcome."""
+        self._loop.do(self._loop.drop)
+
+    def drop_on(self, procedure: str, *, times: int | None = 1) -> None:
+        """Close the connection on which this procedure is called, instead of forwarding it."""
+
+        def drop(link: Link, call: Message, _: _Proceed) -> bool:
+            link.close()
+            return True
+
+        self._when(procedure, drop, times)
+
+    def garbage(self, nonsense: bytes = b"HTTP/1.1 400 Bad Request\r\n\r\n" + bytes(64)) -> None:
+        """Answer the first words on each new connection with nonsense, and nothing else."""
+        self._faults.nonsense = nonsense
+
+    # Order
+
+    def on_call(
+        self, procedure: str, callback: Callable[[], object], *, times: int | None = None
+    ) -> None:
+        """Run `callback` when this procedure is called, and forward the call when it returns.
+
+        Other calls, on the same connection too, go on meanwhile.
+        """
+
+        def run(proceed: _Proceed) -> None:
+            try:
+                callback()
+            except BaseException as error:  # raised again when the context ends
+                self._errors.append(error)
+            self._loop.do(proceed, wait=False)
+
+        def hold(link: Link, call: Message, proceed: _Proceed) -> bool:
+            threading.Thread(target=run, args=(proceed,), daemon=True).start()
+            return True
+
+        self._when(procedure, hold, times)
+
+    def reset(self) -> None:
+        """End every fault, a stall included. Calls, counts and connections stay."""
+        self._faults = _Faults()
+        self._loop.do(self._loop.resume)
+
+    # What the loop asks for each message
+
+    def nonsense(self) -> bytes | None:
+        return self._faults.nonsense
+
+    def failed(self, error: BaseException) -> None:
+        self._errors.append(error)
+
+    def from_client(self, link: Link, frame: bytes) -> None:
+        message = Message.decode(frame)
+        if not message.remote or message.type != CALL:
+            link.far.send(frame)
+            return
+        with self._called:
+            self._calls.append(message.name)
+            self._called.notify_all()
+        for old, new in self._faults.names:
+            message = message.carrying(message.payload.replace(new, old))
+        self._proceed(link, message, self._rules_of(message))
+
+    def from_daemon(self, link: Link, frame: bytes) -> None:
+        message = Message.decode(frame)
+        if message.type == REPLY and link.asked(message):
+            return
+        if not message.remote or message.status != OK:
+            link.near.send_later(frame, self._delay_of(message))
+        elif self._faults.disguises and message.name == "CONNECT_LIST_DOMAINS":
+            self._disguise_ids(link, message, list(self._faults.disguises))
+        else:
+            self._answer(link, self._changed(message))
+
+    # Calls
+
+    def _when(self, procedure: str, rule: _Rule, times: int | None = None) -> None:
+        budget = _Budget(times)
+
+        def limited(link: Link, call: Message, proceed: _Proceed) -> bool:
+            return budget.take() and rule(link, call, proceed)
+
+        self._faults.rules[procedure_number(procedure)].append(limited)
+
+    def _rules_of(self, call: Message) -> Iterator[_Rule]:
+        if self._faults.last is not None:
+            yield self._old
+        yield from self._faults.rules.get(call.procedure, ())
+        if call.name == "DOMAIN_LOOKUP_BY_ID":
+            yield from (disguise.undo for disguise in self._faults.disguises)
+
+    def _proceed(self, link: Link, call: Message, rules: Iterator[_Rule]) -> None:
+        """Apply rules until one takes care of the call; else forward it.
+
+        A rule may keep the call and, later, go on from here: that is its `proceed`.
+        """
+        if link.closed:
+            return
+        proceed = functools.partial(self._proceed, link, call, rules)
+        for rule in rules:
+            if rule(link, call, proceed):
+                return
+        link.far.send(call.encode())
+
+    def _deny(self, link: Link, call: Message, _: _Proceed) -> bool:
+        text = f"unknown procedure: {call.procedure}"
+        return self._answer(link, call.answer_error(_CODE_RPC, _FROM_RPC, text))
+
+    def _old(self, link: Link, call: Message, proceed: _Proceed) -> bool:
+        """What a daemon denies that knows no procedure beyond `last`."""
+        last = self._faults.last or 0
+        if call.procedure > last:
+            return self._deny(link, call, proceed)
+        argument = read_int(call.payload) if len(call.payload) >= 4 else 0
+        match call.name:
+            case "CONNECT_SUPPORTS_FEATURE" if _FEATURES.get(argument, 0) > last:
+                return self._answer(link, call.answer(xdr_int(0)))
+            case _ if call.name in _REGISTRATIONS and _EVENTS.get(argument, 0) > last:
+                text = f"internal error: unsupported event ID {argument}"
+            case "CONNECT_LIST_DEFINED_DOMAINS" if (
+                argument > _FEW_NAMES and last < _MANY_NAMES_SINCE
+            ):
+                text = "internal error: maxnames > REMOTE_DOMAIN_NAME_LIST_MAX"
+            case _:
+                return False
+        return self._answer(link, call.answer_error(_CODE_INTERNAL_ERROR, _FROM_REMOTE, text))
+
+    # Replies and events
+
+    def _changed(self, message: Message) -> Message:
+        rewrites = self._faults.rewrites.get(message.procedure, ())
+        if not (rewrites or self._faults.names or self._faults.disguises):
+            return message
+        payload = message.payload
+        for disguise in self._faults.disguises:
+            payload = disguise.handle.with_id(payload, disguise.number)
+        for old, new in self._faults.names:
+            payload = payload.replace(old, new)
+        for change in rewrites:
+            payload = change(payload)
+        return message.carrying(payload)
+
+    def _disguise_ids(self, link: Link, reply: Message, left: list[_Disguise]) -> None:
+        """Replace ids in a list of nothing but ids: ask for each domain's real one first."""
+        if not left:
+            self._answer(link, self._changed(reply))
+            return
+        disguise = left.pop()
+
+        def then(real: int | None) -> None:
+            count, *ids = (reply.payload[at : at + 4] for at in range(0, len(reply.payload), 4))
+            if real is not None:
+                shown = {xdr_int(real): xdr_int(disguise.number)}
+                ids = [shown.get(number, number) for number in ids]
+            self._disguise_ids(link, reply.carrying(b"".join([count, *ids])), left)
+
+        disguise.ask(link, reply, then)
+
+    def _answer(self, link: Link, message: Message) -> bool:
+        """Send a reply or an event to the client: late, cut short, or as it is."""
+        frame, delay = message.encode(), self._delay_of(message)
+        cut = self._faults.cuts.get(message.procedure) if message.type == REPLY else None
+        if cut and cut[1].take():
+            link.near.send_later(frame[: cut[0]], delay, then_close=True)
+        else:
+            link.near.send_later(frame, delay)
+        return True
+
+    def _delay_of(self, message: Message) -> float:
+        if message.remote and message.type == REPLY:
+            return max(self._faults.delay, self._faults.delays.get(message.procedure, 0.0))
+        return self._faults.delay
+
+
+class _Budget:
+    """How often a fault may still strike."""
+
+    def __init__(self, times: int | None) -> None:
+        self._left = times
+
+    def take(self) -> bool:
+        if self._left is None:
+            return True
+        self._left -= 1
+        return self._left >= 0
+
+
+class _Disguise:
+    """A domain and the id it pretends to have."""
+
+    def __init__(self, handle: DomainHandle, number: int) -> None:
+        self.handle = handle
+        self.number = number
+
+    def undo(self, link: Link, call: Message, proceed: _Proceed) -> bool:
+        """Turn a look-up by the pretended id into one by the real id."""
+        if read_int(call.payload) != self.number:
+            return False
+
+        def then(real: int | None) -> None:
+            found = call if real is None else call.carrying(xdr_int(real))
+            link.far.send(found.encode())
+
+        self.ask(link, call, then)
+        return True
+
+    def ask(self, link: Link, like: Message, then: Callable[[int | None], None]) -> None:
+        """Ask the daemon, on this client's connection, for the domain's real id: None without."""
+        domain = self.handle.domain
+        name, payload = (
+            ("DOMAIN_LOOKUP_BY_UUID", domain.bytes)
+            if isinstance(domain, uuid.UUID)
+            else ("DOMAIN_LOOKUP_BY_NAME", xdr_string(domain.encode()))
+        )
+
+        def answered(reply: Message) -> None:
+            number = read_int(reply.payload, -4) if reply.status == OK else -1
+            then(number if number >= 0 else None)
+
+        link.ask(
+            Message(like.program, like.version, procedure_number(name), CALL, 0, OK, payload),
+            answered,
+        )
+
+
+@dataclass
+class _Faults:
+    """All that is wrong at present. Replaced as a whole by `reset`; added to while in use."""
+
+    rules: defaultdict[int, list[_Rule]] = field(default_factory=lambda: defaultdict(list))
+    rewrites: defaultdict[int, list[Rewrite]] = field(default_factory=lambda: defaultdict(list))
+    cuts: dict[int, tuple[int, _Budget]] = field(default_factory=dict)
+    delays: dict[int, float] = field(default_factory=dict)
+    delay: float = 0.0
+    disguises: list[_Disguise] = field(default_factory=list)
+    names: list[tuple[bytes, bytes]] = field(default_factory=list)
+    last: int | None = None
+    nonsense: bytes | None = None
