@@ -1,13 +1,21 @@
 """The laboratory's daemon, hosts and guests, against the real libvirt."""
 
+import contextlib
 import os
+import select
+import signal
+import subprocess
+import sys
 import uuid
+from dataclasses import replace
+from pathlib import Path
 
 import libvirt
 import pytest
 
 from lab import nodes
 from lab.daemon import Daemon
+from lab.nodes import nova_instance
 from lab.qemu import guests
 
 BULK_LIMIT = 16_384
@@ -56,6 +64,30 @@ def test_leaves_nothing_behind():
         os.kill(pid, 0)
 
 
+def test_ends_when_its_owner_dies_without_a_word():
+    """The guard cleans up, and only then lets go of its output: no waiting for a while here."""
+    owner = """
+import os, signal
+from lab.daemon import Daemon
+daemon = Daemon().__enter__()
+print(daemon.directory, daemon.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    died = subprocess.run(
+        [sys.executable, "-c", owner],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    directory, pid = died.stdout.split()
+    assert died.returncode == -signal.SIGKILL
+    assert not Path(directory).exists()
+    with contextlib.suppress(ProcessLookupError):  # gone; or going, or not yet reaped
+        ended, _, _ = select.select([os.pidfd_open(int(pid))], [], [], 30)
+        assert ended
+
+
 @pytest.mark.parametrize("domain", nodes.believable_host(), ids=lambda domain: domain.name)
 def test_a_domain_is_served_as_it_was_made(daemon: Daemon, domain: nodes.Domain):
     connection = libvirt.open(daemon.uri(nodes.node([domain])))
@@ -100,7 +132,7 @@ def test_real_guests_start_paused_and_survive_the_daemon(qemu_daemon: Daemon):
 
 
 def test_guests_end_with_the_daemon(qemu_daemon: Daemon):
-    with guests(qemu_daemon.qemu_uri, 1, transient=True):
+    with guests(qemu_daemon.qemu_uri, [replace(nova_instance(1), transient=True)]):
         connection = libvirt.open(qemu_daemon.qemu_uri)
         assert connection.numOfDomains() == 1
         connection.close()

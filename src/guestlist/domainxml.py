@@ -1,9 +1,8 @@
 """Domain XML to records; the only parser.
 
 In: what `virDomainGetXMLDesc` returned. Out: plain values. The metadata in it is text that tenants
-influence (server names), and libvirt hands on what it was given, entity references included, so it
-is read as hostile: no entity is expanded, nothing is fetched, depth and size are bounded by the
-library. XML that is broken in places is read as far as it goes. Touches no libvirt.
+influence (server names), so it is read as hostile: no entity is expanded, nothing is fetched, depth
+and size are bounded by the library. Touches no libvirt.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ def metadata_namespaces(xml: str) -> frozenset[str]:
     """The namespace URIs of the elements directly inside `<metadata>`; empty where there are none.
 
     Raises:
-        ValueError: the text is no XML at all.
+        ValueError: the text is not well-formed, or too large or too deep to be read safely.
     """
     metadata = _root(xml).find("metadata")
     if metadata is None:
@@ -33,11 +32,10 @@ def _root(xml: str) -> etree._Element:
         no_network=True,
         load_dtd=False,
         huge_tree=False,
-        recover=True,
         remove_comments=True,
         remove_pis=True,
     )
-    root = etree.fromstring(xml.encode("utf-8", "surrogatepass"), parser)
-    if root is None:
-        raise ValueError("not XML")
-    return root
+    try:
+        return etree.fromstring(xml.encode("utf-8", "surrogatepass"), parser)
+    except etree.XMLSyntaxError as error:
+        raise ValueError(f"not XML that can be read: {error}") from error

@@ -20,6 +20,7 @@ Source: libvirt include/libvirt/virterror.h; the numbers are ABI and older bindi
 from __future__ import annotations
 
 import errno
+import textwrap
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -81,10 +82,12 @@ class Code(IntEnum):
     NO_DOMAIN = 42
     AUTH_FAILED = 45
     AUTH_CANCELLED = 79
+    NO_DOMAIN_METADATA = 80
     ACCESS_DENIED = 88
     AUTH_UNAVAILABLE = 94
 
 
+_LONGEST = 10_000
 _FROM_RPC = 7
 _FROM_AUTH = 46
 _DENIED = {
@@ -97,8 +100,8 @@ _DENIED = {
 
 
 def one_line(text: object) -> str:
-    """The text with every run of white space made one blank: libvirt's messages may span lines."""
-    return " ".join(str(text).split())
+    """The text on one line of bounded length: libvirt quotes whole documents in its messages."""
+    return textwrap.shorten(str(text)[:_LONGEST], 300, placeholder=" …")
 
 
 def is_denial(error: libvirt.libvirtError) -> bool:

@@ -10,6 +10,7 @@ keeps that registration for its life, and the fan-out happens here. Does not int
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -60,13 +61,20 @@ class Lifecycle:
         Cost: 1 call.
         """
         self._subscribers: tuple[Subscriber, ...] = ()
-        connection.domainEventRegisterAny(
+        self._connection = connection
+        self._registration = connection.domainEventRegisterAny(
             None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._dispatch, None
         )
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Hand every later event to `subscriber` as well."""
         self._subscribers = (*self._subscribers, subscriber)
+
+    def end(self) -> None:
+        """Take the registration back, for good: it keeps libvirt's connection open. Cost: 1 call."""
+        self._subscribers = ()
+        with contextlib.suppress(libvirt.libvirtError):  # a dead connection has nothing to end
+            self._connection.domainEventDeregisterAny(self._registration)
 
     def _dispatch(
         self,

@@ -20,6 +20,9 @@ from guestlist.errors import InvalidNameTemplate
 NOVA_NAMESPACE = "http://openstack.org/xmlns/libvirt/nova/"
 """What Nova's metadata namespaces begin with: 1.0 since Juno, 1.1 since Wallaby, and the next."""
 
+NOVA_NAMESPACES = (f"{NOVA_NAMESPACE}1.1", f"{NOVA_NAMESPACE}1.0")
+"""Those that there have been, for who must ask for one by its exact name."""
+
 
 class Launcher(Enum):
     """Who launched a domain. The value is what users read."""

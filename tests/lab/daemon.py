@@ -51,7 +51,9 @@ max_core = 0
 # $1: the daemon's directory. Reads until the parent's end of the pipe closes, then cleans up.
 _GUARD = """
 cat >/dev/null
-kill -KILL $(cat "$1"/*.pid "$1"/r/libvirt/qemu/run/*.pid 2>/dev/null) 2>/dev/null
+for file in "$1"/*.pid "$1"/r/libvirt/qemu/run/*.pid
+do kill -KILL "$(cat "$file")"
+done 2>/dev/null
 rm -rf "$1"
 """
 

@@ -74,7 +74,8 @@ def event_loop_thread() -> None:
     """libvirt's default event loop, turned by a thread for the rest of this process.
 
     Only connections opened after this get events and keepalive. libvirt takes one event loop in the
-    life of a process and cannot let go of it, so ask for this or for a loop of your own, not both.
+    life of a process and cannot let go of it: where the code under test turns one itself, override
+    this fixture in conftest.py with a call that starts that one.
     """
 
     def turn() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import libvirt
@@ -53,26 +53,30 @@ def guest_xml(domain: Domain, devices: str = "") -> str:
 
 
 @contextlib.contextmanager
-def guests(uri: str, n: int, *, transient: bool = False) -> Iterator[list[Domain]]:
-    """n guests, defined and started paused (or just created); destroyed and undefined in the end.
+def guests(uri: str, domains: int | Iterable[Domain]) -> Iterator[list[Domain]]:
+    """These guests, or so many of Nova's; destroyed and undefined in the end.
 
-    They are Nova's, in name and metadata. Cost: about half a second and 45 MB each to start, two
-    seconds to end them all.
+    The active ones are started paused, the transient ones created so. Cost: about half a second
+    and 45 MB each to start, two seconds to end them all.
     """
-    domains = [nova_instance(number) for number in range(1, n + 1)]
+    if isinstance(domains, int):
+        domains = map(nova_instance, range(1, domains + 1))
+    domains = list(domains)
     paused = libvirt.VIR_DOMAIN_START_PAUSED
     connection = libvirt.open(uri)
     try:
         for domain in domains:
-            if transient:
+            if domain.transient:
                 connection.createXML(guest_xml(domain), paused)
-            else:
-                connection.defineXML(guest_xml(domain)).createWithFlags(paused)
+                continue
+            handle = connection.defineXML(guest_xml(domain))
+            if domain.active:
+                handle.createWithFlags(paused)
         yield domains
     finally:
         connection.close()
         # One connection each: a daemon serves five calls of a connection at a time.
-        with ThreadPoolExecutor(max(n, 1)) as pool:
+        with ThreadPoolExecutor(max(len(domains), 1)) as pool:
             list(pool.map(lambda domain: _end(uri, domain), domains))
 
 

@@ -46,13 +46,10 @@ class Walk:
     """The walk over one connection, and whom it knows there. Threads may share it."""
 
     def __init__(self, peer: Peer) -> None:
-        """Subscribe to the lifecycle events, where there are any. Cost: 1 call."""
         self._peer = peer
         self._known = _Known()
-        lifecycle = peer.lifecycle()
-        self._has_events = lifecycle is not None
-        if lifecycle is not None:
-            lifecycle.subscribe(lambda domain, _event, _detail: self._known.add_named(domain))
+        self._has_events: bool | None = None
+        self._subscribing = threading.Lock()
 
     def active(self) -> list[libvirt.virDomain]:
         """The active domains. Cost: 1 call and 1 per domain (2 and 1 from 1,024 domains up)."""
@@ -68,6 +65,7 @@ class Walk:
         Cost: on a quiet host 4 calls and 1 per domain; where domains come, go or change meanwhile,
         twice that on the first call of a connection, and 1 for each that the lists missed.
         """
+        self._subscribe()
         found: dict[str, libvirt.virDomain] = {}
         calm = 0
         for _ in range(ROUNDS):
@@ -89,6 +87,15 @@ class Walk:
             f"changed faster than they can be walked ({ROUNDS} rounds); ask again, or upgrade "
             "libvirt to 0.9.13 or newer"
         )
+
+    def _subscribe(self) -> None:
+        """Have the lifecycle events tell who exists, where there are any. Cost: 1 call, once."""
+        with self._subscribing:
+            if self._has_events is None:
+                lifecycle = self._peer.lifecycle()
+                if lifecycle is not None:
+                    lifecycle.subscribe(lambda domain, *_: self._known.add_named(domain))
+                self._has_events = lifecycle is not None
 
     def _round(self) -> tuple[dict[str, libvirt.virDomain], bool]:
         """Ids, names, ids, names; then a handle for each. By UUID, and whether anything moved."""

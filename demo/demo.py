@@ -1,0 +1,282 @@
+"""`./dev demo`: a compute host, listed as a person would, then the old way beside the new.
+
+The host is libvirt's test driver behind a private libvirtd, which needs no privileges, touches no
+other libvirt, and is gone when the demo ends. Where none can be had the same node files are served
+by the test driver inside each process. Nothing shown is prepared: the lines after `$` are run by
+the shell, and what is counted and timed is counted and timed now.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import libvirt
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from lab.daemon import Daemon, daemon_available
+from lab.legacy import legacy_walk
+from lab.nodes import believable_host, node, nova_instance
+from lab.proxy import Proxy
+
+from guestlist import Host
+
+INSTANCES = 8
+MANY = 1_000
+REPETITIONS = 5
+AWAY_MS = 20
+
+COMMANDS = (
+    ("Who is running here, of Nova's?", 'guestlist ls -c "$host"'),
+    ("Those that are shut off as well:", 'guestlist ls --inactive -c "$host"'),
+    ("Everybody, and who launched them:", 'guestlist ls -a -c "$host"'),
+    ("For a script, names only:", 'guestlist ls -q -c "$host" | head -n 3'),
+    ("For a program:", 'guestlist ls -f json -c "$host" | head -n 10'),
+    ("What can this libvirt do?", 'guestlist check -c "$host"'),
+)
+
+_LOCAL = {
+    "virConnectIsAlive",
+    "virDomainFree",
+    "virDomainGetID",
+    "virDomainGetName",
+    "virDomainGetUUIDString",
+}
+"""Calls that never leave the client library."""
+
+Listing = Callable[[], list[libvirt.virDomain]]
+
+
+class Place(Protocol):
+    """Where hosts are served from."""
+
+    counted: str
+    """What `count` counts, for the head of a column."""
+
+    how: str
+    """How it counts and what was timed, in a sentence."""
+
+    def uri(self, xml: str) -> str:
+        """A host with the domains of this node XML."""
+
+    def count(self, uri: str, prepare: Callable[[str], Listing]) -> int:
+        """The calls of one listing of that host."""
+
+
+class BehindDaemon:
+    """A private daemon: calls are messages on its socket."""
+
+    counted = "calls on the wire"
+    how = (
+        "The calls were counted by a proxy in front of the daemon's socket; the times are medians "
+        f"of {REPETITIONS} listings without the proxy, over an open connection."
+    )
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    def uri(self, xml: str) -> str:
+        """See `Place`."""
+        return self._daemon.uri(xml)
+
+    def count(self, uri: str, prepare: Callable[[str], Listing]) -> int:
+        """See `Place`."""
+        with Proxy(self._daemon) as proxy:
+            listing = prepare(uri.replace(self._daemon.socket, proxy.socket))
+            with proxy.counting() as calls:
+                listing()
+        return len(calls)
+
+
+class InProcess:
+    """The test driver inside this process: no wire, so calls into libvirt's library count."""
+
+    counted = "calls into libvirt"
+    how = (
+        "Without a wire, what was counted are libvirt-python's calls into libvirt that a daemon "
+        f"would have to answer; the times are medians of {REPETITIONS} listings, and a daemon "
+        "would add its share to each call."
+    )
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def uri(self, xml: str) -> str:
+        """See `Place`."""
+        path = self._directory / f"node-{len(list(self._directory.iterdir())) + 1}.xml"
+        path.write_text(xml)
+        return f"test://{path}"
+
+    def count(self, uri: str, prepare: Callable[[str], Listing]) -> int:
+        """See `Place`."""
+        listing = prepare(uri)
+        calls = 0
+
+        def note(_frame: FrameType, event: str, function: Any) -> None:
+            nonlocal calls
+            if event == "c_call" and _is_call(function):
+                calls += 1
+
+        sys.setprofile(note)
+        try:
+            listing()
+        finally:
+            sys.setprofile(None)
+        return calls
+
+
+def main() -> int:
+    """Show both parts; the exit code."""
+    options = _options()
+    libvirt.registerErrorHandler(lambda *_: None, None)
+    with _place(options) as place:
+        show_commands(place)
+        compare(place)
+    return 0
+
+
+def show_commands(place: Place) -> None:
+    """The command as a person types it, and what it says."""
+    domains = believable_host(INSTANCES)
+    off = sum(not domain.active for domain in domains[:INSTANCES])
+    host = place.uri(node(domains))
+    say(
+        f"On the host: {INSTANCES} instances of OpenStack Nova, {off} of them shut off and one "
+        "paused; a libguestfs appliance at work on a disk; two guests made by hand."
+    )
+    print(f"\n$ host='{host}'")
+    tools = Path(sys.executable).parent  # `guestlist` is installed beside this Python
+    path = os.pathsep.join([str(tools), os.environ.get("PATH", os.defpath)])
+    for title, command in COMMANDS:
+        say(title)
+        print(f"$ {command}", flush=True)
+        subprocess.run(
+            ["/bin/sh", "-c", command],
+            env={**os.environ, "PATH": path, "host": host},
+            check=True,
+        )
+
+
+def compare(place: Place) -> None:
+    """The legacy walk and guestlist on the same large host."""
+    domains = [nova_instance(n, active=n % 4 != 0) for n in range(1, MANY + 1)]
+    off = sum(not domain.active for domain in domains)
+    say(
+        f"Now a host with {MANY:,} domains, all launched by Nova, {off} of them shut off. The whole "
+        "of it is listed twice: by the walk that Nova did before it had a bulk call (numOfDomains, "
+        "listDomainsID, lookupByID for each; numOfDefinedDomains, listDefinedDomains, lookupByName "
+        "for each), and by guestlist's host.list_instance_domains(include_inactive=True)."
+    )
+    uri = place.uri(node(domains))
+    everybody = {str(domain.uuid) for domain in domains}
+    results = [measure(place, uri, prepare, everybody) for prepare in (legacy, ours)]
+    (many, slow), (few, fast) = results
+    print()
+    print(f"  {'':17}{place.counted:>18}{'time':>13}")
+    print(f"  {'the legacy walk':17}{many:>18,}{slow * 1e3:>10,.1f} ms")
+    print(f"  {'guestlist':17}{few:>18,}{fast * 1e3:>10,.1f} ms")
+    print(f"  {'ratio':17}{many / few:>17,.0f}x{slow / fast:>12,.0f}x", flush=True)
+    say(f"Both found all {len(everybody):,}. {place.how}")
+    say(
+        f"Over a network with a round trip of {AWAY_MS} ms, waiting for the answers alone makes "
+        f"{many * AWAY_MS / 1e3:,.0f} s of the walk, and {few * AWAY_MS:,} ms of guestlist's "
+        "listing. And a domain that starts or stops during the walk can be missing from it; the "
+        "one call misses nobody."
+    )
+
+
+def measure(
+    place: Place, uri: str, prepare: Callable[[str], Listing], everybody: set[str]
+) -> tuple[int, float]:
+    """Calls, and seconds, of a listing that finds everybody; a wrong one ends the demo."""
+    calls = place.count(uri, prepare)
+    listing = prepare(uri)
+    if {domain.UUIDString() for domain in listing()} != everybody:
+        raise SystemExit(f"demo: wrong: {prepare.__name__} did not list everybody once")
+    seconds = []
+    for _ in range(REPETITIONS):
+        start = time.perf_counter()
+        domains = listing()
+        seconds.append(time.perf_counter() - start)
+        del domains  # not on the clock
+    return calls, statistics.median(seconds)
+
+
+def legacy(uri: str) -> Listing:
+    """The legacy walk, its connection open."""
+    connection = libvirt.open(uri)
+    return lambda: legacy_walk(connection)
+
+
+def ours(uri: str) -> Listing:
+    """guestlist's listing, its connection open."""
+    host = Host(uri)
+    host.list_instance_domains()
+    return lambda: host.list_instance_domains(include_inactive=True)
+
+
+def say(text: str) -> None:
+    """A paragraph of what is going on."""
+    print("\n" + textwrap.fill(text, width=80, break_on_hyphens=False))
+
+
+@contextlib.contextmanager
+def _place(options: argparse.Namespace) -> Iterator[Place]:
+    why = "--no-daemon was given" if options.no_daemon else daemon_available()
+    with contextlib.ExitStack() as stack:
+        if not why:
+            try:
+                daemon = stack.enter_context(Daemon())
+            except RuntimeError as error:
+                why = str(error).splitlines()[0]
+        if why:
+            say(
+                f"No private libvirtd ({why}): using libvirt's test driver inside each process "
+                "instead. It serves the same hosts, without a daemon and without a wire."
+            )
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="gl-", dir="/tmp"))
+            yield InProcess(Path(directory))
+        else:
+            say(
+                "A private libvirtd is running: rootless, in a directory of its own under /tmp, "
+                "gone when this ends. It serves hosts of libvirt's test driver: real libvirt, "
+                "imagined guests. The libvirt of this machine is not touched."
+            )
+            yield BehindDaemon(daemon)
+
+
+def _is_call(function: Any) -> bool:
+    module = getattr(getattr(function, "__self__", None), "__name__", "")
+    return module == "libvirtmod" and function.__name__ not in _LOCAL
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="./dev demo", description="A compute host, listed; then the old way beside the new."
+    )
+    parser.add_argument(
+        "--no-daemon", action="store_true", help="use the test driver without a daemon"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read this has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

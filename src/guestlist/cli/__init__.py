@@ -1,0 +1,63 @@
+"""The command `guestlist`: words in, data on standard output, everything else on standard error.
+
+In: the command line. Out: an exit status, of which each kind of failure has its own (`exits`), and
+one line per failure that says what was asked, of whom and what to do. Knows no libvirt and starts
+before it is loaded: each subcommand is imported when it is called.
+
+    arguments   what may be said          ls, check, completion   what is then done
+    columns     what can be shown         hosts                   whom to ask, side by side
+    render      in which format           hidden                  what the filters kept back
+    table       for people                terminal                the only way out
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from importlib import import_module
+
+from guestlist.cli import arguments, terminal
+from guestlist.cli.exits import Exit
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status.
+
+    Args:
+        argv: the words after the command's name. None: those this process was started with.
+
+    Raises:
+        SystemExit: after --help and --version (0), and on a word that is none (2).
+
+    Ends the process as the signal would on Ctrl-C and when the reader of a pipe has left.
+    """
+    try:
+        terminal.hold_descriptors()
+        return _run(argv)
+    except KeyboardInterrupt:
+        terminal.die_of(signal.SIGINT)
+    except BrokenPipeError:
+        terminal.die_of(signal.SIGPIPE)
+    except terminal.Unwritable as error:
+        terminal.complain(str(error))
+    except ImportError as error:
+        terminal.complain(_missing(error))
+    except Exception as error:
+        terminal.complain_of_surprise("guestlist", error)
+    return Exit.FAILED
+
+
+def _run(argv: Sequence[str] | None) -> Exit:
+    options = arguments.parse(argv)
+    command = import_module(f"guestlist.cli.{options.command}")
+    status: Exit = command.run(options)
+    return status
+
+
+def _missing(error: ImportError) -> str:
+    match (error.name or "").partition(".")[0]:
+        case "libvirt" | "libvirtmod":
+            remedy = "install python3-libvirt (Debian, Fedora) or run: pip install libvirt-python"
+            return f"cannot load libvirt's Python binding: {error}; {remedy}"
+        case package:
+            return f"cannot load {package or 'a package'}: {error}; run: pip install guestlist"

@@ -1,0 +1,293 @@
+"""What may be said to `guestlist`: the options, their help, and examples to learn them from.
+
+In: the words after the command's name. Out: a namespace in which all has been checked that can be
+without asking a host. Words that make no sense end the process with status 2 and one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import guestlist
+from guestlist.cli import columns, terminal
+from guestlist.cli.exits import MEANINGS, Exit
+from guestlist.errors import InvalidNameTemplate
+
+_LONGEST_TIMEOUT = 86_400.0
+
+_TABLED = ("table", "json", "yaml", "csv")
+_LISTED = ("name", "uuid")
+
+_EXAMPLES = """\
+examples:
+  guestlist ls                 the running guests that Nova launched on this host
+  guestlist ls -a              every domain: shut off, launched by others, Domain-0
+  guestlist ls -a -f json      the same for a program
+  guestlist check              what this libvirt can do, and what to upgrade
+  guestlist ls --help          more about listing, with examples
+
+  source <(guestlist completion bash)      completion in this shell
+"""
+
+_LS_EXAMPLES = """\
+examples:
+  guestlist ls
+      the running guests that Nova launched on this host
+  guestlist ls --inactive
+      those that are shut off as well
+  guestlist ls -a -c test:///default
+      every domain of libvirt's built-in test host, which needs no daemon
+  guestlist ls -c qemu+ssh://node1/system -c qemu+ssh://node2/system
+      two hosts, asked at the same time
+  guestlist ls -q | xargs -n 1 virsh dominfo
+      a command for each
+  guestlist ls -a --columns name,launcher --sort launcher
+      who launched what
+  guestlist ls --inactive -f csv > guests.csv
+      for a spreadsheet
+  guestlist ls --name-template 'vm-%(uuid)s'
+      where nova.conf has another instance_name_template
+
+A control or bidirectional character in a name is shown as an escape (\\x1b,
+\\u202e), and a backslash as two; JSON and YAML carry the exact name.
+"""
+
+_CHECK_EXAMPLES = """\
+examples:
+  guestlist check
+  guestlist check -c qemu+ssh://node1/system -c qemu+ssh://node2/system -f json
+
+The exit status is 0 also where there is something to upgrade: the listing works
+without, in more calls.
+"""
+
+_COMPLETION_EXAMPLES = """\
+examples:
+  source <(guestlist completion bash)
+      in this shell
+  guestlist completion bash > ~/.local/share/bash-completion/completions/guestlist
+      in every bash from now on
+  guestlist completion zsh > "${fpath[1]}/_guestlist"
+      in every zsh from now on
+"""
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options, checked. `command` says which of the subcommands they are for.
+
+    Raises:
+        SystemExit: 0 after help that was asked for, 2 where the words make no sense.
+    """
+    top = parser()
+    options = top.parse_args(argv)
+    if options.command is None:
+        terminal.explain(top.format_help())
+        sys.exit(Exit.USAGE)
+    if options.command == "ls" and options.columns and options.format in _LISTED:
+        top.error(f"--columns goes with -f {', '.join(_TABLED)}, not with {options.format}")
+    return options
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    top = _Parser(
+        prog="guestlist",
+        description=(guestlist.__doc__ or "").partition("\n")[0],
+        epilog=f"{_EXAMPLES}\n{_exit_statuses()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"guestlist {guestlist.__version__}")
+    commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND")
+    _add_ls(_command(commands, "ls", "list the domains of one host or several", _LS_EXAMPLES))
+    _add_check(_command(commands, "check", "tell what to upgrade, if anything", _CHECK_EXAMPLES))
+    _add_completion(
+        _command(commands, "completion", "print a script for bash or zsh", _COMPLETION_EXAMPLES)
+    )
+    return top
+
+
+def _command(
+    commands: argparse._SubParsersAction[_Parser], name: str, about: str, examples: str
+) -> _Parser:
+    return commands.add_parser(
+        name,
+        help=about,
+        description=f"{about[0].upper()}{about[1:]}.",
+        epilog=f"{examples}\n{_exit_statuses()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _add_ls(ls: argparse.ArgumentParser) -> None:
+    _add_hosts(ls)
+    whom = ls.add_argument_group("whom to list", "By default: running, and launched by Nova.")
+    whom.add_argument("--inactive", action="store_true", help="also those that are shut off")
+    whom.add_argument("--foreign", action="store_true", help="also those that others launched")
+    whom.add_argument("--dom0", action="store_true", help="also Xen's Domain-0")
+    whom.add_argument(
+        "-a", "--all", action="store_true", help="everybody: --inactive --foreign --dom0"
+    )
+    whom.add_argument(
+        "--name-template",
+        metavar="TEMPLATE",
+        type=_name_template,
+        default="instance-%08x",
+        help="Nova's instance_name_template, as in nova.conf (%(default)s)",
+    )
+    whom.add_argument(
+        "--verify",
+        action="store_true",
+        help="believe Nova's metadata only, not the name: one call per domain",
+    )
+    how = ls.add_argument_group("how to show them")
+    _add_format(how, (*_TABLED, *_LISTED))
+    how.add_argument(
+        "-q",
+        "--quiet",
+        dest="format",
+        action="store_const",
+        const="name",
+        help="names only, a line each: -f name",
+    )
+    how.add_argument(
+        "--columns",
+        metavar="A,B,…",
+        action=_Columns,
+        help="these columns, in this order; 'help' lists them",
+    )
+    how.add_argument(
+        "--sort",
+        metavar="COLUMN",
+        choices=tuple(columns.COLUMNS),
+        help="by this column; without: by host as given, then by name",
+    )
+    how.add_argument(
+        "--no-headers",
+        dest="headers",
+        action="store_false",
+        help="no header above a table or CSV",
+    )
+
+
+def _add_check(check: argparse.ArgumentParser) -> None:
+    _add_hosts(check)
+    _add_format(check, ("table", "json", "yaml"))
+
+
+def _add_completion(completion: argparse.ArgumentParser) -> None:
+    completion.add_argument("shell", choices=("bash", "zsh"), help="the shell the script is for")
+
+
+def _add_hosts(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-c",
+        "--connect",
+        metavar="URI",
+        type=_uri,
+        action="append",
+        help="a host to ask, by libvirt URI; may be repeated. Without: libvirt's own default "
+        "(LIBVIRT_DEFAULT_URI, then libvirt.conf, then what it finds)",
+    )
+    command.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        default=10.0,
+        help="how long opening a connection may take (%(default)g)",
+    )
+    command.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="on standard error also libvirt's own messages, and tracebacks",
+    )
+
+
+def _add_format(group: argparse._ActionsContainer, forms: Sequence[str]) -> None:
+    group.add_argument(
+        "-f",
+        "--format",
+        "-o",
+        metavar="FORMAT",
+        choices=forms,
+        default="table",
+        help=f"{', '.join(forms)}; without: %(default)s",
+    )
+
+
+def _uri(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("the URI is empty; leave -c out for libvirt's default")
+    if not text.isprintable():
+        raise argparse.ArgumentTypeError(
+            f"a URI has no control characters and no bytes that are not UTF-8: {text}"
+        )
+    return text
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= _LONGEST_TIMEOUT:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no number of seconds above 0 and up to {_LONGEST_TIMEOUT:g}"
+        )
+    return seconds
+
+
+def _name_template(text: str) -> str:
+    from guestlist.launcher import NameTemplate  # noqa: PLC0415  not for --help
+
+    try:
+        NameTemplate(text)
+    except InvalidNameTemplate as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def _exit_statuses() -> str:
+    lines = [f"  {status:<5}{meaning}" for status, meaning in MEANINGS.items()]
+    signals = ["  130  interrupted by Ctrl-C", "  141  nobody reads standard output any more"]
+    return "\n".join(["exit status:", *lines, *signals])
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with what it prints leaving by the one way there is."""
+
+    def error(self, message: str) -> NoReturn:
+        """One line, and status 2."""
+        terminal.complain(f"{message}; see '{self.prog} --help'")
+        sys.exit(Exit.USAGE)
+
+    def _print_message(self, message: str, file: Any = None) -> None:  # noqa: ARG002  argparse's
+        terminal.write(message)
+
+
+class _Columns(argparse.Action):
+    """`--columns a,b,c`, in any case; `--columns help` answers as --help does."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,  # noqa: ARG002  argparse's
+    ) -> None:
+        """Take the names."""
+        names = [name.strip().lower() for name in values.split(",")]
+        if names == ["help"]:
+            terminal.write(columns.help_text())
+            parser.exit()
+        try:
+            setattr(namespace, self.dest, columns.chosen(names))
+        except KeyError as error:
+            known = ", ".join(columns.COLUMNS)
+            message = f"there is no column '{error.args[0]}'; there are: {known}"
+            raise argparse.ArgumentError(self, message) from None

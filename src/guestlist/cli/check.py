@@ -1,0 +1,114 @@
+"""`guestlist check`: what the libvirt of a host can do, and what to upgrade.
+
+In: capabilities, found out by doing. Out: a block of lines per host, or records. What is missing is
+no failure: the listing works without, only slower, and the exit status stays 0.
+
+Source: libvirt's release notes, for the release each ability came with.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from guestlist.cli import hosts, terminal
+from guestlist.cli.exits import Exit
+from guestlist.cli.render import as_json, as_yaml
+from guestlist.connection import Capabilities, Versions, version_text
+from guestlist.host import Host
+
+
+class Ability(NamedTuple):
+    """What libvirt learned in one release (libvirt's number for it), and what that is good for."""
+
+    name: str
+    words: str
+    since: int
+    worth: str
+
+
+ABILITIES = (
+    Ability("bulk_listing", "bulk listing", 9_013, "to list in one call"),
+    Ability("bulk_stats", "bulk state", 1_002_008, "to have all states in one call"),
+    Ability("lifecycle_events", "lifecycle events", 8_000, "to be told of changes"),
+    Ability("keepalive", "keepalive", 9_008, "to notice a daemon that hangs"),
+)
+
+_IN_PROCESS = ("test:///", "esx:", "gsx:", "vpx:", "hyperv:", "openvz:", "vbox:", "phyp:", "vmware")
+"""What the URIs of drivers begin with that run inside this process: no daemon there can hang."""
+
+
+def run(options: argparse.Namespace) -> Exit:
+    """Ask each host what it can do, and print that."""
+    answers, status = hosts.ask(options, Host.capabilities)
+    if answers:
+        found = [answer.value for answer in answers]
+        match options.format:
+            case "json":
+                text = as_json([_record(capabilities) for capabilities in found])
+            case "yaml":
+                text = as_yaml([_record(capabilities) for capabilities in found])
+            case _:
+                text = "\n".join(_block(capabilities) for capabilities in found)
+        terminal.write(text)
+    return status
+
+
+def _record(capabilities: Capabilities) -> dict[str, object]:
+    versions = capabilities.versions
+    return {
+        "host": capabilities.uri,
+        "client": version_text(versions.client),
+        "daemon": version_text(versions.daemon),
+        "driver": versions.driver,
+        "driver_version": version_text(versions.hypervisor),
+        **{ability.name: _has(ability, capabilities) for ability in ABILITIES},
+        "upgrade": list(upgrades(capabilities)),
+    }
+
+
+def _block(capabilities: Capabilities) -> str:
+    versions = capabilities.versions
+    said = {True: "yes", False: "no", None: "not needed"}
+    facts = {
+        "client library": version_text(versions.client),
+        "daemon": version_text(versions.daemon),
+        "driver": f"{versions.driver} {version_text(versions.hypervisor)}",
+        **{ability.words: said[_has(ability, capabilities)] for ability in ABILITIES},
+    }
+    advice = list(upgrades(capabilities)) or ["nothing to upgrade"]
+    lines = [
+        terminal.escape(capabilities.uri),
+        *(f"  {fact:<18}{terminal.escape(found)}" for fact, found in facts.items()),
+        *(f"  {terminal.escape(line)}" for line in advice),
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _has(ability: Ability, capabilities: Capabilities) -> bool | None:
+    """Whether it is there; None where it would be of no use."""
+    has: bool = getattr(capabilities, ability.name)
+    if ability.name == "keepalive" and not has and capabilities.uri.startswith(_IN_PROCESS):
+        return None
+    return has
+
+
+def upgrades(capabilities: Capabilities) -> Iterator[str]:
+    """A line for each ability that is missing: what it would be good for, and whom to upgrade."""
+    for ability in ABILITIES:
+        if _has(ability, capabilities) is False:
+            yield f"{ability.worth}: {_remedy(ability, capabilities.versions)}"
+
+
+def _remedy(ability: Ability, versions: Versions) -> str:
+    """Who is too old, the nearest to us first; else it is the driver, or the Python binding."""
+    release = version_text(ability.since)
+    if versions.client < ability.since:
+        return f"upgrade the client library ({version_text(versions.client)}) to {release} or newer"
+    if versions.daemon is not None and versions.daemon < ability.since:
+        return f"upgrade the daemon ({version_text(versions.daemon)}) to {release} or newer"
+    return (
+        f"libvirt has had it since {release}, but neither is too old: driver {versions.driver} or "
+        "libvirt-python lacks it"
+    )

@@ -1,0 +1,123 @@
+"""A table: text in columns, for people.
+
+In: columns and records. Out: lines, each row's cells under its header. Piped, every cell is whole
+and nothing is coloured. On a terminal the table fits: first the columns that may be cut give way,
+the widest of them first; then those that say which domain it is, which go on below.
+
+Laid out here rather than by a library: the layouts of rich take 2.4 s for 10,000 domains, ten times
+what libvirt takes to list them.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+
+from guestlist.cli.columns import Column, Record, Value
+from guestlist.cli.terminal import escape
+
+_GAP = "  "
+
+
+def lines(
+    columns: Sequence[Column],
+    records: Sequence[Record],
+    *,
+    headers: bool = True,
+    width: int | None = None,
+    colours: bool = False,
+) -> Iterator[str]:
+    """The table's lines, each of at most `width` cells where the columns can; None: no bound."""
+    header = [column.name.upper() for column in columns]
+    rows = [[_text(record[column.name]) for column in columns] for record in records]
+    shown = [header, *rows] if headers else rows
+    if not shown:
+        return
+    widths = [max(map(cells, texts)) for texts in zip(*shown, strict=True)]
+    if width is not None:
+        widths = _fitted(columns, widths, width)
+    for row in shown:
+        paint = _attributes(columns, row, is_header=row is header) if colours else [""] * len(row)
+        yield from _row_lines(columns, row, widths, paint)
+
+
+def cells(text: str) -> int:
+    """How many cells of a terminal the text takes."""
+    return len(text) if text.isascii() else sum(map(_cells_of, text))
+
+
+def _cells_of(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def _text(value: Value) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+    return escape(str(value))
+
+
+def _fitted(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[int]:
+    """The widths, less what is too much for the room, as far as the columns give way."""
+    fitted = list(widths)
+    excess = sum(fitted) + len(_GAP) * (len(fitted) - 1) - room
+    for folds in (False, True):
+        givers = [i for i, column in enumerate(columns) if column.least and column.folds == folds]
+        while excess > 0 and givers:
+            widest = max(givers, key=fitted.__getitem__)
+            if fitted[widest] <= (columns[widest].least or 0):
+                givers.remove(widest)
+                continue
+            fitted[widest] -= 1
+            excess -= 1
+    return fitted
+
+
+def _attributes(columns: Sequence[Column], texts: Sequence[str], *, is_header: bool) -> list[str]:
+    if is_header:
+        return ["1"] * len(texts)
+    return [column.colours.get(text, "") for column, text in zip(columns, texts, strict=True)]
+
+
+def _row_lines(
+    columns: Sequence[Column], texts: Sequence[str], widths: Sequence[int], paint: Sequence[str]
+) -> Iterator[str]:
+    """One row, in as many lines as its tallest cell."""
+    stacks = [
+        _folded(text, width) if column.folds else [_cut(text, width)]
+        for column, text, width in zip(columns, texts, widths, strict=True)
+    ]
+    for parts in zip_longest(*stacks, fillvalue=""):
+        padding = (" " * (width - cells(part)) for part, width in zip(parts, widths, strict=True))
+        painted = map(_painted, parts, paint)
+        yield _GAP.join(map("".join, zip(painted, padding, strict=True))).rstrip(" ")
+
+
+def _painted(text: str, attributes: str) -> str:
+    return f"\x1b[{attributes}m{text}\x1b[0m" if attributes and text else text
+
+
+def _cut(text: str, width: int) -> str:
+    if cells(text) <= width:
+        return text
+    return _folded(text, width - 1)[0] + "…"
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """The text in pieces of at most `width` cells; a wide character takes two of them."""
+    if cells(text) <= width:
+        return [text]
+    pieces, room = [""], width
+    for char in text:
+        taken = _cells_of(char)
+        if taken > room:
+            pieces.append("")
+            room = width
+        pieces[-1] += char
+        room -= taken
+    return pieces

@@ -1,0 +1,323 @@
+"""The command as a process: how it starts, what it says of itself, how it ends.
+
+`run` is what the other tests of the command start it with.
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+import guestlist
+from guestlist.cli.exits import MEANINGS, Exit
+
+TEST_HOST = "test:///default"
+"""libvirt's built-in host, inside the command's own process: one domain, named test."""
+
+COMMAND = [sys.executable, "-m", "guestlist"]
+PACKAGE = Path(guestlist.__file__).parents[1]
+
+LISTS = [
+    ["ls", "-a", "-c", TEST_HOST],
+    ["ls", "-a", "-c", TEST_HOST, "-f", "json"],
+    ["check", "-c", TEST_HOST],
+    ["completion", "bash"],
+    ["ls", "--columns", "help"],
+    ["--help"],
+    ["--version"],
+]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Ours, without what would change the command's mind."""
+    theirs = {"COLUMNS", "NO_COLOR", "LIBVIRT_DEFAULT_URI", "PYTHONPATH"}
+    ours = {name: value for name, value in os.environ.items() if name not in theirs}
+    return {**ours, "PYTHONPATH": str(PACKAGE), **changes}
+
+
+def run(
+    *words: str, stdout: int | IO[str] = subprocess.PIPE, **changes: str
+) -> subprocess.CompletedProcess[str]:
+    """`guestlist words…`, with these changes to the environment, to its end."""
+    return subprocess.run(
+        [*COMMAND, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**changes),
+        check=False,
+    )
+
+
+def refused(*words: str) -> str:
+    """What the command says to words that make no sense: one line, and nothing on stdout."""
+    ended = run(*words)
+    assert (ended.returncode, ended.stdout) == (Exit.USAGE, "")
+    assert ended.stderr.count("\n") == 1
+    return ended.stderr
+
+
+# Starting
+
+
+def loaded(*words: str) -> set[str]:
+    """The modules that the command imports for these words."""
+    ended = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "guestlist", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        check=True,
+    )
+    return {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["ls", "--help"], ["--version"]])
+def test_help_loads_nothing_that_takes_time(words: list[str]) -> None:
+    modules = loaded(*words)
+    assert "guestlist.cli.arguments" in modules
+    assert not modules & {"libvirt", "lxml", "rich", "yaml", "shtab", "guestlist.host"}
+
+
+def test_a_list_loads_only_what_its_format_needs() -> None:
+    modules = loaded("ls", "-f", "name", "-c", TEST_HOST)
+    assert "libvirt" in modules
+    assert not modules & {"rich", "yaml", "shtab"}
+
+
+# What it says of itself
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"guestlist {guestlist.__version__}\n"
+
+
+def test_without_a_command_it_explains_itself_and_fails() -> None:
+    ended = run()
+    assert (ended.returncode, ended.stdout) == (Exit.USAGE, "")
+    assert ended.stderr == run("--help").stdout
+
+
+@pytest.mark.parametrize("words", [[], ["ls"], ["check"], ["completion"]])
+def test_help_has_examples_and_every_exit_status(words: list[str]) -> None:
+    text = run(*words, "--help").stdout
+    assert "examples:\n  " in text
+    for status in Exit:
+        assert re.search(rf"^  {status:d} +{MEANINGS[status]}$", text, re.MULTILINE)
+
+
+def test_examples_are_words_that_the_command_knows(tmp_path: Path) -> None:
+    def shown(*words: str) -> list[str]:
+        return re.findall(r"^  guestlist ([^|>\n]*?)(?:  .*|[|>].*)?$", run(*words).stdout, re.M)
+
+    examples = [*shown("--help"), *shown("ls", "--help"), *shown("check", "--help")]
+    assert len(examples) > 12
+    for example in examples:
+        if "node1" in example:
+            continue
+        words = [word.strip("'") for word in example.split()]
+        ended = run(*words, LIBVIRT_DEFAULT_URI=TEST_HOST)
+        assert ended.returncode == Exit.OK, example
+
+
+# Words that make no sense
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sl"], "invalid choice: 'sl'"),
+        (["ls", "--al"], "unrecognized arguments: --al"),
+        (["ls", "--columns", "name,colour"], "there is no column 'colour'; there are: host, id,"),
+        (["ls", "--columns", ""], "there is no column ''"),
+        (["ls", "--sort", "colour"], "invalid choice: 'colour' (choose from"),
+        (["ls", "-f", "xml"], "invalid choice: 'xml' (choose from"),
+        (["check", "-f", "csv"], "invalid choice: 'csv'"),
+        (["ls", "-q", "--columns", "uuid"], "--columns goes with -f table, json, yaml, csv"),
+        (["ls", "-c", ""], "the URI is empty"),
+        (["ls", "--timeout", "0"], "0 is no number of seconds"),
+        (["ls", "--timeout", "nan"], "nan is no number of seconds"),
+        (["ls", "--timeout", "soon"], "soon is no number of seconds"),
+        (["ls", "--name-template", "vm"], "every guest the same name"),
+        (["ls", "--name-template", "vm-%y"], "'%y' is no printf conversion"),
+        (["completion", "fish"], "invalid choice: 'fish'"),
+    ],
+)
+def test_nonsense_is_one_line_and_status_2(words: list[str], said: str) -> None:
+    line = refused(*words)
+    assert line.startswith("guestlist: ")
+    assert said in line
+    assert "--help'" in line
+
+
+@pytest.mark.parametrize("hostile", ["a\x1b[31m", "a\nguestlist: b", "a\u202eb", "\udcff"])
+@pytest.mark.parametrize("option", ["-c", "-f", "--columns", "--sort", "--name-template", ""])
+def test_nonsense_is_not_repeated_raw(option: str, hostile: str) -> None:
+    line = refused("ls", *([option] if option else []), hostile)
+    assert line[:-1].isprintable()
+
+
+# Completion
+
+
+@pytest.fixture(scope="module")
+def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("completion") / "guestlist.bash"
+    path.write_text(run("completion", "bash").stdout)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("''", "ls check completion"),
+        ("ls --in", "--inactive"),
+        ("ls -f ''", "table json yaml csv name uuid"),
+        ("ls --sort st", "state"),
+        ("completion ''", "bash zsh"),
+    ],
+)
+def test_bash_completes(bash_script: Path, words: str, offered: str) -> None:
+    script = f"""
+        source {bash_script}
+        set -- $(complete -p guestlist)
+        COMP_WORDS=(guestlist {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+        while [ "$1" != -F ]; do shift; done
+        "$2"; echo "${{COMPREPLY[@]}}"
+    """
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert set(offered.split()) <= set(ended.stdout.split())
+
+
+def test_zsh_has_a_script_of_its_own() -> None:
+    assert run("completion", "zsh").stdout.startswith("#compdef guestlist\n")
+
+
+# Standard streams that are not as usual
+
+
+@pytest.mark.parametrize("words", LISTS)
+def test_a_full_disk_is_one_line(words: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = run(*words, stdout=full)
+    assert ended.returncode == Exit.FAILED
+    said = "guestlist: cannot write to standard output: No space left on device\n"
+    assert ended.stderr == said
+
+
+@pytest.mark.parametrize("words", LISTS)
+def test_a_closed_stdout_is_one_line(words: list[str]) -> None:
+    ended = in_shell('"$@" >&-', words)
+    assert ended.returncode == Exit.FAILED
+    assert ended.stderr == "guestlist: cannot write to standard output: it is closed\n"
+
+
+@pytest.mark.parametrize("closed", ["0<&- 1>&- 2>&-", "2>&-", "0<&-", ">/dev/full 2>/dev/full"])
+def test_nothing_goes_where_it_does_not_belong(closed: str) -> None:
+    """A closed descriptor is not left to libvirt's socket, and a full stderr changes no status."""
+    ended = in_shell(f'"$@" {closed}', ["ls", "-a", "-q", "-c", TEST_HOST])
+    spoilt = "1>&-" in closed or ">/dev/full" in closed
+    assert (ended.stdout, ended.stderr) == ("" if spoilt else "test\n", "")
+    assert ended.returncode == (Exit.FAILED if spoilt else Exit.OK)
+
+
+def in_shell(script: str, words: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", script, "sh", *COMMAND, *words],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("words", LISTS)
+def test_a_reader_that_has_left_ends_it_quietly(words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        ended = run(*words, stdout=pipe)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGPIPE, "")
+
+
+def test_a_stdout_that_is_not_utf8_gets_escapes() -> None:
+    text = run("ls", "--columns", "help", PYTHONIOENCODING="ascii").stdout
+    assert "\\u2026" in text
+
+
+# A host that hangs
+
+
+@pytest.fixture
+def deaf() -> Iterator[socket.socket]:
+    """A socket that lets clients in and never says a word."""
+    with (
+        tempfile.TemporaryDirectory(prefix="gl-", dir="/tmp") as place,
+        socket.socket(socket.AF_UNIX) as listening,
+    ):
+        listening.bind(f"{place}/libvirt-sock")
+        listening.listen()
+        yield listening
+
+
+def uri_of(listening: socket.socket) -> str:
+    return f"test+unix:///default?socket={listening.getsockname()}"
+
+
+def test_ctrl_c_ends_it_quietly_while_a_host_hangs(deaf: socket.socket) -> None:
+    heedful = (  # whatever those who started us ignore
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from guestlist.cli import main; raise SystemExit(main())"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", heedful, "ls", "-c", uri_of(deaf), "-c", TEST_HOST],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    ) as command:
+        client, _ = deaf.accept()
+        with client:
+            client.recv(1)  # it asks, and waits
+            command.send_signal(signal.SIGINT)
+            assert command.communicate() == (b"", b"")
+    assert command.returncode == -signal.SIGINT
+
+
+def test_a_host_that_hangs_holds_up_neither_the_others_nor_the_end(deaf: socket.socket) -> None:
+    ended = run("ls", "-a", "-q", "--timeout", "0.2", "-c", uri_of(deaf), "-c", TEST_HOST)
+    assert (ended.returncode, ended.stdout) == (Exit.PARTIAL, "test\n")
+    assert f"cannot connect to {uri_of(deaf)}: no answer within 0.2 s" in ended.stderr
+
+
+# What is missing
+
+
+@pytest.mark.parametrize(
+    ("package", "words", "remedy"),
+    [
+        ("libvirt", ["ls"], "install python3-libvirt"),
+        ("libvirtmod", ["check"], "pip install libvirt-python"),
+        ("yaml", ["ls", "-f", "yaml", "-c", TEST_HOST], "pip install guestlist"),
+        ("shtab", ["completion", "bash"], "pip install guestlist"),
+    ],
+)
+def test_a_missing_package_is_one_line(
+    tmp_path: Path, package: str, words: list[str], remedy: str
+) -> None:
+    absent = f"raise ModuleNotFoundError('No module named {package!r}', name={package!r})"
+    (tmp_path / f"{package}.py").write_text(absent.replace("named '", 'named "', 1) and absent)
+    ended = run(*words, PYTHONPATH=f"{tmp_path}{os.pathsep}{PACKAGE}")
+    assert (ended.returncode, ended.stdout) == (Exit.FAILED, "")
+    assert ended.stderr.splitlines()[-1].startswith("guestlist: cannot load ")
+    assert remedy in ended.stderr
+    assert "Traceback" not in ended.stderr
