@@ -26,12 +26,11 @@ import libvirt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
+from guestlist import Host
 from lab.daemon import Daemon, daemon_available
 from lab.legacy import legacy_walk
 from lab.nodes import believable_host, node, nova_instance
 from lab.proxy import Proxy
-
-from guestlist import Host
 
 INSTANCES = 8
 MANY = 1_000
@@ -55,6 +54,8 @@ _LOCAL = {
     "virDomainGetUUIDString",
 }
 """Calls that never leave the client library."""
+
+_PIPE_CLOSED = 141
 
 Listing = Callable[[], list[libvirt.virDomain]]
 
@@ -174,10 +175,11 @@ def compare(place: Place) -> None:
     domains = [nova_instance(n, active=n % 4 != 0) for n in range(1, MANY + 1)]
     off = sum(not domain.active for domain in domains)
     say(
-        f"Now a host with {MANY:,} domains, all launched by Nova, {off} of them shut off. The whole "
-        "of it is listed twice: by the walk that Nova did before it had a bulk call (numOfDomains, "
-        "listDomainsID, lookupByID for each; numOfDefinedDomains, listDefinedDomains, lookupByName "
-        "for each), and by guestlist's host.list_instance_domains(include_inactive=True)."
+        f"Now a host with {MANY:,} domains, all launched by Nova, {off} of them shut off. The "
+        "whole of it is listed twice: by the walk that Nova did before it had a bulk call "
+        "(numOfDomains, listDomainsID, lookupByID for each; numOfDefinedDomains, "
+        "listDefinedDomains, lookupByName for each), and by guestlist's "
+        "host.list_instance_domains(include_inactive=True)."
     )
     uri = place.uri(node(domains))
     everybody = {str(domain.uuid) for domain in domains}
@@ -221,7 +223,7 @@ def legacy(uri: str) -> Listing:
 
 
 def ours(uri: str) -> Listing:
-    """guestlist's listing, its connection open."""
+    """The listing of guestlist, its connection open."""
     host = Host(uri)
     host.list_instance_domains()
     return lambda: host.list_instance_domains(include_inactive=True)
@@ -277,6 +279,10 @@ if __name__ == "__main__":
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)
+    except subprocess.CalledProcessError as error:
+        if error.returncode != _PIPE_CLOSED:
+            sys.exit(f"demo: that ended with status {error.returncode}: {error.cmd[-1]}")
+        sys.exit(_PIPE_CLOSED)
     except BrokenPipeError:  # whoever read this has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        sys.exit(_PIPE_CLOSED)

@@ -69,7 +69,7 @@ def _fitted(columns: Sequence[Column], widths: Sequence[int], room: int) -> list
     for folds in (False, True):
         givers = [i for i, column in enumerate(columns) if column.least and column.folds == folds]
         while excess > 0 and givers:
-            widest = max(givers, key=fitted.__getitem__)
+            widest = max(reversed(givers), key=fitted.__getitem__)
             if fitted[widest] <= (columns[widest].least or 0):
                 givers.remove(widest)
                 continue

@@ -1,0 +1,213 @@
+"""What a terminal gets to see: nothing that it obeys, in colours if it has them, and fitting."""
+
+import ast
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+import uuid
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guestlist.cli import table
+from guestlist.cli.columns import COLUMNS, chosen
+from guestlist.cli.terminal import escape
+from lab.nodes import Domain, node, nova_instance
+from lab.proxy import Proxy
+from test_cli_ls import served
+from test_cli_running import COMMAND, environment, run
+
+HOSTILE = {
+    "bidirectional": ("a\u202eb\u2066c", r"a\u202eb\u2066c"),
+    "next line": ("a\u0085b\u2028c", r"a\x85b\u2028c"),
+    "tab": ("a\tb", r"a\tb"),
+    "zero width": ("a\u200bb\ufeffc", r"a\u200bb\ufeffc"),
+    "C1": ("a\u009b31mb", r"a\x9b31mb"),
+    "a backslash": (r"a\x85b", r"a\\x85b"),
+    "markup": ("[red]a[bold] :smile:", "[red]a[bold] :smile:"),
+    "CSV": ('=a,"b"', '=a,"b"'),
+    "wide": ("名前-\N{GRINNING FACE}", "名前-\N{GRINNING FACE}"),
+}
+
+
+def hostile(name: str) -> Domain:
+    return Domain(name=name, uuid=uuid.uuid5(uuid.NAMESPACE_OID, name))
+
+
+# Names
+
+
+@pytest.mark.parametrize(("name", "shown"), HOSTILE.values(), ids=HOSTILE)
+def test_a_name_is_shown_harmless_and_carried_exactly(
+    tmp_path: Path, name: str, shown: str
+) -> None:
+    uri = served(tmp_path, [hostile(name)])
+
+    def listed(*words: str) -> str:
+        return run("ls", "-a", "--no-headers", "-c", uri, *words).stdout
+
+    assert listed("-f", "name") == f"{shown}\n"
+    assert listed("--columns", "name") == f"{shown}\n"
+    quoted = '"=a,""b"""' if name in HOSTILE["CSV"] else shown
+    assert listed("-f", "csv", "--columns", "name") == f"{quoted}\n"
+    exact = listed("-f", "json")
+    assert json.loads(exact)[0]["name"] == name
+    assert exact.isascii()
+    exact = listed("-f", "yaml")
+    assert all(char == "\n" or " " <= char <= "~" for char in exact)
+
+
+def test_a_name_forges_no_line(proxy: Proxy) -> None:
+    """libvirt refuses a newline in a name; a daemon that is not libvirt's may send one."""
+    proxy.rename("instance-00000001", b"a\n2   forged  running\x1b[2K\rb")
+    ended = run("ls", "-a", "-c", proxy.uri(node([nova_instance(1)])))
+    assert len(ended.stdout.splitlines()) == 2
+    assert r"a\n2   forged  running\x1b[2K\rb" in ended.stdout
+
+
+def test_an_error_forges_no_line(proxy: Proxy) -> None:
+    proxy.fail("CONNECT_GET_ALL_DOMAIN_STATS", 1, message="no\nguestlist: all is well\x1b[2K\u202e")
+    ended = run("ls", "-v", "-c", proxy.uri(node([nova_instance(1)])))
+    assert all(line.isprintable() for line in ended.stderr.split("\n"))
+    assert not re.search("^guestlist: all is well", ended.stderr, re.MULTILINE)
+
+
+@given(st.text())
+def test_escapes_are_printable_and_can_be_undone(text: str) -> None:
+    shown = escape(text)
+    assert shown.isprintable()
+    assert ast.literal_eval("'" + shown.replace("'", r"\'") + "'") == text
+
+
+# Tables
+
+
+def record(name: str) -> dict[str, str | int | bool | None]:
+    identity = "fed1a83b-08d1-5f23-922a-3c563b04391b"
+    values = ("qemu+ssh://compute-01/system", 7, name, identity, "shut off", False, "libguestfs")
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def laid_out(names: list[str], columns: str, width: int | None = None) -> list[str]:
+    records = [record(name) for name in names]
+    return list(table.lines(chosen(columns.split()), records, width=width))
+
+
+def test_a_wide_character_takes_two_cells() -> None:
+    lines = laid_out(["名前", "e\u0301", "plain"], "name id")
+    assert lines == ["NAME   ID", "名前   7", "e\u0301      7", "plain  7"]
+
+
+def test_forty_columns_cut_the_uuid_first() -> None:
+    assert laid_out(["instance-00000001"], "id name state uuid", 40) == [
+        "ID  NAME               STATE     UUID",
+        "7   instance-00000001  shut off  fed1a8…",
+    ]
+
+
+def test_forty_columns_fold_a_name_that_does_not_fit() -> None:
+    assert laid_out(["the-mail-server-of-accounting"], "id name state uuid", 40) == [
+        "ID  NAME                 STATE    UUID",
+        "7   the-mail-server-of-  shut o…  fed1a…",
+        "    accounting",
+    ]
+
+
+@given(
+    st.lists(st.text(), min_size=1, max_size=4),
+    st.sampled_from(
+        ["id name state uuid", "host id name state uuid launcher", "name", "uuid name"]
+    ),
+    st.integers(47, 120),
+)
+def test_a_table_fits_and_loses_no_name(names: list[str], columns: str, width: int) -> None:
+    lines = laid_out(names, columns, width)
+    assert all(table.cells(line) <= width for line in lines)
+    assert all(line == line.rstrip(" ") for line in lines)
+
+
+@given(st.text(min_size=1), st.integers(2, 30))
+def test_folding_loses_nothing(text: str, width: int) -> None:
+    pieces = table._folded(escape(text), width)
+    assert "".join(pieces) == escape(text)
+    assert all(table.cells(piece) <= width for piece in pieces)
+
+
+# On a terminal
+
+
+def on_a_terminal(*words: str, width: int = 80, **changes: str) -> str:
+    """What the command shows on a terminal of that width, line ends made ours."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    with subprocess.Popen(
+        [*COMMAND, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        env=environment(**{"TERM": "xterm", **changes}),
+    ) as command:
+        os.close(theirs)
+        shown = b""
+        try:
+            while chunk := os.read(ours, 65536):
+                shown += chunk
+        except OSError:  # how Linux says that the other side has closed
+            pass
+        finally:
+            os.close(ours)
+        assert command.stderr is not None
+        assert (command.stderr.read(), command.wait()) == (b"", 0)
+    return shown.decode().replace("\r\n", "\n")
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> str:
+    return served(
+        tmp_path, [nova_instance(1), nova_instance(2, paused=True), nova_instance(3, active=False)]
+    )
+
+
+def test_states_are_coloured_on_a_terminal(host: str) -> None:
+    shown = on_a_terminal("ls", "--inactive", "-c", host)
+    assert shown.startswith("\x1b[1mID\x1b[0m  \x1b[1mNAME\x1b[0m ")
+    assert "\x1b[32mrunning\x1b[0m   " in shown
+    assert "\x1b[33mpaused\x1b[0m    " in shown
+    assert "\x1b[2mshut off\x1b[0m  " in shown
+
+
+def test_without_colours_it_is_the_same_table(host: str) -> None:
+    words = ("ls", "--inactive", "-c", host)
+    coloured = on_a_terminal(*words)
+    plain = run(*words).stdout
+    assert re.sub(r"\x1b\[\d*m", "", coloured) == plain
+    assert on_a_terminal(*words, NO_COLOR="1") == plain
+    assert on_a_terminal(*words, NO_COLOR="") == coloured
+    assert on_a_terminal(*words, TERM="dumb") == plain
+
+
+@pytest.mark.parametrize("form", ["json", "yaml", "csv", "name", "uuid"])
+def test_other_formats_are_never_coloured(host: str, form: str) -> None:
+    words = ("ls", "--inactive", "-f", form, "-c", host)
+    assert on_a_terminal(*words, width=20) == run(*words).stdout
+
+
+def test_forty_columns_are_enough(host: str) -> None:
+    lines = on_a_terminal("ls", "--inactive", "-c", host, width=40, NO_COLOR="1").splitlines()
+    assert max(map(len, lines)) <= 40
+    assert len(lines) == 4
+    assert lines[1].startswith("1   instance-00000001  running   ")
+    assert lines[1].endswith("…")
+
+
+def test_a_pipe_gets_every_cell_whole(host: str) -> None:
+    lines = run("ls", "--inactive", "-c", host, COLUMNS="20").stdout.splitlines()
+    assert all(line == line.rstrip() for line in lines)
+    assert all(len(line.split()[-1]) == 36 for line in lines[1:])

@@ -1,0 +1,227 @@
+"""Opening, losing and reopening: every failure one clear error, in bounded time, nothing leaked."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import libvirt
+import pytest
+from lab.churn import populated
+from lab.nodes import nova_instance
+
+from guestlist import AccessDenied, ConnectionFailed, ConnectionLost, GuestlistError, Host
+from guestlist.events import ensure_loop
+
+
+def test_nothing_is_opened_until_asked(rpc):
+    with rpc.counting() as calls:
+        with Host(rpc.uri()) as host:
+            assert host.bulk_listing is None
+            assert "not asked" not in repr(host)
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("nonsense", "does not include a driver name"),
+        ("foo bar", "Unable to parse URI"),
+        ("nosuchdriver:///system", "cannot connect to nosuchdriver:///system"),
+        ("qemu+carrier-pigeon:///system", "transport in URL not recognised"),
+        ("qemu+unix:///session?socket=/nonexistent/socket", "No such file or directory"),
+        ("qemu+tcp://127.0.0.1:1/system", "Connection refused"),
+        ("test:///nonexistent/node.xml", "node.xml"),
+        ("test:///etc/passwd", "Start tag expected"),
+    ],
+)
+def test_what_cannot_be_opened_says_what_whom_and_what_to_do(uri, says):
+    with Host(uri) as host, pytest.raises(ConnectionFailed, match="cannot connect to") as raised:
+        host.list_instance_domains()
+    message = str(raised.value)
+    assert says in message
+    assert uri in message
+    assert "check the URI" in message
+    assert "\n" not in message
+    assert isinstance(raised.value, ConnectionError)
+    assert isinstance(raised.value.__cause__, libvirt.libvirtError)
+
+
+def test_a_socket_without_permission_is_access_denied(daemon):
+    """As another ordinary user, for root may connect to anything."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become somebody else")
+    script = (
+        "import os; from guestlist import AccessDenied, Host; os.setuid(1)\n"
+        "try: Host(%r).list_instance_domains()\n"
+        "except AccessDenied as error: print(error)" % daemon.uri()
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout
+    assert "Permission denied" in said
+    assert "group" in said
+
+
+def test_wrong_credentials_are_access_denied(tmp_path):
+    node = tmp_path / "node.xml"
+    node.write_text("<node><auth><user password='right'>keeper</user></auth></node>")
+    with Host(f"test://{node}") as host, pytest.raises(AccessDenied, match="auth.conf") as raised:
+        host.list_instance_domains()
+    assert isinstance(raised.value, PermissionError)
+
+
+def test_credentials_in_libvirts_own_file_open_the_door(tmp_path, monkeypatch):
+    node = tmp_path / "node.xml"
+    node.write_text("<node><auth><user password='right'>keeper</user></auth></node>")
+    auth = tmp_path / "auth.conf"
+    auth.write_text(
+        "[credentials-lab]\nusername=keeper\npassword=right\n[auth-test-default]\n"
+        "credentials=lab\n[auth-test-localhost]\ncredentials=lab\n"
+    )
+    monkeypatch.setenv("LIBVIRT_AUTH_FILE", str(auth))
+    with Host(f"test://{node}") as host:
+        assert host.list_instance_domains() == []
+
+
+def test_a_daemon_that_speaks_nonsense_is_a_failed_connection(rpc):
+    rpc.garbage()
+    with Host(rpc.uri()) as host, pytest.raises(GuestlistError) as raised:
+        host.list_instance_domains()
+    assert isinstance(raised.value, ConnectionError)
+
+
+def test_somebody_who_accepts_and_never_answers_is_given_up(tmp_path):
+    path = str(tmp_path / "deaf")
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(path)
+        deaf.listen()
+        with (
+            Host(f"test+unix:///default?socket={path}", open_timeout=0.2) as host,
+            pytest.raises(ConnectionFailed, match=r"no answer within 0\.2 s"),
+        ):
+            host.list_instance_domains()
+
+
+def test_a_connection_that_opens_too_late_is_closed(rpc):
+    rpc.stall()
+    with Host(rpc.uri(), open_timeout=0.1) as host:
+        with pytest.raises(ConnectionFailed, match="no answer"):
+            host.list_instance_domains()
+        rpc.clear()
+        rpc.resume()
+        rpc.wait_called("CONNECT_CLOSE")
+
+
+def test_no_uri_is_libvirts_own_default(monkeypatch, daemon):
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", daemon.uri())
+    with Host() as host:
+        host.list_instance_domains()
+        assert daemon.uri() in repr(host)
+        assert host.uri is None
+
+
+def test_readonly_is_enough_and_is_read_only(daemon):
+    with populated(daemon.uri(), [nova_instance(1)]), Host(daemon.uri(), readonly=True) as host:
+        (domain,) = host.list_instance_domains()
+        assert len(host.snapshot()) == 1
+        with pytest.raises(libvirt.libvirtError, match="read only"):
+            domain.destroy()
+
+
+def test_a_hung_daemon_becomes_a_loss_and_the_next_call_reconnects(rpc):
+    with Host(rpc.uri(), keepalive_interval=1, keepalive_count=1) as host:
+        host.list_instance_domains()
+        rpc.stall()
+        with pytest.raises(ConnectionLost):
+            host.list_instance_domains()
+        rpc.resume()
+        assert isinstance(host.list_instance_domains(), list)
+
+
+def test_a_killed_daemon_is_a_loss_and_its_return_is_noticed(own_daemon):
+    with Host(own_daemon.uri()) as host:
+        host.list_instance_domains()
+        own_daemon.kill()
+        with pytest.raises(ConnectionError):
+            host.list_instance_domains()
+        with pytest.raises(ConnectionFailed):
+            host.list_instance_domains()
+        own_daemon.restart()
+        host.list_instance_domains()
+        assert host.bulk_listing is True
+
+
+def test_a_daemon_killed_in_mid_call_is_a_loss(own_daemon):
+    from lab.proxy import Proxy
+
+    with Proxy(own_daemon) as proxy, Host(proxy.uri()) as host:
+        proxy.on_call("CONNECT_LIST_ALL_DOMAINS", own_daemon.kill)
+        with pytest.raises(ConnectionLost):
+            host.list_instance_domains()
+
+
+def test_closed_it_lets_go_and_opens_again_when_asked(rpc):
+    host = Host(rpc.uri())
+    host.list_instance_domains()
+    host.close()
+    rpc.wait_called("CONNECT_CLOSE")
+    host.close()
+    host.list_instance_domains()
+    host.close()
+
+
+@pytest.mark.parametrize("release", [None, "0.9.12"])
+def test_losses_and_closes_leak_neither_descriptors_nor_connections(daemon, rpc, release):
+    if release:
+        rpc.older_daemon(release)
+    ensure_loop()
+    gc.collect()
+    descriptors = Path("/proc/self/fd")
+
+    def held():
+        gc.collect()
+        connections = sum(isinstance(thing, libvirt.virConnect) for thing in gc.get_objects())
+        return len(list(descriptors.iterdir())), connections
+
+    with Host(rpc.uri()) as host:
+        host.list_instance_domains(include_inactive=True)
+        before = held()
+        for _ in range(5):
+            rpc.drop()
+            try:
+                host.list_instance_domains(include_inactive=True)
+            except ConnectionLost:
+                host.list_instance_domains(include_inactive=True)
+            assert host.list_instance_domains(include_inactive=True) == []
+            host.close()
+            host.list_instance_domains(include_inactive=True)
+        assert held() == before
+
+
+def test_eight_threads_open_one_connection(rpc):
+    gate = threading.Barrier(8)
+    with Host(rpc.uri()) as host, rpc.counting() as calls:
+
+        def ask():
+            gate.wait()
+            host.list_instance_domains()
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert calls.count("CONNECT_OPEN") == 1
+
+
+def test_keepalive_can_be_turned_off(rpc):
+    with Host(rpc.uri(), keepalive_interval=0) as host:
+        assert host.capabilities().keepalive is False
+    with Host(rpc.uri()) as host:
+        assert host.capabilities().keepalive is True
