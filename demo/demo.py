@@ -26,11 +26,12 @@ import libvirt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from guestlist import Host
 from lab.daemon import Daemon, daemon_available
 from lab.legacy import legacy_walk
 from lab.nodes import believable_host, node, nova_instance
 from lab.proxy import Proxy
+
+from guestlist import Host
 
 INSTANCES = 8
 MANY = 1_000

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from guestlist.cli.exits import Exit
 from lab.nodes import Domain, appliance, handmade, node, nova_instance
 from lab.proxy import Proxy
+
+from guestlist.cli.exits import Exit
 from test_cli_running import TEST_HOST, run
 
 RUNNING = [nova_instance(1), nova_instance(2, paused=True)]

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lab.nodes import Domain, node, nova_instance
+from lab.proxy import Proxy
 
 from guestlist.cli import table
 from guestlist.cli.columns import COLUMNS, chosen
 from guestlist.cli.terminal import escape
-from lab.nodes import Domain, node, nova_instance
-from lab.proxy import Proxy
 from test_cli_ls import served
 from test_cli_running import COMMAND, environment, run
 

@@ -14,6 +14,7 @@ import libvirt
 import pytest
 from lab.churn import populated
 from lab.nodes import nova_instance
+from lab.proxy import Proxy
 
 from guestlist import AccessDenied, ConnectionFailed, ConnectionLost, GuestlistError, Host
 from guestlist.events import ensure_loop
@@ -71,7 +72,7 @@ def test_a_socket_without_permission_is_access_denied(daemon):
 def test_wrong_credentials_are_access_denied(tmp_path):
     node = tmp_path / "node.xml"
     node.write_text("<node><auth><user password='right'>keeper</user></auth></node>")
-    with Host(f"test://{node}") as host, pytest.raises(AccessDenied, match="auth.conf") as raised:
+    with Host(f"test://{node}") as host, pytest.raises(AccessDenied, match=r"auth\.conf") as raised:
         host.list_instance_domains()
     assert isinstance(raised.value, PermissionError)
 
@@ -158,8 +159,6 @@ def test_a_killed_daemon_is_a_loss_and_its_return_is_noticed(own_daemon):
 
 
 def test_a_daemon_killed_in_mid_call_is_a_loss(own_daemon):
-    from lab.proxy import Proxy
-
     with Proxy(own_daemon) as proxy, Host(proxy.uri()) as host:
         proxy.on_call("CONNECT_LIST_ALL_DOMAINS", own_daemon.kill)
         with pytest.raises(ConnectionLost):

@@ -4,7 +4,6 @@ import uuid
 
 import libvirt
 import pytest
-
 from lab import nodes
 from lab.churn import Churner, ThreadChurner, populated
 from lab.daemon import Daemon

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import libvirt
 import pytest
-
 from lab import nodes
 from lab.daemon import Daemon
 from lab.nodes import nova_instance

@@ -5,7 +5,6 @@ from typing import Any
 
 import libvirt
 import pytest
-
 from lab import nodes
 from lab.daemon import Daemon
 from lab.fake import FakeConnection

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 
 import libvirt
 import pytest
-
 from lab import nodes
 from lab.proxy import Proxy
 from lab.wire import xdr_string

@@ -19,7 +19,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 import libvirt
-
 from lab.nodes import Domain, domain_xml
 
 _FROM_TEST = 12

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 
 import libvirt
 import pytest
-
 from lab.daemon import Daemon, daemon_available
 from lab.proxy import Proxy
 from lab.qemu import qemu_available

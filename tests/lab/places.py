@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 
 import libvirt
 import pytest
-
 from lab.churn import populated
 from lab.daemon import Daemon
 from lab.fake import FakeConnection

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import libvirt
-
 from lab.nodes import Domain, nova_instance
 
 _BINARIES = {"qemu-system-x86_64": ("x86_64", "pc"), "qemu-system-aarch64": ("aarch64", "virt")}

@@ -1,0 +1,18 @@
+"""The README's Python is executed, against libvirt's in-process test driver."""
+
+from __future__ import annotations
+
+import pytest
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser
+
+
+@pytest.fixture
+def default_uri(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `Host()` opens in a snippet."""
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "test:///default")
+
+
+pytest_collect_file = Sybil(
+    parsers=[PythonCodeBlockParser()], patterns=["README.md"], fixtures=["default_uri"]
+).pytest()

@@ -1,0 +1,41 @@
+"""The public face: what it costs to import, and that it holds what it says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+import guestlist
+
+
+def test_every_public_name_is_there():
+    for name in guestlist.__all__:
+        assert getattr(guestlist, name) is not None
+    assert set(guestlist.__all__) <= set(dir(guestlist))
+
+
+def test_any_other_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="guesthouse"):
+        _ = guestlist.guesthouse
+
+
+def test_importing_the_package_imports_neither_libvirt_nor_lxml():
+    script = "import guestlist, sys; print(sorted({'libvirt', 'lxml', 'rich'} & set(sys.modules)))"
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.strip() == "[]"
+
+
+def test_all_errors_are_of_one_tree():
+    errors = [getattr(guestlist, name) for name in guestlist.__all__]
+    errors = [error for error in errors if isinstance(error, type) and issubclass(error, Exception)]
+    assert len(errors) == 10
+    assert all(issubclass(error, guestlist.GuestlistError) for error in errors)
+
+
+def test_the_version_is_the_distributions():
+    assert guestlist.__version__ == version("guestlist")
