@@ -10,14 +10,16 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import pytest
+from lab.proxy import Proxy
 
 import guestlist
-from guestlist.cli.exits import MEANINGS, Exit
+from guestlist.cli.exits import MEANINGS, Exit, verdict
 
 TEST_HOST = "test:///default"
 """libvirt's built-in host, inside the command's own process: one domain, named test."""
@@ -294,9 +296,66 @@ def test_ctrl_c_ends_it_quietly_while_a_host_hangs(deaf: socket.socket) -> None:
 
 
 def test_a_host_that_hangs_holds_up_neither_the_others_nor_the_end(deaf: socket.socket) -> None:
-    ended = run("ls", "-a", "-q", "--timeout", "0.2", "-c", uri_of(deaf), "-c", TEST_HOST)
+    ended = run("ls", "-a", "-q", "--timeout", "1", "-c", uri_of(deaf), "-c", TEST_HOST)
     assert (ended.returncode, ended.stdout) == (Exit.PARTIAL, "test\n")
-    assert f"cannot connect to {uri_of(deaf)}: no answer within 0.2 s" in ended.stderr
+    assert f"cannot connect to {uri_of(deaf)}: no answer within 1 s" in ended.stderr
+
+
+def test_a_call_that_is_never_answered_is_given_up(rpc: Proxy) -> None:
+    """The daemon lives, and its keepalive with it; only the call does not end."""
+    ended = threading.Event()
+    rpc.on_call("CONNECT_GET_ALL_DOMAIN_STATS", ended.wait)
+    try:
+        said = run("ls", "-a", "-q", "--timeout", "0.5", "-c", rpc.uri(), "-c", TEST_HOST)
+    finally:
+        ended.set()
+    assert (said.returncode, said.stdout) == (Exit.PARTIAL, "test\n")
+    assert f"no answer from {rpc.uri()} within 0.5 s" in said.stderr
+
+
+# How it ends
+
+
+@pytest.mark.parametrize(
+    ("answered", "failures", "status"),
+    [
+        (0, [], Exit.OK),
+        (2, [], Exit.OK),
+        (1, [guestlist.AccessDenied()], Exit.PARTIAL),
+        (0, [guestlist.ConnectionFailed(), guestlist.AccessDenied()], Exit.UNREACHABLE),
+        (0, [guestlist.AccessDenied(), guestlist.ConnectionFailed()], Exit.DENIED),
+        (0, [guestlist.ConnectionLost()], Exit.LOST),
+        (0, [guestlist.ListingUnstable()], Exit.UNSTABLE),
+        (0, [guestlist.TooManyDomains()], Exit.TOO_MANY),
+        (0, [guestlist.NotSupported()], Exit.UNSUPPORTED),
+        (0, [guestlist.LibvirtFailure()], Exit.FAILED),
+        (0, [RuntimeError()], Exit.FAILED),
+    ],
+)
+def test_each_kind_of_failure_has_its_status(
+    answered: int, failures: list[Exception], status: Exit
+) -> None:
+    assert verdict(answered, failures) == status
+
+
+@pytest.mark.parametrize("place", ["host.Host.snapshot", "cli.render.rendered"])
+def test_what_nobody_foresaw_is_one_line(place: str) -> None:
+    room, _, name = place.rpartition(".")
+    script = (
+        "import guestlist.host, guestlist.cli.render\n"
+        f"guestlist.{room}.{name} = lambda *_, **__: [][0]\n"
+        "raise SystemExit(guestlist.cli.main())"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, "ls", "-c", TEST_HOST, "--foreign"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (Exit.FAILED, "")
+    assert "unexpected IndexError: list index out of range; -v shows the traceback" in ended.stderr
+    assert ended.stderr.count("\n") == 1
 
 
 # What is missing

@@ -22,6 +22,7 @@ import libvirt
 from guestlist.errors import (
     Code,
     ConnectionFailed,
+    LibvirtFailure,
     call_failure,
     is_loss,
     open_failure,
@@ -76,7 +77,8 @@ class Capabilities:
     bulk_listing: bool
     bulk_stats: bool
     lifecycle_events: bool
-    keepalive: bool
+    keepalive: bool | None
+    """None: a driver inside this process, which nobody can lose."""
 
 
 class Peer:
@@ -85,7 +87,9 @@ class Peer:
     What is learned belongs to this one connection: after a reconnect the daemon may be another.
     """
 
-    def __init__(self, connection: libvirt.virConnect, whom: str, *, keepalive: bool) -> None:
+    def __init__(
+        self, connection: libvirt.virConnect, whom: str, *, keepalive: bool | None
+    ) -> None:
         self.connection = connection
         self.whom = whom
         self.keepalive = keepalive
@@ -217,6 +221,10 @@ class Connection:
             if lost:
                 self._let_go(peer)
             raise call_failure(error, what, peer.whom, lost=lost) from error
+        except UnicodeDecodeError as error:
+            raise LibvirtFailure(
+                f"cannot {what} of {peer.whom}: it answered with text that is not UTF-8 ({error})"
+            ) from error
 
     def close(self) -> None:
         """Let the connection go. Domains already handed out keep libvirt's own reference to it.
@@ -270,18 +278,23 @@ class Connection:
             ) from None
         if isinstance(result, libvirt.libvirtError):
             raise open_failure(result, self.whom) from result
+        if isinstance(result, ValueError):  # a URI with a NUL or a lone surrogate in it
+            raise ConnectionFailed(f"cannot connect to {self.whom!r}: {result}") from result
         if isinstance(result, Exception):
             raise result
         return result
 
-    def _keep_alive(self, connection: libvirt.virConnect) -> bool:
+    def _keep_alive(self, connection: libvirt.virConnect) -> bool | None:
         if not self.keepalive_interval:
             return False
         try:
             return connection.setKeepAlive(self.keepalive_interval, self.keepalive_count) == 0
-        except (libvirt.libvirtError, AttributeError) as error:
-            if not unsupported(error):  # in-process drivers have nobody to lose
-                log.warning("no keepalive on %s: %s", self.whom, error)
+        except AttributeError:  # setKeepAlive is of 0.9.8
+            return False
+        except libvirt.libvirtError as error:
+            if unsupported(error):
+                return None
+            log.warning("no keepalive on %s: %s", self.whom, error)
             return False
 
 

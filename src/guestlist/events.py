@@ -71,7 +71,10 @@ class Lifecycle:
         self._subscribers = (*self._subscribers, subscriber)
 
     def end(self) -> None:
-        """Take the registration back for good; while it stands the connection stays. Cost: 1 call."""
+        """Take the registration back, for good. Cost: 1 call.
+
+        While it stands libvirt keeps the connection open, closed or not.
+        """
         self._subscribers = ()
         with contextlib.suppress(libvirt.libvirtError):  # a dead connection has nothing to end
             self._connection.domainEventDeregisterAny(self._registration)

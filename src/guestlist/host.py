@@ -70,6 +70,11 @@ class Host:
         return self._connection.uri
 
     @property
+    def whom(self) -> str:
+        """The host's name in messages: the URI, as asked for or as libvirt resolved it."""
+        return self._connection.whom
+
+    @property
     def bulk_listing(self) -> bool | None:
         """Whether this connection lists in one call; None before the first listing over it."""
         listing = self._listing
@@ -181,7 +186,7 @@ class Host:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Host {self._connection.whom}>"
+        return f"<Host {self.whom}>"
 
     @contextlib.contextmanager
     def _asking(self, what: str) -> Iterator[Listing]:

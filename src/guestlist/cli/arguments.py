@@ -197,8 +197,8 @@ def _add_hosts(command: argparse.ArgumentParser) -> None:
         "--timeout",
         metavar="SECONDS",
         type=_seconds,
-        default=10.0,
-        help="how long opening a connection may take (%(default)g)",
+        default=30.0,
+        help="how long a host may take to answer (%(default)g)",
     )
     command.add_argument(
         "-v",

@@ -35,9 +35,6 @@ ABILITIES = (
     Ability("keepalive", "keepalive", 9_008, "to notice a daemon that hangs"),
 )
 
-_IN_PROCESS = ("test:///", "esx:", "gsx:", "vpx:", "hyperv:", "openvz:", "vbox:", "phyp:", "vmware")
-"""What the URIs of drivers begin with that run inside this process: no daemon there can hang."""
-
 
 def run(options: argparse.Namespace) -> Exit:
     """Ask each host what it can do, and print that."""
@@ -63,7 +60,7 @@ def _record(capabilities: Capabilities) -> dict[str, object]:
         "daemon": version_text(versions.daemon),
         "driver": versions.driver,
         "driver_version": version_text(versions.hypervisor),
-        **{ability.name: _has(ability, capabilities) for ability in ABILITIES},
+        **{ability.name: getattr(capabilities, ability.name) for ability in ABILITIES},
         "upgrade": list(upgrades(capabilities)),
     }
 
@@ -75,7 +72,7 @@ def _block(capabilities: Capabilities) -> str:
         "client library": version_text(versions.client),
         "daemon": version_text(versions.daemon),
         "driver": f"{versions.driver} {version_text(versions.hypervisor)}",
-        **{ability.words: said[_has(ability, capabilities)] for ability in ABILITIES},
+        **{ability.words: said[getattr(capabilities, ability.name)] for ability in ABILITIES},
     }
     advice = list(upgrades(capabilities)) or ["nothing to upgrade"]
     lines = [
@@ -86,18 +83,10 @@ def _block(capabilities: Capabilities) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _has(ability: Ability, capabilities: Capabilities) -> bool | None:
-    """Whether it is there; None where it would be of no use."""
-    has: bool = getattr(capabilities, ability.name)
-    if ability.name == "keepalive" and not has and capabilities.uri.startswith(_IN_PROCESS):
-        return None
-    return has
-
-
 def upgrades(capabilities: Capabilities) -> Iterator[str]:
     """A line for each ability that is missing: what it would be good for, and whom to upgrade."""
     for ability in ABILITIES:
-        if _has(ability, capabilities) is False:
+        if getattr(capabilities, ability.name) is False:
             yield f"{ability.worth}: {_remedy(ability, capabilities.versions)}"
 
 

@@ -8,22 +8,27 @@ answer, nor Ctrl-C, nor the end of the process: each is asked on a daemon thread
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import libvirt
 
 from guestlist.cli import exits, terminal
-from guestlist.errors import GuestlistError
+from guestlist.errors import ConnectionLost, GuestlistError
 from guestlist.host import Host
 from guestlist.launcher import LaunchedBy
 
 log = logging.getLogger("guestlist")
 
 T = TypeVar("T")
+
+_GRACE = 1.0
+"""Seconds past the timeout, in which whatever timed out further down may still say so itself."""
 
 
 class Answer(NamedTuple, Generic[T]):
@@ -45,7 +50,7 @@ def ask(
         for uri in _each_once(options.connect)
     ]
     answers, failures = [], []
-    for host, outcome in zip(hosts, _side_by_side(hosts, question), strict=True):
+    for host, outcome in zip(hosts, _side_by_side(hosts, question, options.timeout), strict=True):
         if isinstance(outcome, Answer):
             answers.append(outcome)
         else:
@@ -67,7 +72,7 @@ def _each_once(uris: Sequence[str] | None) -> Iterator[str | None]:
 
 
 def _side_by_side(
-    hosts: Sequence[Host], question: Callable[[Host], T]
+    hosts: Sequence[Host], question: Callable[[Host], T], timeout: float
 ) -> list[Answer[T] | Exception]:
     outcomes: queue.SimpleQueue[tuple[int, Answer[T] | Exception]] = queue.SimpleQueue()
 
@@ -75,19 +80,27 @@ def _side_by_side(
         try:
             with host:
                 value = question(host)
-                outcome: Answer[T] | Exception = Answer(_whom(host), value)
+                outcome: Answer[T] | Exception = Answer(host.whom, value)
         except Exception as error:
             outcome = error
         outcomes.put((place, outcome))
 
     for place, host in enumerate(hosts):
         threading.Thread(target=ask_one, args=(place, host), daemon=True).start()
-    by_place = dict(outcomes.get() for _ in hosts)
-    return [by_place[place] for place in range(len(hosts))]
+    by_place: dict[int, Answer[T] | Exception] = {}
+    deadline = time.monotonic() + timeout + _GRACE
+    with contextlib.suppress(queue.Empty):
+        while len(by_place) < len(hosts):
+            place, outcome = outcomes.get(timeout=max(0, deadline - time.monotonic()))
+            by_place[place] = outcome
+    return [by_place.get(place, _silent(host, timeout)) for place, host in enumerate(hosts)]
 
 
-def _whom(host: Host) -> str:
-    return host._connection.whom
+def _silent(host: Host, timeout: float) -> ConnectionLost:
+    return ConnectionLost(
+        f"no answer from {host.whom} within {timeout:g} s: its daemon accepts calls and does not "
+        "finish them; ask again with a longer --timeout"
+    )
 
 
 def _report(host: Host, error: Exception) -> None:
@@ -95,7 +108,7 @@ def _report(host: Host, error: Exception) -> None:
         log.debug("the failure in full:", exc_info=error)
         terminal.complain(str(error))
     else:
-        terminal.complain_of_surprise(_whom(host), error)
+        terminal.complain_of_surprise(host.whom, error)
 
 
 def _listen(*, verbose: bool) -> None:

@@ -14,7 +14,6 @@ from guestlist.cli import hidden, hosts, terminal
 from guestlist.cli.columns import COLUMNS, Column, chosen, record
 from guestlist.cli.exits import Exit
 from guestlist.cli.render import rendered
-from guestlist.errors import GuestlistError
 from guestlist.host import Host
 from guestlist.launcher import NovaLaunched
 from guestlist.records import Instance
@@ -64,7 +63,7 @@ def _everybody(host: Host, included: Mapping[str, bool]) -> Sequence[Instance] |
         return ()
     try:
         return host.snapshot(**dict.fromkeys(included, True)).instances
-    except GuestlistError:
+    except Exception:
         return None
 
 

@@ -4,8 +4,8 @@ In: columns and records. Out: lines, each row's cells under its header. Piped, e
 and nothing is coloured. On a terminal the table fits: first the columns that may be cut give way,
 the widest of them first; then those that say which domain it is, which go on below.
 
-Laid out here rather than by a library: the layouts of rich take 2.4 s for 10,000 domains, ten times
-what libvirt takes to list them.
+Laid out here rather than by a library: rich takes 60 ms to import, of the 150 that the command has
+to start in, and 2.4 s to lay out 10,000 domains, a hundred times what libvirt takes to list them.
 """
 
 from __future__ import annotations
