@@ -108,6 +108,31 @@ def test_a_domain_renamed_between_list_and_look_up_is_found(daemon, old):
         assert everyone(host) == ["other"]
 
 
+def test_a_domain_renamed_before_each_look_up_is_found_once_it_rests(daemon, old):
+    """The test driver renames in silence: no event tells of it, only a name without an answer."""
+    mover = nova_instance(1, active=False)
+    with populated(daemon.uri(), [mover, nova_instance(2, active=False)]) as hand:
+        handle = hand.lookupByUUID(mover.uuid.bytes)
+        fresh = (f"alias-{n}" for n in itertools.count())
+        old.on_call("DOMAIN_LOOKUP_BY_NAME", lambda: handle.rename(next(fresh)), times=12)
+        with Host(old.uri()) as host:
+            assert len(everyone(host)) == 2
+
+
+def test_a_domain_that_takes_a_name_given_up_is_not_taken_for_the_other(daemon, old):
+    first, second = nova_instance(1, active=False), nova_instance(2, active=False)
+    with populated(daemon.uri(), [first, second]) as hand:
+        handles = [hand.lookupByUUID(domain.uuid.bytes) for domain in (first, second)]
+
+        def shift():
+            handles[0].rename("elsewhere")
+            handles[1].rename(first.name)
+
+        old.on_call("DOMAIN_LOOKUP_BY_NAME", shift, times=1)
+        with Host(old.uri()) as host:
+            assert everyone(host) == ["elsewhere", first.name]
+
+
 def test_a_domain_that_is_undefined_is_not_invented(daemon, old):
     with populated(daemon.uri(), [nova_instance(1, active=False), nova_instance(2)]) as hand:
         with warm(old.uri()) as host:

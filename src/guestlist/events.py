@@ -39,6 +39,22 @@ def ensure_loop() -> None:
             _loop.start()
 
 
+def drain() -> None:
+    """Return when the loop has handed out every event that this process had received at the call.
+
+    libvirt hands out all that is queued in one turn of the loop; a timer that fires at once is of
+    the same turn or the next, so two in a row come after them. Returns at once on the loop's own
+    thread, which cannot wait for itself, and where the binding has no timers.
+    """
+    if threading.current_thread() is _loop or not hasattr(libvirt, "virEventAddTimeout"):
+        return
+    for _ in range(2):
+        fired = threading.Event()
+        timer = libvirt.virEventAddTimeout(0, lambda _timer, turned: turned.set(), fired)
+        fired.wait()
+        libvirt.virEventRemoveTimeout(timer)
+
+
 def _run_loop() -> None:
     pause = threading.Event()
     while True:

@@ -9,14 +9,17 @@ of ids and the list of names is in neither. What finds it all the same:
 
 1. Lists that are whole (`uncut`), taken ids, names, ids, names in a row. Whoever is in none of the
    four changed state at least three times meanwhile.
-2. Each change of state is an event that names the UUID. It may come later than the reply that shows
-   it, so where anything moved the walk waits for late ones. Each UUID named is looked up.
-3. Each UUID that existed when this connection last looked is looked up unless it was listed.
-4. `lookupByUUID` is atomic and the authority: "no domain" means gone, whatever a list said.
+2. An id or name that nobody answers to any more was somebody's: the lists are taken again until
+   each entry of the last ones has been answered for (`_Roll`). That holds without any event: a
+   start that fails sends none, and the test driver renames in silence.
+3. Each change of state is an event with the UUID. It may come later than the reply that shows it,
+   so where anything moved the walk waits until the late ones are in: time for the daemon to send
+   them, a reply behind them, a turn of the loop. Each UUID named is looked up.
+4. Each UUID that existed when this connection last looked is looked up unless it was listed.
+   `lookupByUUID` is atomic and the authority: "no domain" means gone, whatever a list said.
 
 A round of that which finds nobody who was not expected proves the list; otherwise there is another
-round, at most `ROUNDS` in all. A start that fails sends no event, but takes far longer than four
-lists do; the lists find it.
+round. Both repetitions are bounded, and the walk raises where it hits the bound.
 
 Source: libvirt src/conf/virdomainobjlist.c; lateness measured at -4 to +10 ms on libvirt 9.0.
 """
@@ -24,6 +27,7 @@ Source: libvirt src/conf/virdomainobjlist.c; lateness measured at -4 to +10 ms o
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -31,13 +35,18 @@ import libvirt
 
 from guestlist.connection import Peer
 from guestlist.errors import Code, ListingUnstable
+from guestlist.events import drain
 from guestlist.listing.uncut import active_ids, inactive_names
 
 ROUNDS = 8
 """Rounds before the walk gives up. With events the second round is the last but for freak cases."""
 
+ROLL_CALLS = 100
+"""How often a round may take the lists again because somebody on them did not answer."""
+
 LATE = 0.05
-"""Seconds an event may lag behind the reply that shows its effect: 5 times the worst measured."""
+"""Seconds within which a daemon sends the event of a change that its replies show already: five
+times the worst measured."""
 
 Key = TypeVar("Key", int, str)
 
@@ -49,12 +58,14 @@ class Walk:
         self._peer = peer
         self._known = _Known()
         self._has_events: bool | None = None
+        self._has_looked = False
         self._subscribing = threading.Lock()
 
     def active(self) -> list[libvirt.virDomain]:
         """The active domains. Cost: 1 call and 1 per domain (2 and 1 from 1,024 domains up)."""
         connection = self._peer.connection
-        return list(_resolve(connection.lookupByID, active_ids(connection)).values())
+        listed = (_found(connection.lookupByID, id) for id in active_ids(connection))
+        return [domain for domain in listed if domain is not None]
 
     def everyone(self) -> list[libvirt.virDomain]:
         """The domains, active and inactive.
@@ -69,24 +80,20 @@ class Walk:
         found: dict[str, libvirt.virDomain] = {}
         calm = 0
         for _ in range(ROUNDS):
-            before = self._known.all()
             events = self._known.events
             listed, moved = self._round()
-            if moved or not before:
-                threading.Event().wait(LATE)
+            if moved or not self._has_looked:
+                self._await_late_events()
             moved = moved or self._known.events != events
             unannounced = listed.keys() - self._known.all()
             found |= listed
             found |= self._look_up(self._known.all() - found.keys())
             self._known.add(found)
+            self._has_looked = True
             calm = 0 if unannounced else calm + 1
             if not moved or calm == (1 if self._has_events else 2):
                 return list(found.values())
-        raise ListingUnstable(
-            f"cannot list the domains of {self._peer.whom}: without libvirt's bulk call they "
-            f"changed faster than they can be walked ({ROUNDS} rounds); ask again, or upgrade "
-            "libvirt to 0.9.13 or newer"
-        )
+        raise self._unstable()
 
     def _subscribe(self) -> None:
         """Have the lifecycle events tell who exists, where there are any. Cost: 1 call, once."""
@@ -98,29 +105,89 @@ class Walk:
                 self._has_events = lifecycle is not None
 
     def _round(self) -> tuple[dict[str, libvirt.virDomain], bool]:
-        """Ids, names, ids, names; then a handle for each. By UUID, and whether anything moved."""
+        """Everybody whom the lists show, by UUID, and whether anything moved meanwhile."""
         connection = self._peer.connection
-        ids, names = active_ids(connection), inactive_names(connection)
-        ids_again, names_again = active_ids(connection), inactive_names(connection)
-        both_ids, both_names = {*ids, *ids_again}, {*names, *names_again}
-        by_id = _resolve(connection.lookupByID, both_ids)
-        by_name = _resolve(connection.lookupByName, both_names)
-        moved = (
-            len(both_ids) + len(both_names) > len(by_id | by_name)
-            or set(ids) != set(ids_again)
-            or set(names) != set(names_again)
+        roll = _Roll(connection)
+        ids, names = set(active_ids(connection)), set(inactive_names(connection))
+        ids_again, names_again = set(active_ids(connection)), set(inactive_names(connection))
+        answered = roll.call(ids | ids_again, names | names_again)
+        moved = not answered or (ids, names) != (ids_again, names_again)
+        for _ in range(ROLL_CALLS):
+            if answered:
+                return roll.present, moved
+            answered = roll.call(set(active_ids(connection)), set(inactive_names(connection)))
+        raise self._unstable()
+
+    def _unstable(self) -> ListingUnstable:
+        return ListingUnstable(
+            f"cannot list the domains of {self._peer.whom}: there is no bulk call, and they change "
+            "faster than a walk can follow; ask again, or upgrade libvirt to 0.9.13 or newer"
         )
-        return by_id | by_name, moved
+
+    def _await_late_events(self) -> None:
+        """Have every event of a change until now, and so the UUID of whoever changed.
+
+        The daemon sends it within `LATE`; it precedes any later reply on the wire, so that one
+        more reply has it in this process; and the loop hands it out. Cost: 1 call.
+        """
+        if self._has_events:
+            threading.Event().wait(LATE)
+            self._peer.connection.numOfDomains()
+            drain()
 
     def _look_up(self, uuids: Iterable[str]) -> dict[str, libvirt.virDomain]:
         found: dict[str, libvirt.virDomain] = {}
         for uuid in uuids:
             mark = self._known.mark(uuid)
-            handles = _resolve(self._peer.connection.lookupByUUIDString, [uuid])
-            if not handles:
+            domain = _found(self._peer.connection.lookupByUUIDString, uuid)
+            if domain is None:
                 self._known.forget(uuid, mark)
-            found |= handles
+            else:
+                found[uuid] = domain
         return found
+
+
+class _Roll:
+    """Who is present, called by the ids and names on one pair of lists after another."""
+
+    def __init__(self, connection: libvirt.virConnect) -> None:
+        self.present: dict[str, libvirt.virDomain] = {}
+        self._connection = connection
+        self._ids: dict[int, str] = {}  # the UUID that has answered to each
+        self._names: dict[str, str] = {}
+
+    def call(self, ids: set[int], names: set[str]) -> bool:
+        """Look up each whom nobody has answered to yet; whether now every one has been.
+
+        Two names that one domain has answered to are both looked up again: on one list they are
+        two domains, and one of them took the name that the other gave up.
+        """
+        connection = self._connection
+        doubled = self._doubled(names)
+        missed = self._look_up(connection.lookupByID, ids - self._ids.keys(), self._ids)
+        missed |= self._look_up(
+            connection.lookupByName, (names - self._names.keys()) | doubled, self._names
+        )
+        return not missed and not self._doubled(names)
+
+    def _look_up(
+        self, lookup: Callable[[Key], libvirt.virDomain], keys: set[Key], answers: dict[Key, str]
+    ) -> bool:
+        """Look each key up; whether any has no domain."""
+        missed = False
+        for key in keys:
+            domain = _found(lookup, key)
+            if domain is None:
+                missed = True
+            else:
+                answers[key] = domain.UUIDString()
+                self.present[answers[key]] = domain
+        return missed
+
+    def _doubled(self, names: set[str]) -> set[str]:
+        answered = {name: self._names[name] for name in names & self._names.keys()}
+        times = Counter(answered.values())
+        return {name for name, uuid in answered.items() if times[uuid] > 1}
 
 
 class _Known:
@@ -157,17 +224,11 @@ class _Known:
                 self._marks.pop(uuid, None)
 
 
-def _resolve(
-    lookup: Callable[[Key], libvirt.virDomain], keys: Iterable[Key]
-) -> dict[str, libvirt.virDomain]:
-    """The handles by UUID; a key that nobody has any more is left out. Cost: 1 call per key."""
-    found = {}
-    for key in keys:
-        try:
-            domain = lookup(key)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != Code.NO_DOMAIN:
-                raise
-        else:
-            found[domain.UUIDString()] = domain
-    return found
+def _found(lookup: Callable[[Key], libvirt.virDomain], key: Key) -> libvirt.virDomain | None:
+    """The domain, or None where there is none. Cost: 1 call."""
+    try:
+        return lookup(key)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != Code.NO_DOMAIN:
+            raise
+        return None
