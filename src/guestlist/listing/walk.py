@@ -9,9 +9,10 @@ of ids and the list of names is in neither. What finds it all the same:
 
 1. Lists that are whole (`uncut`), taken ids, names, ids, names in a row. Whoever is in none of the
    four changed state at least three times meanwhile.
-2. An id or name that nobody answers to any more was somebody's: the lists are taken again until
-   each entry of the last ones has been answered for (`_Roll`). That holds without any event: a
-   start that fails sends none, and the test driver renames in silence.
+2. An id or name that nobody answers to any more was somebody's, and not every change sends an
+   event: a start that fails sends none, and the test driver renames in silence. So the lists are
+   taken again (`_Roll`), until each name on the last ones has been answered to; for an id, once:
+   whoever had it is on the next lists, as a start takes far longer to fail than lists to take.
 3. Each change of state is an event with the UUID. It may come later than the reply that shows it,
    so where anything moved the walk waits until the late ones are in: time for the daemon to send
    them, a reply behind them, a turn of the loop. Each UUID named is looked up.
@@ -111,11 +112,14 @@ class Walk:
         ids, names = set(active_ids(connection)), set(inactive_names(connection))
         ids_again, names_again = set(active_ids(connection)), set(inactive_names(connection))
         answered = roll.call(ids | ids_again, names | names_again)
-        moved = not answered or (ids, names) != (ids_again, names_again)
+        if all(answered):
+            return roll.present, (ids, names) != (ids_again, names_again)
         for _ in range(ROLL_CALLS):
-            if answered:
-                return roll.present, moved
-            answered = roll.call(set(active_ids(connection)), set(inactive_names(connection)))
+            ids_answered, names_answered = roll.call(
+                set(active_ids(connection)), set(inactive_names(connection))
+            )
+            if names_answered and (ids_answered or self._has_events):
+                return roll.present, True
         raise self._unstable()
 
     def _unstable(self) -> ListingUnstable:
@@ -156,33 +160,31 @@ class _Roll:
         self._ids: dict[int, str] = {}  # the UUID that has answered to each
         self._names: dict[str, str] = {}
 
-    def call(self, ids: set[int], names: set[str]) -> bool:
-        """Look up each whom nobody has answered to yet; whether now every one has been.
+    def call(self, ids: set[int], names: set[str]) -> tuple[bool, bool]:
+        """Look up each that nobody has answered to yet; whether all ids, and all names, now are.
 
         Two names that one domain has answered to are both looked up again: on one list they are
         two domains, and one of them took the name that the other gave up.
         """
         connection = self._connection
         doubled = self._doubled(names)
-        missed = self._look_up(connection.lookupByID, ids - self._ids.keys(), self._ids)
-        missed |= self._look_up(
+        ids_answered = self._look_up(connection.lookupByID, ids - self._ids.keys(), self._ids)
+        names_answered = self._look_up(
             connection.lookupByName, (names - self._names.keys()) | doubled, self._names
         )
-        return not missed and not self._doubled(names)
+        return ids_answered, names_answered and not self._doubled(names)
 
     def _look_up(
         self, lookup: Callable[[Key], libvirt.virDomain], keys: set[Key], answers: dict[Key, str]
     ) -> bool:
-        """Look each key up; whether any has no domain."""
-        missed = False
+        """Look each key up; whether each has a domain."""
         for key in keys:
+            answers.pop(key, None)
             domain = _found(lookup, key)
-            if domain is None:
-                missed = True
-            else:
+            if domain is not None:
                 answers[key] = domain.UUIDString()
                 self.present[answers[key]] = domain
-        return missed
+        return keys <= answers.keys()
 
     def _doubled(self, names: set[str]) -> set[str]:
         answered = {name: self._names[name] for name in names & self._names.keys()}
