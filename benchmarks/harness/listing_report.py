@@ -1,0 +1,227 @@
+"""What `./dev bench listing` writes: its results as a page and as a plot.
+
+In: `Results`. Out: Markdown and SVG. Says of each figure what it is, judges the ratios against
+their goals by the figures alone, and extrapolates nothing: what was not measured is a dash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median, quantiles
+
+from benchmarks.harness.chart import Line, Panel, chart
+from benchmarks.harness.tables import milliseconds, table
+
+TEXTS = {
+    "c list": "C: virConnectListAllDomains",
+    "c read": "C: the same, and id and name of each",
+    "python list": "libvirt-python: listAllDomains",
+    "python read": "libvirt-python: the same, and id and name of each",
+    "guestlist": "guestlist: list_instance_domains",
+    "first": "guestlist: a new Host's first listing alone",
+    "new": "guestlist: a new Host, its connection opened on the way",
+    "legacy": "the legacy walk",
+    "virsh": "virsh list --all --name, the whole process",
+    "virsh uri": "virsh uri, the whole process, which lists nothing",
+}
+"""What was timed, in the order of the tables."""
+
+LEAST_OVER_LEGACY = 10.0
+MOST_OVER_C = 1.10
+
+_PLOTTED = (
+    ("legacy", "legacy walk", 0),
+    ("virsh", "virsh (process)", 1),
+    ("guestlist", "guestlist", 2),
+    ("c list", "C, bare call", 3),
+)
+
+BySize = Mapping[int, Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Everything measured in one run; seconds and calls by figure (`TEXTS`) and number of domains.
+
+    `walk_limit` is the most domains for which the walk was raced far away, and then once only.
+    """
+
+    setting: Mapping[str, str]
+    sizes: Sequence[int]
+    rounds: int
+    round_trip_ms: float
+    walk_limit: int
+    left_out: Sequence[str]
+    calls: Mapping[str, Mapping[int, int]]
+    socket_seconds: Mapping[str, BySize]
+    far_seconds: Mapping[str, BySize]
+
+
+def markdown(results: Results) -> str:
+    """The page."""
+    most = max(results.sizes)
+    parts = [
+        "# Listing a host: every way in one run",
+        "![The times below as lines over the number of domains](listing.svg)",
+        "\n".join(f"- {name}: {_code(name, text)}" for name, text in results.setting.items()),
+        _INTRODUCTION.format(rounds=results.rounds),
+        *(f"Left out: {reason}." for reason in results.left_out),
+        "## Calls on the wire, by number of domains",
+        _calls(results),
+        _CALLS,
+        "## Over the unix socket: milliseconds",
+        _times(results, results.socket_seconds),
+        _SOCKET,
+        f"## With {results.round_trip_ms:g} ms of added round trip: milliseconds",
+        _times(results, results.far_seconds),
+        _FAR.format(limit=results.walk_limit),
+        f"## The ratios at {most:,} domains",
+        _ratios(results.socket_seconds, most),
+        f"## What the difference to C consists of, at {most:,} domains",
+        _difference(results.socket_seconds, most),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def plot(results: Results) -> str:
+    """The plot: medians of the ways that a person would choose from, and C to measure them by."""
+    far = f"With {results.round_trip_ms:g} ms of added round trip"
+    return chart(
+        "Time to list a host once",
+        [
+            Panel("Over the unix socket", _lines(results, results.socket_seconds)),
+            Panel(far, _lines(results, results.far_seconds)),
+        ],
+        "domains",
+        f"Medians of {results.rounds} turns (with the round trip, of one walk). "
+        f"{results.setting['CPU']}; libvirt: {results.setting['libvirt']}.",
+    )
+
+
+def _lines(results: Results, seconds: Mapping[str, BySize]) -> list[Line]:
+    lines = []
+    for figure, name, colour in _PLOTTED:
+        if by_size := seconds.get(figure):
+            points = [(size, median(times)) for size, times in by_size.items()]
+            beyond = "" if max(by_size) == max(results.sizes) else ", not run beyond"
+            lines.append(Line(name + beyond, colour, points))
+    return lines
+
+
+def _calls(results: Results) -> str:
+    rows = [
+        (text, *(f"{results.calls[figure][size]:,}" for size in results.sizes))
+        for figure, text in TEXTS.items()
+        if figure in results.calls
+    ]
+    return table(_heads(results), rows)
+
+
+def _times(results: Results, seconds: Mapping[str, BySize]) -> str:
+    rows = [
+        (text, *(_time(seconds[figure].get(size)) for size in results.sizes))
+        for figure, text in TEXTS.items()
+        if figure in seconds
+    ]
+    return table(_heads(results), rows)
+
+
+def _heads(results: Results) -> list[str]:
+    return ["", *(f"{size:,}" for size in results.sizes)]
+
+
+def _time(seconds: Sequence[float] | None) -> str:
+    return milliseconds(median(seconds)) if seconds else "-"
+
+
+def _ratios(seconds: Mapping[str, BySize], size: int) -> str:
+    ours = median(seconds["guestlist"][size])
+    over = median(seconds["legacy"][size]) / ours
+    goal, met = f"at least {LEAST_OVER_LEGACY:g}", over >= LEAST_OVER_LEGACY
+    rows = [(_ratio("legacy", "guestlist"), f"{over:,.1f}", goal, _yes(met))]
+    for figure in ("c list", "c read"):
+        if figure in seconds:
+            over = ours / median(seconds[figure][size])
+            goal, met = f"at most {MOST_OVER_C:.2f}", over <= MOST_OVER_C
+            rows.append((_ratio("guestlist", figure), f"{over:.2f}", goal, _yes(met)))
+    return table(("ratio of medians, over the socket", "measured", "goal", "met"), rows)
+
+
+def _ratio(above: str, below: str) -> str:
+    return f"{TEXTS[above]} / {TEXTS[below]}"
+
+
+def _yes(met: bool) -> str:
+    return "yes" if met else "no"
+
+
+def _difference(seconds: Mapping[str, BySize], size: int) -> str:
+    if "c list" not in seconds:
+        return "There was no C program to compare with."
+    times = {figure: median(by_size[size]) for figure, by_size in seconds.items()}
+    steps = [
+        ("libvirt itself: the bare call from C", times["c list"]),
+        (
+            "libvirt-python: a Python object for each domain",
+            times["python list"] - times["c list"],
+        ),
+        (
+            "libvirt-python: id and name of each asked for and matched",
+            times["python read"] - times["python list"],
+        ),
+        ("guestlist: everything else", times["guestlist"] - times["python read"]),
+        ("guestlist: list_instance_domains", times["guestlist"]),
+    ]
+    rows = [
+        (what, milliseconds(took), f"{took / size * 1e6:.2f}", f"{took / times['guestlist']:.0%}")
+        for what, took in steps
+    ]
+    low, _, high = quantiles(seconds["guestlist"][size], method="inclusive")
+    return "\n\n".join(
+        [
+            table(("the step", "ms", "µs a domain", "share"), rows),
+            _DIFFERENCE.format(
+                reading=milliseconds(times["c read"] - times["c list"]),
+                low=milliseconds(low),
+                high=milliseconds(high),
+            ),
+        ]
+    )
+
+
+def _code(name: str, text: str) -> str:
+    return f"`{text}`" if name == "Command" else text
+
+
+_INTRODUCTION = """\
+A private libvirtd serves libvirt's test driver with running domains, all named as Nova names them,
+so that every way gives the same answer; one that does not find them all ends the run. Figures are
+medians of {rounds} turns. The entrants take turns in an order drawn anew for each round, after one
+turn that does not count. Each is a process of its own that keeps its connection, unless it says
+otherwise, and only the listing is on the clock: neither opening, where not named, nor freeing the
+result. Every single time is in [listing.json](listing.json)."""
+
+_CALLS = """\
+Counted by a proxy in front of the socket, in turns of their own. The calls of a new Host and of
+virsh include those that open and close the connection. The walk asks for each count twice:
+libvirt-python's lists ask for their own length first."""
+
+_SOCKET = """\
+The bare calls list the active domains (VIR_CONNECT_LIST_DOMAINS_ACTIVE), as guestlist does by
+default; the walk and virsh list all, which here are the same ones. "And id and name of each" is
+guestlist's answer in the fewest words: each domain whose id is not 0 and whose name is of the shape
+that Nova's default template makes. A new Host's first listing alone has its connection opened just
+before, off the clock, and so starts with its process and the daemon awake; nothing is remembered
+from any listing before. virsh is timed from outside:
+starting a process, connecting and printing included, which `virsh uri` shows by itself."""
+
+_FAR = """\
+The same through the proxy, which lets everything from the daemon arrive that much later; what the
+proxy itself costs is in these figures. The walk was raced this way once, not more often, and not
+beyond {limit:,} domains, where it would take minutes: a dash is "not measured"."""
+
+_DIFFERENCE = """\
+Each step is a difference of two medians of this run. The same ids and names, read and matched in C,
+cost {reading} ms: not nothing there either, as virDomainGetID formats the domain's UUID for a debug
+message, wanted or not. The middle half of guestlist's turns took {low} to {high} ms."""
