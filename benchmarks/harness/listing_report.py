@@ -174,7 +174,12 @@ def _difference(seconds: Mapping[str, BySize], size: int) -> str:
         ("guestlist: list_instance_domains", times["guestlist"]),
     ]
     rows = [
-        (what, milliseconds(took), f"{took / size * 1e6:.2f}", f"{took / times['guestlist']:.0%}")
+        (
+            what,
+            milliseconds(took),
+            f"{took / size * 1e6:z.2f}",
+            f"{took / times['guestlist']:z.0%}",
+        )
         for what, took in steps
     ]
     low, _, high = quantiles(seconds["guestlist"][size], method="inclusive")
@@ -213,8 +218,12 @@ default; the walk and virsh list all, which here are the same ones. "And id and 
 guestlist's answer in the fewest words: each domain whose id is not 0 and whose name is of the shape
 that Nova's default template makes. A new Host's first listing alone has its connection opened just
 before, off the clock, and so starts with its process and the daemon awake; nothing is remembered
-from any listing before. virsh is timed from outside:
-starting a process, connecting and printing included, which `virsh uri` shows by itself."""
+from any listing before. virsh is timed from outside: starting a process, connecting and printing
+included, which `virsh uri` shows by itself.
+
+The walk's time grows faster than its calls: all domains are active here, each is looked up by id,
+and libvirt finds an id by trying one domain after another (virDomainObjListFindByID). It finds a
+name at once, so a walk of a host whose domains are shut off is faster than this one."""
 
 _FAR = """\
 The same through the proxy, which lets everything from the daemon arrive that much later; what the
@@ -222,6 +231,6 @@ proxy itself costs is in these figures. The walk was raced this way once, not mo
 beyond {limit:,} domains, where it would take minutes: a dash is "not measured"."""
 
 _DIFFERENCE = """\
-Each step is a difference of two medians of this run. The same ids and names, read and matched in C,
+Each step is a difference of two medians of this run, so a small one may be noise. The same ids and names, read and matched in C,
 cost {reading} ms: not nothing there either, as virDomainGetID formats the domain's UUID for a debug
 message, wanted or not. The middle half of guestlist's turns took {low} to {high} ms."""
