@@ -231,6 +231,7 @@ proxy itself costs is in these figures. The walk was raced this way once, not mo
 beyond {limit:,} domains, where it would take minutes: a dash is "not measured"."""
 
 _DIFFERENCE = """\
-Each step is a difference of two medians of this run, so a small one may be noise. The same ids and names, read and matched in C,
-cost {reading} ms: not nothing there either, as virDomainGetID formats the domain's UUID for a debug
-message, wanted or not. The middle half of guestlist's turns took {low} to {high} ms."""
+Each step is a difference of two medians of this run; a small one may be noise. The same ids and
+names, read and matched in C, cost {reading} ms: not nothing there either, as virDomainGetID formats
+the domain's UUID for a debug message, wanted or not. The middle half of guestlist's turns took
+{low} to {high} ms."""
