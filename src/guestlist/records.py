@@ -1,16 +1,20 @@
-"""Instance and Snapshot: frozen values, and libvirt's words for states.
+"""Instance, its Details and Snapshot: frozen values, and libvirt's words for states and reasons.
 
 In: plain values from whoever asked libvirt. Out: records that may be kept, compared, sorted and
-handed to another thread. Touches no libvirt.
+handed to another thread. A value that is None is not known, or not there; none is made up. Touches
+no libvirt, checks nothing: text in a record is as hostile as where it came from.
 
-Source: libvirt include/libvirt/libvirt-domain.h (virDomainState); names as virsh prints them.
+Source: libvirt include/libvirt/libvirt-domain.h (virDomainState, virDomain*Reason); words as virsh
+prints them (tools/virsh-domain-monitor.c).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from ipaddress import IPv4Address, IPv6Address
 from uuid import UUID
 
 from guestlist.launcher import Launcher
@@ -48,9 +52,222 @@ _STATE_WORDS = {
 }
 
 
+_REASON_WORDS = {
+    DomainState.NOSTATE: ("unknown",),
+    DomainState.RUNNING: (
+        "unknown",
+        "booted",
+        "migrated",
+        "restored",
+        "from snapshot",
+        "unpaused",
+        "migration canceled",
+        "save canceled",
+        "event wakeup",
+        "crashed",
+        "post-copy",
+        "post-copy failed",
+    ),
+    DomainState.BLOCKED: ("unknown",),
+    DomainState.PAUSED: (
+        "unknown",
+        "user",
+        "migrating",
+        "saving",
+        "dumping",
+        "I/O error",
+        "watchdog",
+        "from snapshot",
+        "shutting down",
+        "creating snapshot",
+        "crashed",
+        "starting up",
+        "post-copy",
+        "post-copy failed",
+        "api error",
+    ),
+    DomainState.SHUTDOWN: ("unknown", "user"),
+    DomainState.SHUTOFF: (
+        "unknown",
+        "shutdown",
+        "destroyed",
+        "crashed",
+        "migrated",
+        "saved",
+        "failed",
+        "from snapshot",
+        "daemon",
+    ),
+    DomainState.CRASHED: ("unknown", "panicked"),
+    DomainState.PMSUSPENDED: ("unknown",),
+}
+"""Of each state, the words for its reasons: a reason's number is its place."""
+
+
+def state_reason(state: int, reason: int) -> str:
+    """Why a domain is in its state, in virsh's words; "unknown" for numbers libvirt adds later."""
+    words = _REASON_WORDS[DomainState(state)]
+    return words[reason] if 0 <= reason < len(words) else words[0]
+
+
+class SourceKind(StrEnum):
+    """Where a disk has its bytes: libvirt's `<disk type=…>`. NONE is a drive without a medium."""
+
+    NONE = "none"
+    FILE = "file"
+    BLOCK = "block"
+    DIR = "dir"
+    NETWORK = "network"
+    VOLUME = "volume"
+    NVME = "nvme"
+    VHOSTUSER = "vhostuser"
+    VHOSTVDPA = "vhostvdpa"
+
+
+class DiskDevice(StrEnum):
+    """What a disk looks like to its guest: libvirt's `<disk device=…>`."""
+
+    DISK = "disk"
+    CDROM = "cdrom"
+    FLOPPY = "floppy"
+    LUN = "lun"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a disk, or one image of its backing chain, has its bytes.
+
+    `location` is, by `kind`: the path (file, dir, vhostuser), the device (block, vhostvdpa),
+    "protocol://host:port/name" (network; several hosts with commas between; nothing is encoded),
+    "pool/volume", or "nvme://address/namespace". `format` is None where the XML does not say: then
+    QEMU takes the image for raw.
+    """
+
+    kind: SourceKind | None
+    location: str | None
+    format: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """One `<disk>`. `target` is libvirt's name for it (vda): the guest may call it otherwise.
+
+    `backing` are the images below `source`, nearest first, as far as the XML tells them;
+    `backing_known` says that they are all: the XML ends them with libvirt's explicit terminator.
+    """
+
+    target: str | None
+    bus: str | None
+    device: DiskDevice | None
+    source: Source
+    backing: tuple[Source, ...] = ()
+    backing_known: bool = False
+    readonly: bool = False
+    shareable: bool = False
+    transient: bool = False
+    serial: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """One `<interface>`. `kind` is libvirt's type: network, bridge, direct, hostdev, user, …
+
+    `source` is, by `kind`: the network, the bridge, the host's device, the socket's path, the PCI
+    address, "address:port", or the port group. `target` is the device on the host (tap…), which
+    libvirt names when the domain starts. `mac` is lower case.
+    """
+
+    mac: str | None
+    kind: str | None
+    source: str | None = None
+    target: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Flavor:
+    """Nova's flavor, as it was when Nova last wrote the domain. Nova's GB are GiB, its MB MiB."""
+
+    name: str | None
+    memory_mib: int | None
+    disk_gb: int | None
+    swap_mb: int | None
+    ephemeral_gb: int | None
+    vcpus: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who asked Nova for the instance. Keystone's ids are text: not all of them are UUIDs."""
+
+    user_id: str | None
+    user_name: str | None
+    project_id: str | None
+    project_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A Neutron port of the instance, and its addresses: Nova writes them since 1.1."""
+
+    uuid: UUID | None
+    ips: tuple[IPv4Address | IPv6Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NovaMetadata:
+    """What Nova wrote into the domain's `<metadata>`. Names in it are text that tenants choose.
+
+    `version` is the namespace's, `package` Nova's own; `created_at` is aware, in UTC. The root is
+    None for an instance that boots from a volume.
+    """
+
+    version: str
+    package: str | None
+    name: str | None
+    created_at: datetime | None
+    flavor: Flavor | None
+    owner: Owner | None
+    root_type: str | None = None
+    root_uuid: UUID | None = None
+    ports: tuple[Port, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What a domain's XML says that does not move between its starts.
+
+    The numbers are the XML elements of the same name: `vcpus` and `memory_kib` are what the domain
+    has at most without memory hotplug (libvirt's `info()` calls the latter maxMem),
+    `current_vcpus` and `current_memory_kib` what it has now, `max_memory_kib` how far memory may be
+    hot-plugged, None where it may not.
+
+    `unknown` names what should be there and could not be read ("memory", "disk vda: source",
+    "xml: undeclared entity, line 9"), never in words out of the XML. With an "xml: …" among them
+    the text was broken: more may be missing than is named.
+    """
+
+    uuid: UUID | None
+    name: str | None
+    type: str | None
+    vcpus: int | None
+    current_vcpus: int | None
+    memory_kib: int | None
+    current_memory_kib: int | None
+    max_memory_kib: int | None = None
+    disks: tuple[Disk, ...] = ()
+    nics: tuple[Nic, ...] = ()
+    namespaces: frozenset[str] = frozenset()
+    nova: NovaMetadata | None = None
+    unknown: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One domain at one instant. `id` is None while it is inactive; `reason` belongs to `state`."""
+    """One domain at one instant. `id` is None while it is inactive; `reason` belongs to `state`.
+
+    `details` is None where nobody asked for them, or the domain was gone before they could be read.
+    """
 
     uuid: UUID
     name: str
@@ -58,6 +275,7 @@ class Instance:
     state: DomainState
     reason: int
     launcher: Launcher
+    details: Details | None = None
 
     @property
     def active(self) -> bool:
