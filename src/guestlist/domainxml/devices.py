@@ -1,0 +1,219 @@
+"""The disks and network interfaces of a domain's XML.
+
+In: the `<domain>` element. Out: a record for each `<disk>` and `<interface>`, in their order and
+however little of it could be read. Opens no image: a source is what the XML says that it is.
+
+Source: libvirt docs/formatdomain.rst ("Hard drives, floppy disks, CDROMs", "Network interfaces");
+src/conf/domain_conf.c (virDomainStorageSourceParse, virDomainDiskBackingStoreParse).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from lxml import etree
+
+from guestlist.domainxml.reading import Unknown, attribute, bounded, number, text_of, word
+from guestlist.records import Disk, DiskDevice, Nic, Source, SourceKind
+
+DEEPEST_CHAIN = 200
+"""Images in a backing chain. libvirt follows no longer one (virStorageSourceGetMetadata)."""
+
+_is_plain = re.compile(r"[A-Za-z0-9_.-]{1,32}").fullmatch
+
+
+def disks(root: etree._Element, unknown: Unknown) -> Iterator[Disk]:
+    """A record for each `<disk>`."""
+    for place, disk in enumerate(root.iterfind("devices/disk"), 1):
+        target = attribute(disk.find("target"), "dev")
+        label = f"disk {target if target and _is_plain(target) else f'#{place}'}"
+        yield _disk(disk, target, label, unknown)
+
+
+def _disk(disk: etree._Element, target: str | None, label: str, unknown: Unknown) -> Disk:
+    device = unknown.unless(f"{label}: device", word(DiskDevice, disk.get("device", "disk")))
+    source = _source(disk, attribute(disk.find("driver"), "type"))
+    if source.kind is SourceKind.NONE and device not in (DiskDevice.CDROM, DiskDevice.FLOPPY):
+        unknown.add(f"{label}: source")
+    _name_gaps(source, label, unknown)
+    backing, backing_known = _chain(disk, source, label, unknown)
+    serial = disk.find("serial")
+    return Disk(
+        target=unknown.unless(f"{label}: target", target),
+        bus=unknown.unless(f"{label}: bus", attribute(disk.find("target"), "bus")),
+        device=device,
+        source=source,
+        backing=backing,
+        backing_known=backing_known,
+        readonly=disk.find("readonly") is not None,
+        shareable=disk.find("shareable") is not None,
+        transient=disk.find("transient") is not None,
+        serial=None if serial is None else unknown.unless(f"{label}: serial", text_of(serial)),
+    )
+
+
+def _chain(
+    disk: etree._Element, top: Source, label: str, unknown: Unknown
+) -> tuple[tuple[Source, ...], bool]:
+    """The images below `top`, and whether the XML says that they are all.
+
+    A chain that comes back to an image it has passed ends there, and is not known.
+    """
+    chain: list[Source] = []
+    passed = {(top.kind, top.location)}
+    store = disk.find("backingStore")
+    while store is not None:
+        if not len(store) and not store.get("type"):
+            return tuple(chain), True
+        below = _source(store, attribute(store.find("format"), "type"))
+        image = below.kind, below.location
+        if len(chain) == DEEPEST_CHAIN or (below.location and image in passed):
+            unknown.add(f"{label}: backing chain")
+            break
+        below_label = f"{label}: backing #{len(chain) + 1}"
+        if below.kind is SourceKind.NONE:
+            unknown.add(f"{below_label}: source")
+        _name_gaps(below, below_label, unknown)
+        passed.add(image)
+        chain.append(below)
+        store = store.find("backingStore")
+    return tuple(chain), False
+
+
+def _source(holder: etree._Element, format: str | None) -> Source:
+    """Where a `<disk>` or a `<backingStore>` has its bytes; kind NONE where nothing says it."""
+    kind, source = word(SourceKind, holder.get("type", "file")), holder.find("source")
+    location = "" if source is None or kind is None else _location(kind, source)
+    if kind and location == "":
+        kind = SourceKind.NONE
+    return Source(kind, bounded(location), _SAME_FORMAT.get(format or "", format))
+
+
+_SAME_FORMAT = {"aio": "raw"}
+"""Xen's old names of formats, as libvirt takes them."""
+
+
+def _name_gaps(source: Source, label: str, unknown: Unknown) -> None:
+    if source.kind is None:
+        unknown.add(f"{label}: type")
+    if source.location is None and source.kind is not SourceKind.NONE:
+        unknown.add(f"{label}: source")
+
+
+_LOCATION = {
+    SourceKind.FILE: "file",
+    SourceKind.BLOCK: "dev",
+    SourceKind.DIR: "dir",
+    SourceKind.VHOSTUSER: "path",
+    SourceKind.VHOSTVDPA: "dev",
+}
+"""The attribute of a disk's `<source>` that is its whole location, by the type of the disk."""
+
+
+def _location(kind: SourceKind, source: etree._Element) -> str | None:
+    """See `Source`; empty where the XML names no place, None where it names one badly."""
+    match kind:
+        case SourceKind.NONE:
+            return ""
+        case SourceKind.NETWORK:
+            return _url(source)
+        case SourceKind.VOLUME:
+            pool, volume = source.get("pool"), source.get("volume")
+            return f"{pool}/{volume}" if pool and volume else None
+        case SourceKind.NVME:
+            address, namespace = _pci(source.find("address")), number(source.get("namespace"))
+            return f"nvme://{address}/{namespace}" if address and namespace else None
+    return source.get(_LOCATION[kind], "")
+
+
+def _url(source: etree._Element) -> str | None:
+    """protocol[+transport]://[host[:port][,…]][/name[@snapshot]][?query]
+
+    Nothing in it is percent-encoded. Where there is no host, the client has its own configuration.
+    The socket of a unix transport stands in the query, as QEMU writes it. Hosts that differ in
+    their transport have no such notation.
+    """
+    protocol, hosts = source.get("protocol"), source.findall("host")
+    transports = {host.get("transport", "tcp") for host in hosts} or {"tcp"}
+    if not protocol:
+        return ""
+    if len(transports) > 1:
+        return None
+    [transport] = transports
+    scheme = protocol if transport == "tcp" else f"{protocol}+{transport}"
+    authority = ",".join(_authority(host.get("name", ""), host.get("port")) for host in hosts)
+    sockets = (f"socket={host.get('socket')}" for host in hosts if host.get("socket"))
+    query = "&".join(filter(None, (source.get("query"), *sockets)))
+    snapshot = attribute(source.find("snapshot"), "name")
+    name = source.get("name", "").removeprefix("/") + (f"@{snapshot}" if snapshot else "")
+    path = f"/{name}" if name or query else ""
+    return f"{scheme}://{authority}{path}{'?' if query else ''}{query}"
+
+
+def _authority(name: str, port: str | None) -> str:
+    name = f"[{name}]" if ":" in name else name
+    return f"{name}:{port}" if port else name
+
+
+_is_pci_part = re.compile(r"0x[0-9a-fA-F]{1,8}").fullmatch
+
+
+def _pci(address: etree._Element | None) -> str | None:
+    """A PCI address as lspci writes it: 0000:03:10.1."""
+    if address is None or address.get("bus") is None:
+        return None
+    parts = [address.get(part, "0x0") for part in ("domain", "bus", "slot", "function")]
+    if not all(map(_is_pci_part, parts)):
+        return None
+    domain, bus, slot, function = (int(part, 16) for part in parts)
+    return f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
+
+
+_NIC_SOURCE = {
+    "network": "network",
+    "bridge": "bridge",
+    "internal": "name",
+    "vhostuser": "path",
+    "vds": "portgroupid",
+}
+"""The attribute of an interface's `<source>` that says where it leads; "dev" for other types."""
+
+_NIC_WITHOUT_SOURCE = {"user", "ethernet", "null"}
+_is_mac = re.compile(r"[0-9a-fA-F]{1,2}(:[0-9a-fA-F]{1,2}){5}").fullmatch
+
+
+def nics(root: etree._Element, unknown: Unknown) -> Iterator[Nic]:
+    """A record for each `<interface>`."""
+    for place, nic in enumerate(root.iterfind("devices/interface"), 1):
+        label = f"interface #{place}"
+        kind = unknown.unless(f"{label}: type", attribute(nic, "type"))
+        source = _nic_source(kind, nic.find("source"))
+        if kind and kind not in _NIC_WITHOUT_SOURCE:
+            unknown.unless(f"{label}: source", source)
+        yield Nic(
+            mac=unknown.unless(f"{label}: mac", _mac(attribute(nic.find("mac"), "address"))),
+            kind=kind,
+            source=source,
+            target=attribute(nic.find("target"), "dev"),
+            model=attribute(nic.find("model"), "type"),
+        )
+
+
+def _nic_source(kind: str | None, source: etree._Element | None) -> str | None:
+    if source is None or kind is None:
+        return None
+    address, port = source.get("address"), source.get("port")
+    match kind:
+        case "hostdev":
+            return _pci(source.find("address"))
+        case "server" | "client" | "mcast" | "udp":
+            return bounded(_authority(address, port)) if address and port else None
+    return attribute(source, _NIC_SOURCE.get(kind, "dev"))
+
+
+def _mac(text: str | None) -> str | None:
+    """A MAC address, in lower case and with all its digits."""
+    if text is None or not _is_mac(text):
+        return None
+    return ":".join(f"{int(octet, 16):02x}" for octet in text.split(":"))
