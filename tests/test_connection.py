@@ -219,6 +219,42 @@ def test_eight_threads_open_one_connection(rpc):
     assert calls.count("CONNECT_OPEN") == 1
 
 
+@pytest.mark.parametrize("fault", ["lost", "closed"])
+def test_a_connection_lost_or_closed_under_six_threads_ends_no_process(daemon, rpc, fault):
+    """libvirt 9.0 crashes when several threads wait on a connection that goes: they take turns."""
+    domains = [nova_instance(n) for n in range(10)]
+    wrong = []
+    finished = threading.Event()
+    with populated(daemon.uri(), domains), Host(rpc.uri()) as host:
+
+        def ask():
+            while not finished.is_set():
+                try:
+                    listed = host.list_instance_domains()
+                except ConnectionLost:
+                    continue
+                except Exception as error:
+                    wrong.append(error)
+                    return
+                if len(listed) != len(domains):
+                    wrong.append(listed)
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for _ in range(100):
+            rpc.clear()
+            rpc.wait_called("CONNECT_LIST_ALL_DOMAINS", times=3)
+            if fault == "lost":
+                rpc.drop()
+            else:
+                host.close()
+        finished.set()
+        for thread in threads:
+            thread.join()
+    assert not wrong
+
+
 def test_keepalive_can_be_turned_off(rpc):
     with Host(rpc.uri(), keepalive_interval=0) as host:
         assert host.capabilities().keepalive is False

@@ -156,8 +156,9 @@ def _unless_unsupported(call: Callable[[], T]) -> T | None:
 class Connection:
     """A libvirt connection that opens when first used and reopens on the next use after a loss.
 
-    Threads may share it: libvirt interleaves their calls. A loss noticed by one of them is a loss
-    for all that were in a call; each is told.
+    Threads may share it and take turns: one question at a time. libvirt would interleave their
+    calls, but its client (9.0) can stall one of two threads behind the other, and crashes when a
+    connection that several are waiting on is lost or closed.
     """
 
     def __init__(
@@ -175,7 +176,7 @@ class Connection:
         self.keepalive_count = keepalive_count
         self.open_timeout = open_timeout
         self._peer: Peer | None = None
-        self._opening = threading.Lock()
+        self._turn = threading.RLock()
 
     @property
     def whom(self) -> str:
@@ -194,10 +195,7 @@ class Connection:
         Raises:
             ConnectionFailed, AccessDenied: see `errors.open_failure`.
         """
-        peer = self._peer
-        if peer is not None and peer.alive():
-            return peer
-        with self._opening:
+        with self._turn:
             if self._peer is not None and not self._peer.alive():
                 self._peer.close()
                 self._peer = None
@@ -207,40 +205,37 @@ class Connection:
 
     @contextlib.contextmanager
     def asking(self, what: str) -> Iterator[Peer]:
-        """Lend the peer for calls that together answer `what` ("list the domains").
+        """Lend the peer, alone, for calls that together answer `what` ("list the domains").
 
         Raises:
             GuestlistError: libvirt's error in the block, translated; on a loss the peer is let go,
                 so that the next use opens another. Nothing is tried twice.
         """
-        peer = self.peer()
-        try:
-            yield peer
-        except libvirt.libvirtError as error:
-            lost = is_loss(error) or not peer.alive()
-            if lost:
-                self._let_go(peer)
-            raise call_failure(error, what, peer.whom, lost=lost) from error
-        except UnicodeDecodeError as error:
-            raise LibvirtFailure(
-                f"cannot {what} of {peer.whom}: it answered with text that is not UTF-8 ({error})"
-            ) from error
+        with self._turn:
+            peer = self.peer()
+            try:
+                yield peer
+            except libvirt.libvirtError as error:
+                lost = is_loss(error) or not peer.alive()
+                if lost:
+                    self.close()
+                raise call_failure(error, what, peer.whom, lost=lost) from error
+            except UnicodeDecodeError as error:
+                raise LibvirtFailure(
+                    f"cannot {what} of {peer.whom}: it answered with text that is not UTF-8 "
+                    f"({error})"
+                ) from error
 
     def close(self) -> None:
         """Let the connection go. Domains already handed out keep libvirt's own reference to it.
 
-        Cost: 1 call if it was open; on a silent daemon as long as keepalive takes.
+        Waits for the question that another thread is asking. Cost: 1 call if it was open; on a
+        silent daemon as long as keepalive takes.
         """
-        with self._opening:
+        with self._turn:
             peer, self._peer = self._peer, None
-        if peer is not None:
-            peer.close()
-
-    def _let_go(self, peer: Peer) -> None:
-        with self._opening:
-            if self._peer is peer:
-                self._peer = None
-        peer.close()
+            if peer is not None:
+                peer.close()
 
     def _open(self) -> Peer:
         ensure_loop()

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 Subscriber = Callable[[libvirt.virDomain, int, int], None]
 """Called on the loop's thread with (domain, event, detail); must be quick and must not raise."""
 
+LONGEST_TURN = 5.0
+"""Seconds that one turn of the loop is waited for."""
+
 _loop_lock = threading.Lock()
 _loop: threading.Thread | None = None
 
@@ -44,14 +47,15 @@ def drain() -> None:
 
     libvirt hands out all that is queued in one turn of the loop; a timer that fires at once is of
     the same turn or the next, so two in a row come after them. Returns at once on the loop's own
-    thread, which cannot wait for itself, and where the binding has no timers.
+    thread, which cannot wait for itself, and where the binding has no timers; waits no longer than
+    `LONGEST_TURN` for a subscriber who holds the loop up.
     """
     if threading.current_thread() is _loop or not hasattr(libvirt, "virEventAddTimeout"):
         return
     for _ in range(2):
         fired = threading.Event()
         timer = libvirt.virEventAddTimeout(0, lambda _timer, turned: turned.set(), fired)
-        fired.wait()
+        fired.wait(LONGEST_TURN)
         libvirt.virEventRemoveTimeout(timer)
 
 
