@@ -58,13 +58,13 @@ def test_more_than_a_thousand_domains_take_larger_messages(daemon, old):
     old.reset()
     old.deny("CONNECT_LIST_ALL_DOMAINS")
     active = node(nova_instance(i, with_metadata=False, active=i < 1_100) for i in range(2_200))
-    with Host(old.uri(daemon.write_node(active))) as host:
+    with Host(old.uri(daemon.write_node(active)), open_timeout=None) as host:
         assert len(host.list_instance_domains(include_inactive=True)) == 2_200
 
 
 def test_a_daemon_that_gives_fewer_names_than_there_are_is_told_of(daemon, old):
     inactive = node(nova_instance(i, with_metadata=False, active=False) for i in range(1_100))
-    with Host(old.uri(daemon.write_node(inactive))) as host:
+    with Host(old.uri(daemon.write_node(inactive)), open_timeout=None) as host:
         with pytest.raises(TooManyDomains, match="more domains than"):
             host.list_instance_domains(include_inactive=True)
         assert host.list_instance_domains() == []
