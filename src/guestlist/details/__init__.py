@@ -24,12 +24,13 @@ import libvirt
 
 from guestlist.connection import Connection, Peer
 from guestlist.details import crew, reading
+from guestlist.details.reading import INACTIVE_ID
 from guestlist.events import drain
 from guestlist.records import Details
 
-log = logging.getLogger(__name__)
+__all__ = ["INACTIVE_ID", "DetailsMemory"]
 
-INACTIVE_ID = -1
+log = logging.getLogger(__name__)
 
 _EVENTS = {
     "DISK_CHANGE": 9,

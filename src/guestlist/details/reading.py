@@ -18,6 +18,9 @@ from guestlist.errors import Code, one_line
 from guestlist.launcher import NOVA_NAMESPACES
 from guestlist.records import Details
 
+INACTIVE_ID = -1
+"""What libvirt gives as the id of a domain that has none."""
+
 _METADATA_ELEMENT = 2
 
 
@@ -53,8 +56,8 @@ def read(domain: libvirt.virDomain, peer: Peer) -> Read | None:
     if any(name.startswith("xml: ") or name == "domain" for name in details.unknown):
         failure = f"the XML of domain {domain.name()!r} is flawed ({details.unknown[0]})"
         return Read(domain.ID(), details, None, failure)
-    id = domain.ID() if details.id is None else details.id
-    return Read(id, details, details.namespaces)
+    started = domain.ID() == INACTIVE_ID and details.id is not None  # since it was listed
+    return Read(details.id if started else domain.ID(), details, details.namespaces)
 
 
 def nova_namespaces(domain: libvirt.virDomain, peer: Peer) -> frozenset[str] | None:
