@@ -112,16 +112,15 @@ def available_kib() -> int:
 def _processor(capabilities: etree._Element) -> Processor:
     cpu = capabilities.find("host/cpu")
     topology = None if cpu is None else cpu.find("topology")
-    found = {} if topology is None else dict(topology.attrib)
     cells = capabilities.findall("host/topology/cells/cell")
     return Processor(
         arch=capabilities.findtext("host/cpu/arch"),
         model=capabilities.findtext("host/cpu/model"),
         vendor=capabilities.findtext("host/cpu/vendor"),
         cells=len(cells) or 1,
-        sockets=_number(found.get("sockets")),
-        cores=_number(found.get("cores")),
-        threads=_number(found.get("threads")),
+        sockets=_number(topology, "sockets"),
+        cores=_number(topology, "cores"),
+        threads=_number(topology, "threads"),
         features=tuple(
             sorted({str(one.get("name")) for one in capabilities.iterfind("host/cpu/feature")})
         ),
@@ -137,5 +136,6 @@ def _guest_kinds(capabilities: etree._Element) -> list[GuestKind]:
     ]
 
 
-def _number(text: str | None) -> int | None:
+def _number(element: etree._Element | None, attribute: str) -> int | None:
+    text = None if element is None else element.get(attribute)
     return int(text) if text and text.isdigit() else None

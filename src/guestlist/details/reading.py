@@ -56,8 +56,10 @@ def read(domain: libvirt.virDomain, peer: Peer) -> Read | None:
     if any(name.startswith("xml: ") or name == "domain" for name in details.unknown):
         failure = f"the XML of domain {domain.name()!r} is flawed ({details.unknown[0]})"
         return Read(domain.ID(), details, None, failure)
-    started = domain.ID() == INACTIVE_ID and details.id is not None  # since it was listed
-    return Read(details.id if started else domain.ID(), details, details.namespaces)
+    id = domain.ID()
+    if id == INACTIVE_ID and details.id is not None:  # it has started since it was listed
+        id = details.id
+    return Read(id, details, details.namespaces)
 
 
 def nova_namespaces(domain: libvirt.virDomain, peer: Peer) -> frozenset[str] | None:
