@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -38,6 +39,14 @@ def publish(
 def paragraphs(*parts: str) -> str:
     """The page that these make; empty ones are left out."""
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def prose(template: str, **values: object) -> str:
+    """A text with these values in it, its paragraphs filled anew."""
+    return "\n\n".join(
+        textwrap.fill(paragraph, 100, break_long_words=False, break_on_hyphens=False)
+        for paragraph in template.format(**values).split("\n\n")
+    )
 
 
 def setting_list(setting: Mapping[str, str]) -> str:
