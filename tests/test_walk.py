@@ -16,6 +16,7 @@ from lab.losses import count_losses
 from lab.nodes import handmade, node, nova_instance
 
 from guestlist import ConnectionLost, Host, ListingUnstable, TooManyDomains
+from guestlist.connection import Peer
 from guestlist.listing import uncut, walk
 
 IDS, NAMES = "CONNECT_LIST_DOMAINS", "CONNECT_LIST_DEFINED_DOMAINS"
@@ -280,5 +281,6 @@ def test_eight_threads_walk_over_one_host(daemon, old):
 def test_whole_lists_agree_with_the_bindings_on_a_quiet_host(daemon):
     domains = [nova_instance(n, active=n % 3 > 0) for n in range(30)]
     with populated(daemon.uri(), domains) as connection:
-        assert sorted(uncut.active_ids(connection)) == sorted(connection.listDomainsID())
-        assert sorted(uncut.inactive_names(connection)) == sorted(connection.listDefinedDomains())
+        peer = Peer(connection, "the host", keepalive=False)
+        assert sorted(uncut.active_ids(peer)) == sorted(connection.listDomainsID())
+        assert sorted(uncut.inactive_names(peer)) == sorted(connection.listDefinedDomains())

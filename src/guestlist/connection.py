@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import libvirt
 
@@ -27,7 +28,7 @@ from guestlist.errors import (
     is_loss,
     open_failure,
 )
-from guestlist.events import Lifecycle, ensure_loop
+from guestlist.events import Stream, ensure_loop
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,32 @@ class Capabilities:
     """None: a driver inside this process, which nobody can lose."""
 
 
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a libvirt is, as its URI tells."""
+
+    here: bool
+    """On this machine: paths in its answers are paths here."""
+
+    asked_again_at_will: bool
+    """Whether a second connection reaches the same domains, and asks nobody for a password."""
+
+    @classmethod
+    def of(cls, uri: str) -> Location:
+        """Read it off a URI as libvirt resolved it: driver[+transport]://[user@][host]/path.
+
+        Source: libvirt docs/uri.rst. The test driver gives each connection to a node file a host
+        of its own.
+        """
+        parts = urlsplit(uri)
+        driver, _, transport = parts.scheme.partition("+")
+        return cls(
+            here=transport in ("", "unix") and not parts.hostname,
+            asked_again_at_will=transport in ("", "unix", "tcp", "tls")
+            and (driver != "test" or parts.path == "/default"),
+        )
+
+
 class Peer:
     """An open connection, and what has been learned of the libvirt behind it.
 
@@ -93,8 +120,11 @@ class Peer:
         self.connection = connection
         self.whom = whom
         self.keepalive = keepalive
-        self._lifecycle: Lifecycle | None = None
-        self._lifecycle_refused = False
+        self.calls = 0
+        """Calls made for answers so far. Opening, registering for events and closing are not among
+        them: those belong to the connection, not to a question."""
+        self._streams: dict[int, Stream | None] = {}
+        self._closed = False
         self._lock = threading.Lock()
 
     def alive(self) -> bool:
@@ -106,31 +136,54 @@ class Peer:
         except AttributeError:  # isAlive is of 0.9.8
             return True
 
-    def lifecycle(self) -> Lifecycle | None:
-        """The lifecycle events, registered on first use; None where this libvirt has none.
+    def lost(self, error: libvirt.libvirtError) -> bool:
+        """Whether a call failed because the connection is dead, and not for what was asked."""
+        return is_loss(error) or not self.alive()
+
+    def events(self, kind: int) -> Stream | None:
+        """The events of a kind, registered on first use; None where this libvirt has none.
+
+        Raises:
+            libvirt.libvirtError: the connection is lost.
 
         Cost: 1 call the first time.
         """
         with self._lock:
-            if self._lifecycle is None and not self._lifecycle_refused:
-                try:
-                    self._lifecycle = Lifecycle(self.connection)
-                except (libvirt.libvirtError, AttributeError) as error:
-                    if not unsupported(error):
-                        raise
-                    self._lifecycle_refused = True
-            return self._lifecycle
+            if kind not in self._streams:
+                self._streams[kind] = None if self._closed else self._register(kind)
+            return self._streams[kind]
+
+    def lifecycle(self) -> Stream | None:
+        """The lifecycle events: subscribers are called with (domain, event, detail)."""
+        return self.events(libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE)
+
+    def _register(self, kind: int) -> Stream | None:
+        try:
+            return Stream(self.connection, kind)
+        except AttributeError:  # domainEventRegisterAny is of 0.8.0
+            return None
+        except libvirt.libvirtError as error:
+            # An older daemon says code 1 to a kind that it does not know.
+            unknown = kind != libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE and not self.lost(error)
+            if unknown or unsupported(error):
+                return None
+            raise
+
+    def location(self) -> Location:
+        """Where this libvirt is. Cost: none."""
+        return Location.of(_resolved_uri(self.connection))
 
     def close(self) -> None:
         """End the events and let libvirt's connection go; harmless on a dead one, and twice.
 
-        Cost: 1 call, and 1 more if there were events.
+        Cost: 1 call, and 1 more for each kind of events.
         """
         with self._lock:
-            lifecycle, self._lifecycle = self._lifecycle, None
-            self._lifecycle_refused = True
-        if lifecycle is not None:
-            lifecycle.end()
+            streams, self._streams = self._streams, {}
+            self._closed = True
+        for stream in streams.values():
+            if stream is not None:
+                stream.end()
         _close(self.connection)
 
     def versions(self) -> Versions:
@@ -178,6 +231,19 @@ class Connection:
         self._peer: Peer | None = None
         self._turn = threading.RLock()
 
+    def like_this(self) -> Connection:
+        """Another connection to the same libvirt, with the same options, to be opened and closed.
+
+        For what must not wait behind, or hold up, what is asked here.
+        """
+        return Connection(
+            self.uri,
+            readonly=self.readonly,
+            keepalive_interval=self.keepalive_interval,
+            keepalive_count=self.keepalive_count,
+            open_timeout=self.open_timeout,
+        )
+
     @property
     def whom(self) -> str:
         """The peer's name in messages: the URI, as asked for or as libvirt resolved it."""
@@ -216,7 +282,7 @@ class Connection:
             try:
                 yield peer
             except libvirt.libvirtError as error:
-                lost = is_loss(error) or not peer.alive()
+                lost = peer.lost(error)
                 if lost:
                     self.close()
                 raise call_failure(error, what, peer.whom, lost=lost) from error

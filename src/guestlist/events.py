@@ -1,9 +1,9 @@
-"""libvirt's event loop, and the lifecycle events of one connection.
+"""libvirt's event loop, and the domain events of one connection.
 
-In: a libvirt connection. Out: the loop's thread, and each lifecycle event handed to any number of
+In: a libvirt connection. Out: the loop's thread, and each event of a kind handed to any number of
 subscribers. Keepalive needs the loop too: without it a silent daemon is never noticed.
 
-libvirt takes one global lifecycle registration per connection, and taking the last one back and
+libvirt takes one global registration of a kind per connection, and taking the last one back and
 registering again under churn can leave the stream dead for good; so a connection registers once,
 keeps that registration for its life, and the fan-out happens here. Does not interpret events.
 """
@@ -19,14 +19,18 @@ import libvirt
 
 log = logging.getLogger(__name__)
 
-Subscriber = Callable[[libvirt.virDomain, int, int], None]
-"""Called on the loop's thread with (domain, event, detail); must be quick and must not raise."""
+Subscriber = Callable[..., None]
+"""Called on the loop's thread with the domain and what libvirt says of that kind of event (of a
+lifecycle event: event and detail); must be quick and must not raise.
+"""
 
 LONGEST_TURN = 5.0
 """Seconds that one turn of the loop is waited for."""
 
 _loop_lock = threading.Lock()
 _loop: threading.Thread | None = None
+_turned_by: int | None = None
+"""The thread that turns the loop, once a timer has told: an application's, where it has its own."""
 
 
 def ensure_loop() -> None:
@@ -42,21 +46,29 @@ def ensure_loop() -> None:
             _loop.start()
 
 
-def drain() -> None:
+def drain(longest_turn: float = LONGEST_TURN) -> None:
     """Return when the loop has handed out every event that this process had received at the call.
 
     libvirt hands out all that is queued in one turn of the loop; a timer that fires at once is of
-    the same turn or the next, so two in a row come after them. Returns at once on the loop's own
-    thread, which cannot wait for itself, and where the binding has no timers; waits no longer than
-    `LONGEST_TURN` for a subscriber who holds the loop up.
+    the same turn or the next, so two in a row come after them. Returns at once on the thread that
+    turns the loop, which cannot wait for itself, and where the binding has no timers; gives up on a
+    loop that a subscriber, or its owner, holds up for `longest_turn` seconds.
     """
-    if threading.current_thread() is _loop or not hasattr(libvirt, "virEventAddTimeout"):
+    here = threading.current_thread()
+    if here is _loop or here.ident == _turned_by or not hasattr(libvirt, "virEventAddTimeout"):
         return
     for _ in range(2):
         fired = threading.Event()
-        timer = libvirt.virEventAddTimeout(0, lambda _timer, turned: turned.set(), fired)
-        fired.wait(LONGEST_TURN)
-        libvirt.virEventRemoveTimeout(timer)
+        libvirt.virEventAddTimeout(0, _note_turn, fired)
+        if not fired.wait(longest_turn):
+            return
+
+
+def _note_turn(timer: int, fired: threading.Event) -> None:
+    global _turned_by  # noqa: PLW0603  of the one loop
+    _turned_by = threading.get_ident()
+    libvirt.virEventRemoveTimeout(timer)
+    fired.set()
 
 
 def _run_loop() -> None:
@@ -69,22 +81,21 @@ def _run_loop() -> None:
             pause.wait(1)
 
 
-class Lifecycle:
-    """The lifecycle events of one connection, for any number of subscribers."""
+class Stream:
+    """The events of one kind (VIR_DOMAIN_EVENT_ID_*) on a connection, for any number of readers."""
 
-    def __init__(self, connection: libvirt.virConnect) -> None:
+    def __init__(self, connection: libvirt.virConnect, kind: int) -> None:
         """Register with libvirt.
 
         Raises:
-            libvirt.libvirtError: this peer has no lifecycle events (code 3).
+            libvirt.libvirtError: this peer has no such events.
 
         Cost: 1 call.
         """
         self._subscribers: tuple[Subscriber, ...] = ()
         self._connection = connection
-        self._registration = connection.domainEventRegisterAny(
-            None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._dispatch, None
-        )
+        self._kind = kind
+        self._registration = connection.domainEventRegisterAny(None, kind, self._dispatch, None)
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Hand every later event to `subscriber` as well."""
@@ -100,15 +111,10 @@ class Lifecycle:
             self._connection.domainEventDeregisterAny(self._registration)
 
     def _dispatch(
-        self,
-        _connection: libvirt.virConnect,
-        domain: libvirt.virDomain,
-        event: int,
-        detail: int,
-        _opaque: object,
+        self, _connection: libvirt.virConnect, domain: libvirt.virDomain, *facts: object
     ) -> None:
         for subscriber in self._subscribers:
             try:
-                subscriber(domain, event, detail)
+                subscriber(domain, *facts[:-1])  # the last one is the registration's own argument
             except Exception:  # libvirt-python would print it and go on; so do we, in the log
-                log.exception("a subscriber failed on event %d of %s", event, domain.name())
+                log.exception("a subscriber failed on an event %d of %s", self._kind, domain.name())

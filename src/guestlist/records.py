@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 from uuid import UUID
 
 from guestlist.launcher import Launcher
@@ -240,7 +241,7 @@ class Details:
     The numbers are the XML elements of the same name: `vcpus` and `memory_kib` are what the domain
     has at most without memory hotplug (libvirt's `info()` calls the latter maxMem),
     `current_vcpus` and `current_memory_kib` what it has now, `max_memory_kib` how far memory may be
-    hot-plugged, None where it may not.
+    hot-plugged, None where it may not. `id` is the one it runs under, None while it is inactive.
 
     `unknown` names what should be there and could not be read ("memory", "disk vda: source",
     "xml: undeclared entity, line 9"), never in words out of the XML. With an "xml: …" among them
@@ -260,6 +261,7 @@ class Details:
     namespaces: frozenset[str] = frozenset()
     nova: NovaMetadata | None = None
     unknown: tuple[str, ...] = ()
+    id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +269,8 @@ class Instance:
     """One domain at one instant. `id` is None while it is inactive; `reason` belongs to `state`.
 
     `details` is None where nobody asked for them, or the domain was gone before they could be read.
+    `statistics`, where they were asked for, has libvirt's names and values ("balloon.current":
+    524288): None of an inactive one, and of one that did not answer.
     """
 
     uuid: UUID
@@ -276,6 +280,7 @@ class Instance:
     reason: int
     launcher: Launcher
     details: Details | None = None
+    statistics: Mapping[str, Any] | None = None
 
     @property
     def active(self) -> bool:
@@ -284,13 +289,21 @@ class Instance:
 
 
 class Snapshot(Mapping[UUID, Instance]):
-    """One instant of a host: its instances by UUID. Iterates by name, then by UUID."""
+    """One instant of a host: its instances by UUID. Iterates by name, then by UUID.
 
-    __slots__ = ("_by_uuid",)
+    `cost` is how many calls to libvirt it took. `unanswered` are the UUIDs of the active instances
+    of which statistics were asked that did not answer, or not in full: their guests are stuck.
+    """
 
-    def __init__(self, instances: Iterable[Instance]) -> None:
+    __slots__ = ("_by_uuid", "cost", "unanswered")
+
+    def __init__(
+        self, instances: Iterable[Instance], *, cost: int = 0, unanswered: Iterable[UUID] = ()
+    ) -> None:
         ordered = sorted(instances, key=lambda instance: (instance.name, instance.uuid))
         self._by_uuid = {instance.uuid: instance for instance in ordered}
+        self.cost = cost
+        self.unanswered = frozenset(unanswered)
 
     @property
     def instances(self) -> tuple[Instance, ...]:

@@ -1,4 +1,4 @@
-"""One instant of a host: who is here and in what state, in one call.
+"""One instant of a host: who is here and in what state, in one call; the details once per domain.
 
 In: a listing. Out: a `Snapshot`. State, reason and id of every domain come from one
 `virConnectGetAllDomainStats(STATE)`, whose records never contradict themselves and which enters no
@@ -10,77 +10,185 @@ Source: libvirt src/qemu/qemu_driver.c (qemuDomainGetStatsState).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import libvirt
 
-from guestlist.connection import unsupported
-from guestlist.errors import Code
-from guestlist.listing import ACTIVE, ALL, INACTIVE_ID, Listing
-from guestlist.records import DomainState, Instance, Snapshot
+from guestlist.connection import Peer, unsupported
+from guestlist.details import INACTIVE_ID
+from guestlist.errors import Code, ListingUnstable
+from guestlist.listing import ACTIVE, ALL, Listing
+from guestlist.records import Details, DomainState, Instance, Snapshot
+from guestlist.statistics import Answer
 
 _STATE_GROUP = 1
 """VIR_DOMAIN_STATS_STATE; older bindings lack the name."""
 
+_TRIES = 100
+
 States = dict[libvirt.virDomain, tuple[int, int]]
+Record = tuple[libvirt.virDomain, dict[str, Any]]
 
 
 def take(
-    listing: Listing, *, include_inactive: bool, include_foreign: bool, include_dom0: bool
+    listing: Listing,
+    *,
+    include_inactive: bool,
+    include_foreign: bool,
+    include_dom0: bool,
+    details: bool,
 ) -> Snapshot:
     """The instances that match, at one instant; see `Host.snapshot`."""
+    peer, memory = listing.peer, listing.details
+    before = peer.calls
+    if details:
+        memory.watch()
     state_of = states(listing, include_inactive=include_inactive)
-    listing.forget_absent(state_of, include_inactive=include_inactive)
-    instances = []
-    for domain in listing.select(
-        state_of, include_foreign=include_foreign, include_dom0=include_dom0
-    ):
-        try:
-            launcher = listing.launcher(domain)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != Code.NO_DOMAIN:
-                raise
-            continue  # gone since it was listed
-        state, reason = state_of[domain]
-        id = domain.ID()
-        instances.append(
-            Instance(
-                uuid=UUID(bytes=domain.UUID()),
-                name=domain.name(),
-                id=None if id == INACTIVE_ID else id,
-                state=DomainState(state),
-                reason=reason,
-                launcher=launcher,
-            )
-        )
-    return Snapshot(instances)
+    if details:
+        memory.catch_up()
+    memory.forget_absent(state_of, include_inactive=include_inactive)
+    matching = listing.select(state_of, include_foreign=include_foreign, include_dom0=include_dom0)
+    known = memory.read(matching) if details else {}
+    instances = [
+        instance
+        for domain in matching
+        if (instance := _instance(listing, domain, state_of[domain], known)) is not None
+    ]
+    return Snapshot(instances, cost=peer.calls - before)
+
+
+def with_statistics(snapshot: Snapshot, answers: Mapping[bytes, Answer]) -> Snapshot:
+    """The same instant, with what each active instance answered since, and who did not."""
+    instances, unanswered = [], []
+    for instance in snapshot.values():
+        answer = answers.get(instance.uuid.bytes)
+        if answer is None or answer.id != instance.id:  # none, or of another start
+            values, complete = None, not instance.active
+        else:
+            values, complete = answer.values, answer.complete
+        if not complete:
+            unanswered.append(instance.uuid)
+        instances.append(replace(instance, statistics=values))
+    return Snapshot(instances, cost=snapshot.cost, unanswered=unanswered)
+
+
+def one(listing: Listing, uuid: UUID) -> Instance | None:
+    """The domain with this UUID, whoever launched it, without details; None if there is none.
+
+    Cost: 2 calls, and 1 more, once, if its name does not tell who launched it. Without the bulk
+    statistics 2 more for each time that it starts or stops meanwhile.
+    """
+    try:
+        for domain, state_and_reason in _state_of_one(listing, uuid).items():
+            return _instance(listing, domain, state_and_reason, {})
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != Code.NO_DOMAIN:
+            raise
+    return None
 
 
 def states(listing: Listing, *, include_inactive: bool) -> States:
     """State and reason of each domain. Cost: 1 call; without that call the listing's and n."""
-    if listing.bulk_stats is not False:
-        try:
-            records = listing.peer.connection.getAllDomainStats(
-                _STATE_GROUP, ALL if include_inactive else ACTIVE
-            )
-        except (libvirt.libvirtError, AttributeError) as error:
-            if not unsupported(error):
-                listing.raise_if_too_many(error)
-                raise
-            listing.bulk_stats = False
-        else:
-            listing.bulk_stats = True
-            return {
-                domain: (record["state.state"], record["state.reason"])
-                for domain, record in records
-            }
+    flags = ALL if include_inactive else ACTIVE
+    connection = listing.peer.connection
+    states = _bulk_states(listing, lambda: connection.getAllDomainStats(_STATE_GROUP, flags))
+    if states is not None:
+        return states
+    return _states_one_by_one(
+        listing.domains(include_inactive=include_inactive),
+        listing.peer,
+        include_inactive=include_inactive,
+    )
+
+
+def _state_of_one(listing: Listing, uuid: UUID) -> States:
+    peer = listing.peer
+    peer.calls += 1
+    domain = peer.connection.lookupByUUID(uuid.bytes)
+    states = _bulk_states(
+        listing, lambda: peer.connection.domainListGetStats([domain], _STATE_GROUP)
+    )
+    if states is not None:
+        return states
+    return _states_one_by_one([domain], peer, include_inactive=True)
+
+
+def _bulk_states(listing: Listing, ask: Callable[[], Iterable[Record]]) -> States | None:
+    """The states in one call; None where there is no such call."""
+    if listing.bulk_stats is False:
+        return None
+    listing.peer.calls += 1
+    try:
+        records = ask()
+    except (libvirt.libvirtError, AttributeError) as error:
+        if not unsupported(error):
+            listing.raise_if_too_many(error)
+            raise
+        listing.bulk_stats = False
+        return None
+    listing.bulk_stats = True
+    return {domain: (record["state.state"], record["state.reason"]) for domain, record in records}
+
+
+def _states_one_by_one(
+    domains: Iterable[libvirt.virDomain], peer: Peer, *, include_inactive: bool
+) -> States:
+    """State and reason of each, which agree with the id of its handle.
+
+    Raises:
+        ListingUnstable: a domain started and stopped between every two calls.
+
+    Cost: 1 call per domain, and 2 more for each that started or stopped meanwhile.
+    """
     state_of = {}
-    for domain in listing.domains(include_inactive=include_inactive):
+    for domain in domains:
         try:
-            state, reason = domain.state()
+            agreeing, state, reason = _settled(domain, peer)
         except libvirt.libvirtError as error:
             if error.get_error_code() != Code.NO_DOMAIN:
                 raise
             continue
-        state_of[domain] = (state, reason)
+        if include_inactive or agreeing.ID() != INACTIVE_ID:
+            state_of[agreeing] = state, reason
     return state_of
+
+
+def _settled(domain: libvirt.virDomain, peer: Peer) -> tuple[libvirt.virDomain, int, int]:
+    """A handle of the domain with the state that it has under the handle's id."""
+    for _ in range(_TRIES):
+        peer.calls += 1
+        state, reason = domain.state()
+        if (state == DomainState.SHUTOFF) == (domain.ID() == INACTIVE_ID):
+            return domain, state, reason
+        peer.calls += 1
+        domain = peer.connection.lookupByUUID(domain.UUID())
+    raise ListingUnstable(
+        f"cannot tell the state of domain {domain.name()!r} of {peer.whom}: it starts and stops "
+        "between every two calls; ask again, or upgrade libvirt to 1.2.8 or newer"
+    )
+
+
+def _instance(
+    listing: Listing,
+    domain: libvirt.virDomain,
+    state_and_reason: tuple[int, int],
+    known: Mapping[bytes, Details],
+) -> Instance | None:
+    """The record; None where only the metadata could tell whose it is, and it is gone."""
+    launcher = listing.launcher(domain)
+    if launcher is None:
+        return None
+    state, reason = state_and_reason
+    id, uuid = domain.ID(), domain.UUID()
+    return Instance(
+        uuid=UUID(bytes=uuid),
+        name=domain.name(),
+        id=None if id == INACTIVE_ID else id,
+        state=DomainState(state),
+        reason=reason,
+        launcher=launcher,
+        details=known.get(uuid),
+    )

@@ -336,7 +336,9 @@ class FakeDomain:
         return [domain.runstate, domain.memory_kib, domain.memory_kib, domain.vcpus, 0]
 
     def XMLDesc(self, flags: int = 0) -> str:
-        return domain_xml(self._now("XMLDesc"))
+        xml = domain_xml(self._now("XMLDesc"))
+        id = self._connection.record(self._uuid).id
+        return xml if id < 0 else xml.replace("<domain ", f"<domain id='{id}' ", 1)
 
     def metadata(self, type: int, uri: str | None, flags: int = 0) -> str:
         """The element of that namespace, prefix and namespace stripped; code 80 without one."""

@@ -7,8 +7,8 @@ name; on standard error, where a host has none that match, what it has instead.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypedDict
 
 from guestlist.cli import hidden, hosts, terminal
 from guestlist.cli.columns import COLUMNS, Column, chosen, record
@@ -17,6 +17,14 @@ from guestlist.cli.render import rendered
 from guestlist.host import Host
 from guestlist.launcher import NovaLaunched
 from guestlist.records import Instance
+
+
+class Included(TypedDict):
+    """Whom to list besides the running ones that are ours: the options of `Host.snapshot`."""
+
+    include_inactive: bool
+    include_foreign: bool
+    include_dom0: bool
 
 
 class Listed(NamedTuple):
@@ -30,12 +38,16 @@ def run(options: argparse.Namespace) -> Exit:
     """Ask, say what is hidden, print. Where no host answered nothing is printed: `[]` would be an
     answer.
     """
-    included = {f"include_{kind}": options.all or getattr(options, kind) for kind in hidden.WHY}
+    included = Included(
+        include_inactive=options.all or options.inactive,
+        include_foreign=options.all or options.foreign,
+        include_dom0=options.all or options.dom0,
+    )
     ours = NovaLaunched(options.name_template, verify=options.verify)
     answers, status = hosts.ask(options, _question(included), ours)
     for host, listed in answers:
         if not listed.matching and listed.everybody is not None:
-            given = [kind for kind in hidden.WHY if included[f"include_{kind}"]]
+            given = [kind for kind, yes in zip(hidden.WHY, included.values(), strict=True) if yes]
             terminal.complain(f"{host}: {hidden.sentence(listed.everybody, given)}")
     if answers:
         rows = [(host, instance) for host, listed in answers for instance in listed.matching]
@@ -47,22 +59,23 @@ def run(options: argparse.Namespace) -> Exit:
     return status
 
 
-def _question(included: Mapping[str, bool]) -> Callable[[Host], Listed]:
+def _question(included: Included) -> Callable[[Host], Listed]:
     def ask(host: Host) -> Listed:
-        matching = host.snapshot(**included).instances
+        matching = host.snapshot(details=False, **included).instances
         return Listed(matching, None if matching else _everybody(host, included))
 
     return ask
 
 
-def _everybody(host: Host, included: Mapping[str, bool]) -> Sequence[Instance] | None:
+def _everybody(host: Host, included: Included) -> Sequence[Instance] | None:
     """Everybody on the host, unless they were asked for already; only to be helpful, so a failure
     is none.
     """
     if all(included.values()):
         return ()
     try:
-        return host.snapshot(**dict.fromkeys(included, True)).instances
+        everybody = Included(include_inactive=True, include_foreign=True, include_dom0=True)
+        return host.snapshot(details=False, **everybody).instances
     except Exception:
         return None
 

@@ -17,17 +17,10 @@ from collections.abc import Iterable
 
 import libvirt
 
-from guestlist import domainxml
 from guestlist.connection import Peer, unsupported
+from guestlist.details import DetailsMemory
 from guestlist.errors import Code, TooManyDomains
-from guestlist.launcher import (
-    NOVA_NAMESPACES,
-    LaunchedBy,
-    Launcher,
-    NovaLaunched,
-    by_namespaces,
-    recognise,
-)
+from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched, by_namespaces, recognise
 from guestlist.listing.walk import Walk
 
 log = logging.getLogger(__name__)
@@ -37,41 +30,32 @@ ACTIVE = 1
 """Flags of virConnectListAllDomains; older bindings lack VIR_CONNECT_LIST_DOMAINS_ACTIVE."""
 
 _DOM0 = 0
-INACTIVE_ID = -1
-_METADATA_ELEMENT = 2
 _MOST_IN_A_MESSAGE = 16_384
 
 
 class Listing:
     """The listing over one connection: which way it goes there, and what it has learned.
 
+    Whose a domain is that its name does not tell, its metadata does: `details` remembers it.
     Threads may share it.
-
-    What is remembered: of a domain whose name does not say whose it is, the namespaces in its
-    metadata, under its UUID and id. An active domain's id is new at every start, and its metadata
-    is written before it starts, so what was read stays true while both stay; an inactive domain
-    (id -1) is asked again when it is next seen under an id. It is forgotten when a listing that
-    would have shown it does not, and with the connection. The one thing that can go stale is
-    metadata that somebody edits by hand on a domain that neither starts nor stops: Nova never does.
     """
 
-    def __init__(self, peer: Peer, launched_by: LaunchedBy) -> None:
+    def __init__(self, peer: Peer, launched_by: LaunchedBy, details: DetailsMemory) -> None:
         self.peer = peer
+        self.details = details
         self.bulk: bool | None = None
         self.bulk_stats: bool | None = None
         self._launched_by = launched_by
         self._nova = launched_by if isinstance(launched_by, NovaLaunched) else NovaLaunched()
         self._walk: Walk | None = None
         self._choosing = threading.Lock()
-        self._namespaces: dict[str, tuple[int, frozenset[str]]] = {}
-        self._asking = threading.Lock()
 
     def instance_domains(
         self, *, include_inactive: bool, include_foreign: bool, include_dom0: bool
     ) -> list[libvirt.virDomain]:
         """The domains that match; see `Host.list_instance_domains`."""
         domains = self.domains(include_inactive=include_inactive)
-        self.forget_absent(domains, include_inactive=include_inactive)
+        self.details.forget_absent(domains, include_inactive=include_inactive)
         return self.select(domains, include_foreign=include_foreign, include_dom0=include_dom0)
 
     def select(
@@ -91,19 +75,8 @@ class Listing:
                 matching.append(domain)
             elif ours is None:
                 unclear.append(domain)
+        self.details.read(unclear)
         return matching + [domain for domain in unclear if self._is_ours_by_metadata(domain)]
-
-    def forget_absent(
-        self, domains: Iterable[libvirt.virDomain], *, include_inactive: bool
-    ) -> None:
-        """Forget the metadata of those that a listing would have shown and did not."""
-        if not self._namespaces:
-            return
-        listed = {domain.UUIDString() for domain in domains}
-        with self._asking:
-            for uuid, (id, _) in list(self._namespaces.items()):
-                if uuid not in listed and (include_inactive or id != INACTIVE_ID):
-                    del self._namespaces[uuid]
 
     def domains(self, *, include_inactive: bool) -> list[libvirt.virDomain]:
         """Every domain, or every active one; each exactly once.
@@ -115,6 +88,7 @@ class Listing:
         Cost: 1 call, or the walk's.
         """
         if self.bulk is not False:
+            self.peer.calls += 1
             try:
                 domains = self.peer.connection.listAllDomains(ALL if include_inactive else ACTIVE)
             except (libvirt.libvirtError, AttributeError) as error:
@@ -128,34 +102,23 @@ class Listing:
         walk = self._the_walk()
         return walk.everyone() if include_inactive else walk.active()
 
-    def launcher(self, domain: libvirt.virDomain) -> Launcher:
-        """Who launched it. Cost: none where its id or name tells, else 1 call, remembered.
+    def launcher(self, domain: libvirt.virDomain) -> Launcher | None:
+        """Who launched it; None if only its metadata could tell and it is gone.
 
-        Raises:
-            libvirt.libvirtError: code 42 if the domain is gone.
+        Cost: none where its id or name tells, else 1 call, remembered.
         """
         if domain.ID() == _DOM0:
             return Launcher.DOM0
         name = domain.name()
-        return recognise(name, self._nova) or by_namespaces(self._metadata_of(domain), name)
+        launcher = recognise(name, self._nova)
+        if launcher is not None:
+            return launcher
+        namespaces = self.details.namespaces(domain)
+        return None if namespaces is None else by_namespaces(namespaces, name)
 
     def _is_ours_by_metadata(self, domain: libvirt.virDomain) -> bool:
-        try:
-            return self._launched_by.by_metadata(self._metadata_of(domain))
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == Code.NO_DOMAIN:  # gone since it was listed
-                return False
-            raise
-
-    def _metadata_of(self, domain: libvirt.virDomain) -> frozenset[str]:
-        """The namespaces in the domain's metadata, asked for once per UUID and id."""
-        uuid, id = domain.UUIDString(), domain.ID()
-        with self._asking:
-            known = self._namespaces.get(uuid)
-            if known is None or known[0] != id:
-                known = id, _ask_for_namespaces(domain)
-                self._namespaces[uuid] = known
-            return known[1]
+        namespaces = self.details.namespaces(domain)
+        return namespaces is not None and self._launched_by.by_metadata(namespaces)
 
     def _the_walk(self) -> Walk:
         with self._choosing:
@@ -185,32 +148,3 @@ class Listing:
                     f"message carries {_MOST_IN_A_MESSAGE}; list the running ones only, or run on "
                     "the host with a driver that needs no daemon"
                 ) from error
-
-
-def _ask_for_namespaces(domain: libvirt.virDomain) -> frozenset[str]:
-    """Read the namespaces off the domain's XML; of one whose XML cannot be read, Nova's alone.
-
-    The XML is one call, where `virDomainGetMetadata` wants one for each exact URI and does not
-    exist on the libvirts that need the walk. But XML of more than 4 MiB does not pass the wire
-    (code 39, and the connection lives on), and a stranger's must not spoil the list of ours.
-
-    Cost: 1 call; for such a domain 3.
-    """
-    try:
-        return domainxml.metadata_namespaces(domain.XMLDesc(0))
-    except ValueError:
-        pass
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != Code.RPC:
-            raise
-    return frozenset(uri for uri in NOVA_NAMESPACES if _has_metadata(domain, uri))
-
-
-def _has_metadata(domain: libvirt.virDomain, uri: str) -> bool:
-    try:
-        domain.metadata(_METADATA_ELEMENT, uri)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != Code.NO_DOMAIN_METADATA:
-            raise
-        return False
-    return True

@@ -20,14 +20,15 @@ from typing import Any
 import libvirt
 import libvirtmod
 
-from guestlist.errors import TooManyDomains, is_loss
+from guestlist.connection import Peer
+from guestlist.errors import TooManyDomains
 
 _MAXIMA = (1_024, 16_384, 1_048_576)
 """Asked for in turn. An old libvirt gives at most 1,024 names in a message, later ones 16,384 ids
 or names; beyond that only a driver inside this process answers."""
 
 
-def active_ids(connection: libvirt.virConnect) -> list[int]:
+def active_ids(peer: Peer) -> list[int]:
     """The ids of all active domains, in libvirt's order.
 
     Raises:
@@ -36,20 +37,22 @@ def active_ids(connection: libvirt.virConnect) -> list[int]:
 
     Cost: 1 call up to 1,023 domains, 2 beyond.
     """
-    if not isinstance(connection, libvirt.virConnect):
-        return list(connection.listDomainsID())
-    ids, count = _whole_list(connection, "virConnectListDomains", ctypes.c_int)
+    if not isinstance(peer.connection, libvirt.virConnect):
+        peer.calls += 1
+        return list(peer.connection.listDomainsID())
+    ids, count = _whole_list(peer, "virConnectListDomains", ctypes.c_int)
     return list(ids[:count])
 
 
-def inactive_names(connection: libvirt.virConnect) -> list[str]:
+def inactive_names(peer: Peer) -> list[str]:
     """The names of all inactive persistent domains, in libvirt's order.
 
     Errors and cost as `active_ids`.
     """
-    if not isinstance(connection, libvirt.virConnect):
-        return list(connection.listDefinedDomains())
-    names, count = _whole_list(connection, "virConnectListDefinedDomains", ctypes.c_void_p)
+    if not isinstance(peer.connection, libvirt.virConnect):
+        peer.calls += 1
+        return list(peer.connection.listDefinedDomains())
+    names, count = _whole_list(peer, "virConnectListDefinedDomains", ctypes.c_void_p)
     try:
         return [ctypes.string_at(name).decode("utf-8", "surrogateescape") for name in names[:count]]
     finally:
@@ -57,15 +60,16 @@ def inactive_names(connection: libvirt.virConnect) -> list[str]:
             _library().free(ctypes.c_void_p(name))
 
 
-def _whole_list(connection: libvirt.virConnect, function: str, item: Any) -> tuple[Any, int]:
+def _whole_list(peer: Peer, function: str, item: Any) -> tuple[Any, int]:
     call = getattr(_library(), function)
-    handle = _connection_pointer(connection)
+    handle = _connection_pointer(peer.connection)
     for maximum in _MAXIMA:
         array = (item * maximum)()
+        peer.calls += 1
         count = call(handle, array, maximum)
         if count < 0:
             error = libvirt.libvirtError(f"{function}() failed")
-            if maximum == _MAXIMA[0] or is_loss(error) or not connection.isAlive():
+            if maximum == _MAXIMA[0] or peer.lost(error):
                 raise error
             break  # a maximum that this libvirt refuses
         if count < maximum:

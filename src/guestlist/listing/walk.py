@@ -64,8 +64,8 @@ class Walk:
 
     def active(self) -> list[libvirt.virDomain]:
         """The active domains. Cost: 1 call and 1 per domain (2 and 1 from 1,024 domains up)."""
-        connection = self._peer.connection
-        listed = (_found(connection.lookupByID, id) for id in active_ids(connection))
+        peer = self._peer
+        listed = (_found(peer, peer.connection.lookupByID, id) for id in active_ids(peer))
         return [domain for domain in listed if domain is not None]
 
     def everyone(self) -> list[libvirt.virDomain]:
@@ -107,16 +107,16 @@ class Walk:
 
     def _round(self) -> tuple[dict[str, libvirt.virDomain], bool]:
         """Everybody whom the lists show, by UUID, and whether anything moved meanwhile."""
-        connection = self._peer.connection
-        roll = _Roll(connection)
-        ids, names = set(active_ids(connection)), set(inactive_names(connection))
-        ids_again, names_again = set(active_ids(connection)), set(inactive_names(connection))
+        peer = self._peer
+        roll = _Roll(peer)
+        ids, names = set(active_ids(peer)), set(inactive_names(peer))
+        ids_again, names_again = set(active_ids(peer)), set(inactive_names(peer))
         answered = roll.call(ids | ids_again, names | names_again)
         if all(answered):
             return roll.present, (ids, names) != (ids_again, names_again)
         for _ in range(ROLL_CALLS):
             ids_answered, names_answered = roll.call(
-                set(active_ids(connection)), set(inactive_names(connection))
+                set(active_ids(peer)), set(inactive_names(peer))
             )
             if names_answered and (ids_answered or self._has_events):
                 return roll.present, True
@@ -136,6 +136,7 @@ class Walk:
         """
         if self._has_events:
             threading.Event().wait(LATE)
+            self._peer.calls += 1
             self._peer.connection.numOfDomains()
             drain()
 
@@ -143,7 +144,7 @@ class Walk:
         found: dict[str, libvirt.virDomain] = {}
         for uuid in uuids:
             mark = self._known.mark(uuid)
-            domain = _found(self._peer.connection.lookupByUUIDString, uuid)
+            domain = _found(self._peer, self._peer.connection.lookupByUUIDString, uuid)
             if domain is None:
                 self._known.forget(uuid, mark)
             else:
@@ -154,9 +155,9 @@ class Walk:
 class _Roll:
     """Who is present, called by the ids and names on one pair of lists after another."""
 
-    def __init__(self, connection: libvirt.virConnect) -> None:
+    def __init__(self, peer: Peer) -> None:
         self.present: dict[str, libvirt.virDomain] = {}
-        self._connection = connection
+        self._peer = peer
         self._ids: dict[int, str] = {}  # the UUID that has answered to each
         self._names: dict[str, str] = {}
 
@@ -166,7 +167,7 @@ class _Roll:
         Two names that one domain has answered to are both looked up again: on one list they are
         two domains, and one of them took the name that the other gave up.
         """
-        connection = self._connection
+        connection = self._peer.connection
         doubled = self._doubled(names)
         ids_answered = self._look_up(connection.lookupByID, ids - self._ids.keys(), self._ids)
         names_answered = self._look_up(
@@ -180,7 +181,7 @@ class _Roll:
         """Look each key up; whether each has a domain."""
         for key in keys:
             answers.pop(key, None)
-            domain = _found(lookup, key)
+            domain = _found(self._peer, lookup, key)
             if domain is not None:
                 answers[key] = domain.UUIDString()
                 self.present[answers[key]] = domain
@@ -226,8 +227,11 @@ class _Known:
                 self._marks.pop(uuid, None)
 
 
-def _found(lookup: Callable[[Key], libvirt.virDomain], key: Key) -> libvirt.virDomain | None:
+def _found(
+    peer: Peer, lookup: Callable[[Key], libvirt.virDomain], key: Key
+) -> libvirt.virDomain | None:
     """The domain, or None where there is none. Cost: 1 call."""
+    peer.calls += 1
     try:
         return lookup(key)
     except libvirt.libvirtError as error:

@@ -1,0 +1,190 @@
+"""The details of domains: their XML, read once and remembered.
+
+In: handles off a listing. Out: `Details`, and the namespaces in their metadata; nothing for those
+that are gone. Never raises for what one domain's XML is like: what could not be read is named in
+its `Details.unknown`, and logged once. Only a lost connection is the caller's to hear.
+
+    __init__    the memory: what is known, and when it is no longer true
+    reading     one domain's XML to Details, whatever becomes of it
+    crew        many of them, side by side
+
+Source: libvirt src/qemu/qemu_driver.c (qemuDomainGetXMLDesc takes the domain's lock, and neither a
+job nor the monitor: a stuck guest answers).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import libvirt
+
+from guestlist.connection import Connection, Peer
+from guestlist.details import crew, reading
+from guestlist.details.reading import INACTIVE_ID
+from guestlist.events import drain
+from guestlist.records import Details
+
+__all__ = ["INACTIVE_ID", "DetailsMemory"]
+
+log = logging.getLogger(__name__)
+
+_EVENTS = {
+    "DISK_CHANGE": 9,
+    "TRAY_CHANGE": 10,
+    "BALLOON_CHANGE": 13,
+    "DEVICE_REMOVED": 15,
+    "BLOCK_JOB_2": 16,
+    "DEVICE_ADDED": 19,
+    "METADATA_CHANGE": 23,
+}
+"""VIR_DOMAIN_EVENT_ID_* of what changes a domain's XML while it runs; older bindings lack names."""
+
+_DEFINED, _STARTED, _RESUMED = 0, 2, 4
+"""Lifecycle events after which the XML is another: redefined, all of it there, migrated in."""
+
+_FAILED_AGE = 0.1
+"""The share of its age that XML which could not be read is believed for."""
+
+_LONGEST_TURN = 0.1
+"""Seconds that a snapshot waits for an event loop that is held up."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """What was read of a domain while it had this id, and until when (monotonic) it is believed."""
+
+    id: int
+    details: Details
+    namespaces: frozenset[str] | None  # None: not told by the XML, and not asked for yet
+    due: float
+
+
+class DetailsMemory:
+    """What the XML of the domains of one connection says.
+
+    Remembered by UUID and id. An active domain's id is new at every start, so what was read stays
+    true while it runs but for what is changed meanwhile, and an event tells of nearly all of that:
+    redefined, devices plugged and unplugged, a disk's image exchanged, the balloon, the metadata.
+    What no event tells of (vCPUs plugged by hand, an external snapshot, a change of the inactive
+    configuration by `--config`; on drivers without events, anything) is seen after `max_age`
+    seconds. It is forgotten when a listing that would have shown the domain does not, and with the
+    connection.
+
+    Threads take turns on the connection, so one at a time asks; events come at any time.
+    """
+
+    def __init__(self, peer: Peer, connection: Connection, max_age: float) -> None:
+        self._peer = peer
+        self._max_age = max_age
+        self._connection = connection
+        self._known: dict[bytes, _Known] = {}
+        self._changed: set[bytes] = set()
+        self._watching = False
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def watch(self) -> None:
+        """Have events tell what changes, and believe nothing that was read before they could.
+
+        Cost: a registration for each kind of event, once per connection; see `Peer.calls`.
+        """
+        if self._watching:
+            return
+        lifecycle = self._peer.lifecycle()
+        if lifecycle is not None:
+            lifecycle.subscribe(self._on_lifecycle)
+        for kind in _EVENTS.values():
+            stream = self._peer.events(kind)
+            if stream is not None:
+                stream.subscribe(self._on_change)
+        with self._lock:
+            self._known.clear()
+        self._watching = True
+
+    def catch_up(self) -> None:
+        """Take in the events that have arrived. Cost: none; some 0.03 ms."""
+        drain(_LONGEST_TURN)
+
+    def read(self, domains: Iterable[libvirt.virDomain]) -> dict[bytes, Details]:
+        """The details of each, by UUID; of those that are gone, none.
+
+        Cost: 1 call for each that is not known, and a few for one whose XML does not pass.
+        """
+        domains = list(domains)
+        now = time.monotonic()
+        with self._lock:
+            self._changed.clear()
+            wanted = [domain for domain in domains if not self._is_known(domain, now)]
+        for domain, read in crew.read(wanted, self._peer, self._connection):
+            if read is None:
+                self._known.pop(domain.UUID(), None)
+            else:
+                self._remember(domain, read, now)
+        return {
+            uuid: known.details
+            for domain in domains
+            if (known := self._known.get(uuid := domain.UUID())) is not None
+        }
+
+    def namespaces(self, domain: libvirt.virDomain) -> frozenset[str] | None:
+        """The namespaces in its metadata; None if it is gone.
+
+        Raises:
+            libvirt.libvirtError: neither its XML nor its metadata could be read: no list may leave
+                it out unheard.
+
+        Cost: 1 call where it is not known, and 2 more where its XML does not tell.
+        """
+        self.read([domain])
+        known = self._known.get(domain.UUID())
+        if known is None:
+            return None
+        if known.namespaces is None:
+            known.namespaces = reading.nova_namespaces(domain, self._peer)
+        return known.namespaces
+
+    def forget_absent(
+        self, domains: Iterable[libvirt.virDomain], *, include_inactive: bool
+    ) -> None:
+        """Forget those that a listing would have shown and did not."""
+        if not self._known:
+            return
+        listed = {domain.UUID() for domain in domains}
+        with self._lock:
+            for uuid, known in list(self._known.items()):
+                if uuid not in listed and (include_inactive or known.id != INACTIVE_ID):
+                    del self._known[uuid]
+
+    def _is_known(self, domain: libvirt.virDomain, now: float) -> bool:
+        known = self._known.get(domain.UUID())
+        return known is not None and known.id == domain.ID() and now < known.due
+
+    def _remember(self, domain: libvirt.virDomain, read: reading.Read, now: float) -> None:
+        """Keep it, unless an event said meanwhile that it has changed: then for this once."""
+        uuid = domain.UUID()
+        if read.failure is not None:
+            before = self._known.get(uuid)
+            if before is None or before.details.unknown != read.details.unknown:
+                log.warning("%s: %s", self._peer.whom, read.failure)
+        age = self._max_age * (_FAILED_AGE if read.failure else 1)
+        with self._lock:
+            due = now if uuid in self._changed else now + age
+            self._known[uuid] = _Known(read.id, read.details, read.namespaces, due)
+
+    def _on_lifecycle(self, domain: libvirt.virDomain, event: int, _detail: int) -> None:
+        if event in (_DEFINED, _STARTED, _RESUMED):
+            self._on_change(domain)
+
+    def _on_change(self, domain: libvirt.virDomain, *_facts: object) -> None:
+        uuid = domain.UUID()
+        with self._lock:
+            self._changed.add(uuid)
+            known = self._known.get(uuid)
+            if known is not None:
+                self._known[uuid] = replace(known, due=0.0)

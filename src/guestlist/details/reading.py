@@ -1,0 +1,114 @@
+"""One domain's XML to Details, whatever becomes of it.
+
+In: a handle. Out: what could be read, or None where the domain is gone. XML of more than 4 MiB does
+not pass the wire (code 39, and the connection lives on): what is asked in its place says vCPUs and
+memory, and whether Nova's metadata is there. Raises only where the connection is lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+import libvirt
+
+from guestlist import domainxml
+from guestlist.connection import Peer
+from guestlist.errors import Code, one_line
+from guestlist.launcher import NOVA_NAMESPACES
+from guestlist.records import Details
+
+INACTIVE_ID = -1
+"""What libvirt gives as the id of a domain that has none."""
+
+_METADATA_ELEMENT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What one reading gave. `failure` is one line for the log where it did not give it all."""
+
+    id: int
+    details: Details
+    namespaces: frozenset[str] | None
+    failure: str | None = None
+
+
+def read(domain: libvirt.virDomain, peer: Peer) -> Read | None:
+    """Read the domain's XML; None if the domain is gone.
+
+    Raises:
+        libvirt.libvirtError: the connection is lost.
+
+    Cost: 1 call; 2 where the XML could not be had.
+    """
+    peer.calls += 1
+    try:
+        details = domainxml.parse(domain.XMLDesc(0))
+    except ValueError as error:
+        return _without_xml(domain, peer, str(error))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == Code.NO_DOMAIN:
+            return None
+        if peer.lost(error):
+            raise
+        return _without_xml(domain, peer, one_line(error))
+    if any(name.startswith("xml: ") or name == "domain" for name in details.unknown):
+        failure = f"the XML of domain {domain.name()!r} is flawed ({details.unknown[0]})"
+        return Read(domain.ID(), details, None, failure)
+    id = domain.ID()
+    if id == INACTIVE_ID and details.id is not None:  # it has started since it was listed
+        id = details.id
+    return Read(id, details, details.namespaces)
+
+
+def nova_namespaces(domain: libvirt.virDomain, peer: Peer) -> frozenset[str] | None:
+    """Those of Nova's namespaces that the domain has metadata in; None if the domain is gone.
+
+    Raises:
+        libvirt.libvirtError: whatever else libvirt said.
+
+    Cost: 2 calls.
+    """
+    try:
+        return frozenset(uri for uri in NOVA_NAMESPACES if _has_metadata(domain, uri, peer))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != Code.NO_DOMAIN:
+            raise
+        return None
+
+
+def _without_xml(domain: libvirt.virDomain, peer: Peer, why: str) -> Read | None:
+    """What a domain's `info` tells: some drivers and some XML give no more."""
+    peer.calls += 1
+    vcpus = memory_kib = current_memory_kib = None
+    try:
+        _, memory_kib, current_memory_kib, vcpus, _ = domain.info()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == Code.NO_DOMAIN:
+            return None
+        if peer.lost(error):
+            raise
+    details = Details(
+        uuid=UUID(bytes=domain.UUID()),
+        name=domain.name(),
+        type=None,
+        vcpus=vcpus,
+        current_vcpus=vcpus,
+        memory_kib=memory_kib,
+        current_memory_kib=current_memory_kib,
+        unknown=("xml", "devices"),
+    )
+    failure = f"the XML of domain {domain.name()!r} cannot be read ({why})"
+    return Read(domain.ID(), details, None, failure)
+
+
+def _has_metadata(domain: libvirt.virDomain, uri: str, peer: Peer) -> bool:
+    peer.calls += 1
+    try:
+        domain.metadata(_METADATA_ELEMENT, uri)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != Code.NO_DOMAIN_METADATA:
+            raise
+        return False
+    return True

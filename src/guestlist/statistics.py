@@ -1,0 +1,195 @@
+"""Statistics that libvirt may have to ask of the guests themselves: aside, and under a deadline.
+
+In: the names of groups. Out: what libvirt knows of each active domain, and whether all of it came.
+Most groups enter each guest's QEMU monitor, and one stuck guest holds up the call for as long as it
+is stuck. So they are asked on a connection of their own, never that of the listing, and with
+NOWAIT: a guest on which a call hangs already is passed over. The first call to meet a stuck guest
+hangs there all the same; it is left to itself, and another one then gets past. As long as the
+guest is stuck that call stays, and with it one connection and one of the daemon's workers: one for
+each stuck guest, `MOST_HANGING` at most. Listing and states never come here.
+
+Source: libvirt src/qemu/qemu_driver.c (qemuConnectGetAllDomainStats, qemuDomainGetStats*); which
+keys a guest leaves out while its monitor cannot be had: measured on libvirt 9.0.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import libvirt
+
+from guestlist.connection import Connection, Peer
+from guestlist.errors import Code, GuestlistError
+
+log = logging.getLogger(__name__)
+
+Values = Mapping[str, Any]
+"""libvirt's names ("balloon.current", "block.0.rd.bytes") and values: int, bool, float or str."""
+
+MOST_HANGING = 4
+"""Calls that may hang at a time. Beyond it nobody is asked until one of them returns."""
+
+_ATTEMPTS = 3
+_ACTIVE = 1
+_NOWAIT = 1 << 29
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A group: libvirt's bit, and whether a record holds what only the guest can tell."""
+
+    bit: int
+    is_there: Callable[[Values], bool]
+
+
+def _has(key: str) -> Callable[[Values], bool]:
+    return lambda values: key in values
+
+
+def _has_blocks(values: Values) -> bool:
+    return "block.count" in values and all(
+        f"{key.removesuffix('.path')}.rd.reqs" in values
+        for key in values
+        if key.startswith("block.") and key.endswith(".path")
+    )
+
+
+def _anything(_values: Values) -> bool:
+    return True
+
+
+GROUPS: dict[str, _Group] = {
+    "cpu-total": _Group(1 << 1, _has("cpu.time")),
+    "balloon": _Group(1 << 2, _has("balloon.rss")),
+    "vcpu": _Group(1 << 3, _has("vcpu.current")),
+    "interface": _Group(1 << 4, _anything),
+    "block": _Group(1 << 5, _has_blocks),
+    "perf": _Group(1 << 6, _anything),
+    "iothread": _Group(1 << 7, _anything),
+    "memory": _Group(1 << 8, _anything),
+    "dirtyrate": _Group(1 << 9, _has("dirtyrate.calc_status")),
+    "vm": _Group(1 << 10, _anything),
+}
+"""By the name that `virsh domstats` has for it (`--block`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one domain answered while it had this id; `complete` unless it was passed over."""
+
+    id: int
+    values: Values
+    complete: bool
+
+
+class Statistics:
+    """The statistics of one host's domains. Threads may share it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._like = connection
+        self._idle: list[Connection] = []
+        self._hanging = 0
+        self._lock = threading.Lock()
+
+    def ask(self, groups: Iterable[str], deadline: float) -> dict[bytes, Answer]:
+        """What the active domains answer within `deadline` seconds, by UUID.
+
+        Empty where none did: all hang, or libvirt cannot be asked, which the log then says.
+
+        Raises:
+            ValueError: there is no such group.
+
+        Cost: 1 call, of which libvirtd makes some for each guest; up to 3 while one hangs.
+        """
+        chosen = _chosen(groups)
+        outcomes: queue.SimpleQueue[dict[bytes, Answer] | None] = queue.SimpleQueue()
+        end = time.monotonic() + deadline
+        for left in range(_ATTEMPTS, 0, -1):
+            if not self._attempt(chosen, outcomes):
+                break
+            try:
+                return outcomes.get(timeout=max(end - time.monotonic(), 0) / left) or {}
+            except queue.Empty:
+                continue
+        log.warning("%s: guests did not answer within %g s", self._like.whom, deadline)
+        return {}
+
+    def close(self) -> None:
+        """Close what is idle; a call that hangs closes its own connection when it returns."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _attempt(
+        self, groups: tuple[_Group, ...], outcomes: queue.SimpleQueue[dict[bytes, Answer] | None]
+    ) -> bool:
+        """Have a thread ask; whether one could be had."""
+        with self._lock:
+            if self._hanging == MOST_HANGING:
+                return False
+            self._hanging += 1
+            connection = self._idle.pop() if self._idle else self._like.like_this()
+        threading.Thread(
+            target=self._run,
+            args=(connection, groups, outcomes),
+            name="guestlist-statistics",
+            daemon=True,
+        ).start()
+        return True
+
+    def _run(
+        self,
+        connection: Connection,
+        groups: tuple[_Group, ...],
+        outcomes: queue.SimpleQueue[dict[bytes, Answer] | None],
+    ) -> None:
+        answers = None
+        try:
+            with connection.asking("read statistics") as peer:
+                answers = _answers(peer, groups)
+        except (GuestlistError, AttributeError) as error:  # AttributeError: libvirt before 1.2.8
+            log.warning("no statistics: %s", error)
+        finally:
+            with self._lock:
+                self._hanging -= 1
+                kept = answers is not None and not self._idle
+                if kept:
+                    self._idle.append(connection)
+            outcomes.put(answers)
+            if not kept:
+                connection.close()
+
+
+def _chosen(groups: Iterable[str]) -> tuple[_Group, ...]:
+    names = (groups,) if isinstance(groups, str) else tuple(groups)
+    for name in names:
+        if name not in GROUPS:
+            raise ValueError(
+                f"there is no statistics group {name!r}; there are {', '.join(GROUPS)}"
+            )
+    return tuple(GROUPS[name] for name in names)
+
+
+def _answers(peer: Peer, groups: tuple[_Group, ...]) -> dict[bytes, Answer]:
+    bits = 0
+    for group in groups:
+        bits |= group.bit
+    try:
+        records = peer.connection.getAllDomainStats(bits, _ACTIVE | _NOWAIT)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != Code.INVALID_ARG:
+            raise
+        records = peer.connection.getAllDomainStats(bits, _ACTIVE)  # NOWAIT is of 4.5.0
+    return {
+        domain.UUID(): Answer(
+            domain.ID(), values, complete=all(group.is_there(values) for group in groups)
+        )
+        for domain, values in records
+    }

@@ -1,0 +1,401 @@
+"""A snapshot: what it costs, when it reads details again, and whom it does not wait for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import libvirt
+import pytest
+from lab.churn import Churner, populated
+from lab.nodes import appliance, domain_xml, handmade, node, nova_instance
+from lab.places import HOUSEHOLD, PLACES, make_place
+from lab.qemu import guest_xml, guests
+from lab.wire import xdr_string
+
+from guestlist import ConnectionLost, DomainGone, DomainState, Host, Launcher
+
+STATS = "CONNECT_GET_ALL_DOMAIN_STATS"
+XML = "DOMAIN_GET_XML_DESC"
+EVENTS = "CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY"
+
+
+def opened(uri, **options):
+    """A host that has registered for events and taken no snapshot of anybody yet."""
+    host = Host(uri, **options)
+    host._connection.peer()
+    return host
+
+
+def until(condition):
+    """Return once it holds; the test's own timeout is the bound."""
+    while not condition():
+        pass
+
+
+def details_of(host, uuid, **options):
+    return host.snapshot(include_inactive=True, include_foreign=True, **options)[uuid].details
+
+
+@pytest.mark.parametrize("n", [1, 10, 100])
+def test_a_cold_snapshot_is_a_call_and_one_per_domain_and_a_warm_one_a_single_call(daemon, rpc, n):
+    node_file = daemon.write_node(node(nova_instance(i, active=i % 3 > 0) for i in range(n)))
+    with opened(rpc.uri(node_file)) as host:
+        with rpc.counting() as calls:
+            cold = host.snapshot(include_inactive=True)
+        assert sorted(set(calls) - {EVENTS}) == sorted([STATS, XML])
+        assert calls.count(XML) == n == len(cold)
+        assert cold.cost == n + 1
+        with rpc.counting() as calls:
+            warm = host.snapshot(include_inactive=True)
+        assert calls == [STATS]
+        assert warm.cost == 1
+        assert warm == cold
+
+
+def test_without_details_a_cold_snapshot_is_one_call(daemon, rpc):
+    node_file = daemon.write_node(node(nova_instance(i) for i in range(50)))
+    with opened(rpc.uri(node_file)) as host:
+        with rpc.counting() as calls:
+            snapshot = host.snapshot(include_inactive=True, details=False)
+        assert (len(snapshot), snapshot.cost) == (50, 1)
+        assert {instance.details for instance in snapshot.values()} == {None}
+        assert calls == [STATS]
+
+
+def test_details_are_what_the_xml_says(daemon):
+    with populated(daemon.uri(), [nova_instance(3)]), Host(daemon.uri()) as host:
+        [instance] = host.snapshot().values()
+        details = instance.details
+        assert (details.uuid, details.name, details.id) == (
+            instance.uuid,
+            instance.name,
+            instance.id,
+        )
+        assert (details.current_vcpus, details.current_memory_kib) == (4, 8 << 20)
+        assert details.nova.flavor.name == "m1.large"
+        assert details.nova.owner.project_name == "shop"
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_every_libvirt_gives_the_same_snapshot(request, monkeypatch, name):
+    with make_place(request, monkeypatch, name, HOUSEHOLD) as place, Host(place.uri) as host:
+        cold = host.snapshot(include_inactive=True, include_foreign=True, include_dom0=True)
+        warm = host.snapshot(include_inactive=True, include_foreign=True, include_dom0=True)
+        assert warm == cold
+        assert len(cold) == len(HOUSEHOLD)
+        for instance in cold.values():
+            assert instance.details.uuid == instance.uuid
+            assert instance.details.current_vcpus >= 1
+            assert instance.active == (instance.state is not DomainState.SHUTOFF)
+        assert warm.cost == (1 if place.bulk else len(HOUSEHOLD) * 2 + 4)
+
+
+@pytest.mark.parametrize(("release", "listing"), [("0.9.12", 4 + 6), ("1.2.7", 1)])
+def test_a_libvirt_without_bulk_statistics_costs_the_listing_and_a_call_per_domain(
+    daemon, proxy, release, listing
+):
+    proxy.older_daemon(release)
+    domains = [nova_instance(n, active=n % 2 > 0) for n in range(6)]
+    with populated(daemon.uri(), domains), Host(proxy.uri()) as host:
+        host.snapshot(include_inactive=True)
+        with proxy.counting() as calls:
+            warm = host.snapshot(include_inactive=True)
+        assert warm.cost == len(calls) == listing + len(domains)
+        assert {instance.active for instance in warm.values()} == {True, False}
+
+
+def test_without_bulk_statistics_state_and_id_agree_all_the_same(daemon, proxy):
+    proxy.older_daemon("1.2.7")
+    domains = [nova_instance(1), nova_instance(2, active=False)]
+    with populated(daemon.uri(), domains) as connection, Host(proxy.uri()) as host:
+        one, two = (connection.lookupByUUID(domain.uuid.bytes) for domain in domains)
+        proxy.on_call("DOMAIN_GET_STATE", lambda: (one.destroy(), two.create()), times=1)
+        snapshot = host.snapshot(include_inactive=True)
+        assert snapshot[domains[0].uuid].id is None
+        assert snapshot[domains[1].uuid].id == two.ID()
+        proxy.on_call("DOMAIN_GET_STATE", two.destroy, times=1)
+        assert len(host.snapshot()) == 0, "it stopped before its state was asked"
+
+
+# When details are read again
+
+
+def test_a_restart_a_redefinition_and_its_metadata_are_noticed(daemon, rpc):
+    domain = handmade(0)
+    with populated(daemon.uri(), [domain, nova_instance(1)]) as connection, Host(rpc.uri()) as host:
+        handle = connection.lookupByUUID(domain.uuid.bytes)
+        assert details_of(host, domain.uuid).nova is None
+        connection.defineXML(domain_xml(replace(domain, vcpus=3)))
+        handle.destroy()
+        handle.create()
+        with rpc.counting() as calls:
+            assert details_of(host, domain.uuid).current_vcpus == 3
+        assert calls == [STATS, XML], "nobody else's is read again"
+
+        handle.destroy()
+        assert details_of(host, domain.uuid).current_vcpus == 3
+        connection.defineXML(domain_xml(replace(domain, vcpus=5)))
+        until(lambda: details_of(host, domain.uuid).current_vcpus == 5)
+
+        handle.setMetadata(
+            libvirt.VIR_DOMAIN_METADATA_TITLE, "new", None, None, libvirt.VIR_DOMAIN_AFFECT_CONFIG
+        )
+        until(lambda: rpc.calls[-2:] == [STATS, XML] or details_of(host, domain.uuid) is None)
+
+
+def test_what_no_event_tells_is_read_again_at_a_bounded_age(daemon, rpc):
+    with populated(daemon.uri(), [nova_instance(1)]):
+        with Host(rpc.uri(), details_max_age=0.0) as host:
+            host.snapshot()
+            with rpc.counting() as calls:
+                assert host.snapshot().cost == 2
+            assert calls == [STATS, XML]
+
+
+def test_without_events_a_new_start_and_age_are_what_there_is(daemon, proxy):
+    proxy.deny(EVENTS)
+    with populated(daemon.uri(), [nova_instance(1)]) as connection, Host(proxy.uri()) as host:
+        [handle] = connection.listAllDomains()
+        assert host.snapshot().cost == 2
+        assert host.snapshot().cost == 1
+        handle.destroy()
+        handle.create()
+        assert host.snapshot().cost == 2
+
+
+def test_what_changed_while_it_was_read_is_read_again(daemon, rpc):
+    domain = handmade(0, active=False)
+    with populated(daemon.uri(), [domain]) as connection, Host(rpc.uri()) as host:
+        with Host(daemon.uri()) as witness:
+            witness.snapshot()
+            rpc.on_call(
+                XML, lambda: connection.defineXML(domain_xml(replace(domain, vcpus=7))), times=1
+            )
+            host.snapshot(include_inactive=True, include_foreign=True)
+            until(lambda: details_of(host, domain.uuid).vcpus == 7)
+
+
+def test_what_is_plugged_into_a_guest_is_noticed(qemu_daemon):
+    image = Path(qemu_daemon.directory, "plugged.img")
+    image.write_bytes(bytes(1 << 20))
+    image.chmod(0o666)
+    disk = f"""<disk type='file' device='disk'><driver name='qemu' type='raw'/>
+        <source file='{image}'/><target dev='sda' bus='scsi'/></disk>"""
+    guest = guest_xml(nova_instance(1), "<controller type='scsi' model='virtio-scsi'/>")
+    connection = libvirt.open(qemu_daemon.qemu_uri)
+    handle = connection.createXML(guest, libvirt.VIR_DOMAIN_START_PAUSED)
+    try:
+        with Host(qemu_daemon.qemu_uri) as host:
+            uuid = nova_instance(1).uuid
+            assert host.snapshot()[uuid].details.disks == ()
+            handle.attachDevice(disk)
+            until(lambda: host.snapshot()[uuid].details.disks)
+            [plugged] = host.snapshot()[uuid].details.disks
+            assert (plugged.target, plugged.source.location) == ("sda", str(image))
+            assert host.snapshot().cost == 1
+    finally:
+        handle.destroy()
+        connection.close()
+
+
+def test_a_new_connection_knows_nothing_of_the_last(daemon, proxy):
+    with populated(daemon.uri(), [nova_instance(1)]), Host(proxy.uri()) as host:
+        host.snapshot()
+        proxy.drop()
+        until(lambda: not host._connection.current.alive())
+        assert host.snapshot().cost == 2
+
+
+# What is wrong with one domain
+
+
+def test_one_that_vanishes_before_its_details_is_marked(daemon, proxy):
+    domains = [nova_instance(1), nova_instance(2)]
+    with populated(daemon.uri(), domains) as connection, Host(proxy.uri()) as host:
+
+        def remove():
+            for handle in connection.listAllDomains():
+                handle.destroy()
+                handle.undefine()
+
+        proxy.on_call(XML, remove, times=1)
+        snapshot = host.snapshot()
+        assert [instance.details for instance in snapshot.values()] == [None, None]
+        assert len(host.snapshot()) == 0
+
+
+def test_one_that_vanishes_before_anything_tells_whose_it_is_is_left_out(daemon, proxy):
+    with populated(daemon.uri(), [appliance(1), handmade(0)]) as connection:
+        with Host(proxy.uri()) as host:
+            handle = connection.lookupByUUID(handmade(0).uuid.bytes)
+            proxy.on_call(XML, lambda: (handle.destroy(), handle.undefine()), times=1)
+            snapshot = host.snapshot(include_foreign=True)
+            assert [instance.launcher for instance in snapshot.values()] == [Launcher.LIBGUESTFS]
+
+
+def test_one_whose_xml_cannot_be_read_spoils_nobody_elses_and_is_logged_once(daemon, proxy, caplog):
+    caplog.set_level(logging.WARNING, "guestlist")
+    domains = [nova_instance(4 * n) for n in range(4)]
+    with populated(daemon.uri(), domains), Host(proxy.uri(), details_max_age=0.0) as host:
+        proxy.fail(XML, libvirt.VIR_ERR_INTERNAL_ERROR, message="no XML today", times=1)
+        snapshot = host.snapshot()
+        [bad] = [i for i in snapshot.values() if i.details.unknown == ("xml", "devices")]
+        assert (bad.details.current_vcpus, bad.details.current_memory_kib) == (1, 524288)
+        assert bad.launcher is Launcher.NOVA
+        assert [record.message.count("no XML today") for record in caplog.records] == [1]
+        assert host.snapshot()[bad.uuid].details.unknown == ()
+
+        proxy.fail(XML, libvirt.VIR_ERR_INTERNAL_ERROR, message="nor tomorrow")
+        caplog.clear()
+        for _ in range(3):
+            assert len(host.snapshot()) == 4
+        assert len(caplog.records) == 4
+
+
+def test_hostile_xml_is_a_record_that_says_what_it_lacks(daemon, proxy):
+    with populated(daemon.uri(), [nova_instance(1), nova_instance(2)]), Host(proxy.uri()) as host:
+        hostile = "<domain><name>&#10;</name><metadata><a:b/></metadata>" + "<devices>" * 5000
+        proxy.rewrite(XML, lambda payload: xdr_string(hostile.encode()))
+        snapshot = host.snapshot()
+        assert len(snapshot) == 2
+        for instance in snapshot.values():
+            assert instance.details.unknown
+            assert instance.launcher is Launcher.NOVA
+
+
+def test_a_connection_lost_among_the_details_is_an_error(daemon, proxy):
+    with populated(daemon.uri(), [nova_instance(n) for n in range(5)]), Host(proxy.uri()) as host:
+        proxy.drop_on(XML)
+        with pytest.raises(ConnectionLost):
+            host.snapshot()
+        assert len(host.snapshot()) == 5
+
+
+# Many, side by side
+
+
+def test_where_reading_takes_long_five_are_read_at_a_time(daemon, proxy):
+    domains = [nova_instance(n) for n in range(60)]
+    at_most = [0]
+    with populated(daemon.uri(), domains), opened(proxy.uri()) as host:
+        proxy.on_call(XML, lambda: at_most.append(proxy.connections))
+        proxy.delay(0.03, XML)
+        snapshot = host.snapshot()
+        assert [i.details.uuid for i in snapshot.values()] == [i.uuid for i in snapshot.values()]
+        assert len(snapshot) == 60
+        assert snapshot.cost == 61
+        assert max(at_most) == 5
+        until(lambda: proxy.connections == 1)
+
+
+@pytest.mark.parametrize("fault", ["drop_on", "fail", "deny"])
+def test_helpers_that_fail_change_nothing(daemon, proxy, fault):
+    domains = [nova_instance(n) for n in range(40)]
+    with populated(daemon.uri(), domains), opened(proxy.uri()) as host:
+        proxy.delay(0.02, XML)
+        if fault == "fail":
+            proxy.fail("CONNECT_LIST_ALL_DOMAINS", libvirt.VIR_ERR_INTERNAL_ERROR)
+        else:
+            getattr(proxy, fault)("CONNECT_LIST_ALL_DOMAINS", times=None)
+        snapshot = host.snapshot()
+        assert len(snapshot) == 40
+        assert all(instance.details for instance in snapshot.values())
+        assert snapshot.cost == 41
+
+
+def test_a_node_file_of_the_test_driver_is_never_read_over_another_connection(daemon, proxy):
+    node_file = daemon.write_node(node(nova_instance(n) for n in range(20)))
+    with opened(proxy.uri(node_file)) as host:
+        proxy.delay(0.02, XML)
+        proxy.clear()
+        assert host.snapshot().cost == 21
+        assert "CONNECT_OPEN" not in proxy.calls
+
+
+# A guest that is stuck
+
+
+@pytest.fixture
+def stuck(qemu_daemon):
+    """Three guests, of which the first one's QEMU is stopped."""
+    with guests(qemu_daemon.qemu_uri, 3) as domains:
+        pid = qemu_pid(qemu_daemon, domains[0])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield domains[0]
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+def qemu_pid(daemon, domain):
+    [pid_file] = Path(daemon.directory).rglob(f"{domain.name}.pid")
+    return int(pid_file.read_text())
+
+
+def test_nothing_waits_for_a_stuck_guest(qemu_daemon, stuck):
+    with Host(qemu_daemon.qemu_uri) as host:
+        snapshot = host.snapshot()
+        assert len(snapshot) == 3
+        assert snapshot[stuck.uuid].details.current_vcpus == 1
+        assert not snapshot.unanswered
+
+
+def test_who_does_not_answer_is_named_and_the_others_are_heard(qemu_daemon, stuck):
+    with Host(qemu_daemon.qemu_uri) as host:
+        for _ in range(3):
+            snapshot = host.snapshot(statistics=("balloon", "block"), deadline=3.0)
+            assert snapshot.unanswered == {stuck.uuid}
+            assert len(snapshot) == 3
+            for uuid in set(snapshot) - {stuck.uuid}:
+                assert snapshot[uuid].statistics["balloon.rss"] > 0
+        assert host.snapshot().cost == 1
+
+
+def test_statistics_are_asked_on_another_connection(daemon, rpc):
+    with populated(daemon.uri(), [nova_instance(1), nova_instance(2, active=False)]):
+        with Host(rpc.uri()) as host:
+            host.snapshot()
+            with rpc.counting() as calls:
+                snapshot = host.snapshot(include_inactive=True, statistics=["balloon"])
+            assert calls.count("CONNECT_OPEN") == 1
+            # libvirt's test driver knows no other group than the state.
+            assert snapshot.unanswered == {nova_instance(1).uuid}
+            with pytest.raises(ValueError, match="there is no statistics group 'beer'; there are"):
+                host.snapshot(statistics=["beer"])
+
+
+# One domain
+
+
+def test_one_instance_by_its_uuid(daemon, rpc):
+    domains = [nova_instance(1), handmade(0, active=False)]
+    with populated(daemon.uri(), domains), Host(rpc.uri()) as host:
+        with rpc.counting() as calls:
+            one = host.instance(str(domains[0].uuid))
+        assert calls[-2:] == ["DOMAIN_LOOKUP_BY_UUID", "CONNECT_GET_ALL_DOMAIN_STATS"]
+        assert one == host.snapshot(details=False)[domains[0].uuid]
+        assert host.instance(domains[1].uuid).state is DomainState.SHUTOFF
+        with pytest.raises(DomainGone):
+            host.instance(nova_instance(2).uuid)
+
+
+# Under churn
+
+
+@pytest.mark.parametrize("mode", ["switch", "redefine", "come-and-go"])
+def test_under_churn_nobody_is_lost_and_no_id_contradicts_its_state(daemon, mode):
+    domains = [nova_instance(n, active=mode == "redefine") for n in range(20)]
+    uuids = {domain.uuid for domain in domains}
+    with populated(daemon.uri(), domains), Churner(daemon.uri(), uuids, mode) as churner:
+        churner.wait_changes(10)
+        with Host(daemon.uri()) as host:
+            for _ in range(200):
+                snapshot = host.snapshot(include_inactive=True)
+                assert uuids <= set(snapshot)
+                for instance in snapshot.values():
+                    assert instance.active == (instance.state is not DomainState.SHUTOFF)
+        churner.wait_changes(1)
