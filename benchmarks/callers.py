@@ -214,6 +214,8 @@ class Bench:
                     hanging.seconds.setdefault(question.method, []).append(told["ns"] / 1e9)
                     same = ledger.agrees(question.method, told["answer"])
                     hanging.same[question.method] = same and hanging.same.get(question.method, True)
+                    if question.method == "get_all_volume_usage":
+                        hanging.volumes.append(len(told["answer"]))
                     hanging.named.extend(
                         domain.name
                         for domain in domains

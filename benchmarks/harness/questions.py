@@ -17,7 +17,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import methodcaller
 from pathlib import Path
 from time import perf_counter_ns as now
 from types import SimpleNamespace
@@ -38,6 +39,7 @@ VOLUME = "vda"
 _STEADY = (
     "vcpus",
     "memory_mb",
+    "local_gb",
     "vcpus_used",
     "memory_mb_used",
     "hypervisor_type",
@@ -46,6 +48,21 @@ _STEADY = (
 )
 """What of `get_available_resource` does not move by itself, as the space on a disk does."""
 
+_COUNTERS = ("rd_req", "rd_bytes", "wr_req", "wr_bytes")
+
+_COMPARABLE: dict[str, Callable[[Any], Any]] = {
+    "list_instances": sorted,
+    "list_instance_uuids": sorted,
+    "get_all_block_devices": sorted,
+    "get_info": lambda info: [info.state, info.internal_id],
+    "get_all_volume_usage": lambda usages: sorted(
+        [usage["volume"], usage["instance"].uuid, *(usage[name] for name in _COUNTERS)]
+        for usage in usages
+    ),
+    "get_host_uptime": lambda said: "load average" in said,
+    "get_available_resource": lambda resource: {name: resource[name] for name in _STEADY},
+}
+
 Ask = Callable[[Any], Any]
 """A question to a driver: its raw answer."""
 
@@ -53,50 +70,26 @@ Way = Callable[[Ask], tuple[Any, int]]
 """Asks it: the raw answer, and nanoseconds."""
 
 
-class Questions:
-    """Every method of the driver, by its name, with arguments for a host of `domains`."""
+def arguments(domains: Sequence[Domain]) -> Mapping[str, Sequence[Any]]:
+    """What the methods that take something are asked for, on a host of these."""
+    one = str(domains[len(domains) // 2].uuid)
+    volumes = [_attached(domain) for domain in domains]
+    return {
+        "instance_exists": (one,),
+        "get_info": (one,),
+        "get_all_volume_usage": (None, volumes),
+    }
 
-    def __init__(self, domains: Sequence[Domain], *, steady_stats: bool) -> None:
-        self._steady_stats = steady_stats
-        one = str(domains[len(domains) // 2].uuid)
-        volumes = [_attached(domain) for domain in domains]
-        self.ask: dict[str, Ask] = {
-            "list_instances": lambda driver: driver.list_instances(),
-            "list_instance_uuids": lambda driver: driver.list_instance_uuids(),
-            "get_num_instances": lambda driver: driver.get_num_instances(),
-            "instance_exists": lambda driver: driver.instance_exists(one),
-            "get_info": lambda driver: driver.get_info(one),
-            "get_all_block_devices": lambda driver: driver.get_all_block_devices(),
-            "get_vcpus_used": lambda driver: driver.get_vcpus_used(),
-            "get_memory_mb_used": lambda driver: driver.get_memory_mb_used(),
-            "get_disk_over_committed_size_total": lambda driver: (
-                driver.get_disk_over_committed_size_total()
-            ),
-            "get_all_volume_usage": lambda driver: driver.get_all_volume_usage(None, volumes),
-            "get_host_uptime": lambda driver: driver.get_host_uptime(),
-            "get_available_resource": lambda driver: driver.get_available_resource(),
-        }
 
-    def comparable(self, method: str, answer: Any) -> Any:
-        """The answer as two ways must give it alike, whatever the order and the moment."""
-        match method:
-            case "list_instances" | "list_instance_uuids" | "get_all_block_devices":
-                return sorted(map(str, answer))
-            case "get_info":
-                return [int(answer.state), answer.internal_id]
-            case "get_all_volume_usage":
-                return sorted(map(self._usage, answer))
-            case "get_host_uptime":
-                return "load average" in answer
-            case "get_available_resource":
-                return {name: answer[name] for name in _STEADY}
-            case _:
-                return answer
+def comparable(uri: str) -> Mapping[str, Callable[[Any], Any]]:
+    """What makes a raw answer one that two ways must give alike, for those that need it.
 
-    def _usage(self, usage: dict[str, Any]) -> list[Any]:
-        """Which volume; and how much, where that is not made up from the time of day."""
-        numbers = ("rd_req", "rd_bytes", "wr_req", "wr_bytes") if self._steady_stats else ()
-        return [usage["volume"], str(usage["instance"].uuid), *(usage[name] for name in numbers)]
+    What the test driver tells of one volume is made up from the time of day, and of all it tells
+    nothing: there is nothing to compare.
+    """
+    if uri.startswith("test"):
+        return {**_COMPARABLE, "get_all_volume_usage": lambda _: None}
+    return _COMPARABLE
 
 
 def kept(driver: Any) -> Way:
@@ -134,16 +127,16 @@ def main(name: str, uri: str, path: str, size: str) -> None:
     """Answer a question for each line on standard input."""
     libvirt.registerErrorHandler(lambda *_: None, None)
     programs, said = _count_programs(), _hear_log()
-    domains = [nova_instance(n) for n in range(1, int(size) + 1)]
-    questions = Questions(domains, steady_stats=not uri.startswith("test"))
+    asked_for = arguments([nova_instance(n) for n in range(1, int(size) + 1)])
+    compared = comparable(uri)
     way = WAYS[name](uri, path)
     for line in sys.stdin:
         method = line.strip()
         programs.clear()
         said.clear()
-        raw, nanoseconds = way(questions.ask[method])
+        raw, nanoseconds = way(methodcaller(method, *asked_for.get(method, ())))
         started, heard = len(programs), list(said)
-        answer = questions.comparable(method, raw)
+        answer = compared[method](raw) if method in compared else raw
         told = {"ns": nanoseconds, "programs": started, "answer": answer, "said": heard}
         print(json.dumps(told), flush=True)
 
