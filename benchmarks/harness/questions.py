@@ -31,7 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 from lab.nodes import Domain, nova_instance
 from lab.per_domain import PerDomain
 
-from guestlist import Host, LibvirtDriver
+import guestlist
+from guestlist import Host
 
 VOLUME = "vda"
 """Where each instance has a volume."""
@@ -92,6 +93,12 @@ def comparable(uri: str) -> Mapping[str, Callable[[Any], Any]]:
     return _COMPARABLE
 
 
+def driver_of(host: Host, path: str) -> Any:
+    """The driver over this host."""
+    make: Any = guestlist.LibvirtDriver
+    return make(host, instances_path=path)
+
+
 def kept(driver: Any) -> Way:
     """One driver for all questions."""
 
@@ -109,14 +116,14 @@ def new(uri: str, path: str) -> Way:
     def way(ask: Ask) -> tuple[Any, int]:
         start = now()
         with Host(uri) as host:
-            answer = ask(LibvirtDriver(host, instances_path=path))
+            answer = ask(driver_of(host, path))
             return answer, now() - start
 
     return way
 
 
 WAYS: dict[str, Callable[[str, str], Way]] = {
-    "guestlist": lambda uri, path: kept(LibvirtDriver(Host(uri), instances_path=path)),
+    "guestlist": lambda uri, path: kept(driver_of(Host(uri), path)),
     "new": new,
     "per domain": lambda uri, path: kept(PerDomain(libvirt.open(uri), path)),
     "limited": lambda uri, path: kept(PerDomain(libvirt.open(uri), path, limited=True)),
