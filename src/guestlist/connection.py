@@ -124,6 +124,7 @@ class Peer:
         """Calls made for answers so far. Opening, registering for events and closing are not among
         them: those belong to the connection, not to a question."""
         self._streams: dict[int, Stream | None] = {}
+        self._daemon: int | None = None
         self._closed = False
         self._lock = threading.Lock()
 
@@ -140,17 +141,24 @@ class Peer:
         """Whether a call failed because the connection is dead, and not for what was asked."""
         return is_loss(error) or not self.alive()
 
-    def events(self, kind: int) -> Stream | None:
+    def events(self, kind: int, since: int = 0) -> Stream | None:
         """The events of a kind, registered on first use; None where this libvirt has none.
+
+        Args:
+            kind: VIR_DOMAIN_EVENT_ID_*.
+            since: the libvirt that brought this kind, as a number. An older daemon is not asked:
+                where a registration fails while events of another kind are handed out, libvirt's
+                client (9.0) releases the callback twice, and the process crashes.
 
         Raises:
             libvirt.libvirtError: the connection is lost.
 
-        Cost: 1 call the first time.
+        Cost: 1 call the first time; with `since` 1 more, once per connection.
         """
         with self._lock:
             if kind not in self._streams:
-                self._streams[kind] = None if self._closed else self._register(kind)
+                absent = self._closed or (since > 0 and self._release() < since)
+                self._streams[kind] = None if absent else self._register(kind)
             return self._streams[kind]
 
     def lifecycle(self) -> Stream | None:
@@ -160,14 +168,16 @@ class Peer:
     def _register(self, kind: int) -> Stream | None:
         try:
             return Stream(self.connection, kind)
-        except AttributeError:  # domainEventRegisterAny is of 0.8.0
-            return None
-        except libvirt.libvirtError as error:
-            # An older daemon says code 1 to a kind that it does not know.
-            unknown = kind != libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE and not self.lost(error)
-            if unknown or unsupported(error):
+        except (libvirt.libvirtError, AttributeError) as error:
+            if unsupported(error):
                 return None
             raise
+
+    def _release(self) -> int:
+        """The daemon's version, asked once; 0 where it does not tell."""
+        if self._daemon is None:
+            self._daemon = _unless_unsupported(self.connection.getLibVersion) or 0
+        return self._daemon
 
     def location(self) -> Location:
         """Where this libvirt is. Cost: none."""

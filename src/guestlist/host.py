@@ -18,6 +18,7 @@ from guestlist import snapshot
 from guestlist.connection import Capabilities, Connection
 from guestlist.details import DetailsMemory
 from guestlist.errors import DomainGone
+from guestlist.handle import Handle
 from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched
 from guestlist.listing import Listing
 from guestlist.node import Node, NodeMemory
@@ -170,7 +171,7 @@ class Host:
         Cost: warm, 1 call; cold, 1 and 1 per domain that matches, side by side where that takes
         longer than 0.05 s. `Snapshot.cost` has the number. Without the bulk statistics (libvirt
         before 1.2.8) the listing's and 1 per domain more. The first snapshot over a connection also
-        registers for events (up to 8 calls), which belongs to the connection and is not in `cost`;
+        registers for events (up to 9 calls), which belongs to the connection and is not in `cost`;
         nor are the statistics, which are 1 call over another one.
         """
         with self._asking("take a snapshot") as listing:
@@ -227,7 +228,7 @@ class Host:
         Cost: none where its name or id tells, else 1 call, remembered.
         """
         with self._asking(f"read the metadata of domain {domain.name()!r}") as listing:
-            launcher = listing.launcher(domain)
+            launcher = listing.launcher(Handle(domain))
         if launcher is None:
             raise DomainGone(
                 f"cannot tell who launched domain {domain.name()!r} of {self.whom}: it was "

@@ -18,8 +18,8 @@ from uuid import UUID
 import libvirt
 
 from guestlist.connection import Peer, unsupported
-from guestlist.details import INACTIVE_ID
 from guestlist.errors import Code, ListingUnstable
+from guestlist.handle import INACTIVE_ID, Stated
 from guestlist.listing import ACTIVE, ALL, Listing
 from guestlist.records import Details, DomainState, Instance, Snapshot
 from guestlist.statistics import Answer
@@ -29,7 +29,7 @@ _STATE_GROUP = 1
 
 _TRIES = 100
 
-States = dict[libvirt.virDomain, tuple[int, int]]
+States = list[Stated]
 Record = tuple[libvirt.virDomain, dict[str, Any]]
 
 
@@ -46,18 +46,21 @@ def take(
     before = peer.calls
     if details:
         memory.watch()
-    state_of = states(listing, include_inactive=include_inactive)
+    stated = states(listing, include_inactive=include_inactive)
     if details:
         memory.catch_up()
-    memory.forget_absent(state_of, include_inactive=include_inactive)
-    matching = listing.select(state_of, include_foreign=include_foreign, include_dom0=include_dom0)
+    if memory:
+        listed = {one.uuid for one in stated}
+        memory.forget_absent(listed, include_inactive=include_inactive)
+    matching, unclear = listing.sorted_out(
+        ((one, one.id, one.name) for one in stated),
+        include_foreign=include_foreign,
+        include_dom0=include_dom0,
+    )
+    matching += listing.ours_by_metadata(unclear)
     known = memory.read(matching) if details else {}
-    instances = [
-        instance
-        for domain in matching
-        if (instance := _instance(listing, domain, state_of[domain], known)) is not None
-    ]
-    return Snapshot(instances, cost=peer.calls - before)
+    instances = (_instance(listing, one, known.get(one.uuid)) for one in matching)
+    return Snapshot(filter(None, instances), cost=peer.calls - before)
 
 
 def with_statistics(snapshot: Snapshot, answers: Mapping[bytes, Answer]) -> Snapshot:
@@ -82,8 +85,8 @@ def one(listing: Listing, uuid: UUID) -> Instance | None:
     statistics 2 more for each time that it starts or stops meanwhile.
     """
     try:
-        for domain, state_and_reason in _state_of_one(listing, uuid).items():
-            return _instance(listing, domain, state_and_reason, {})
+        for stated in _state_of_one(listing, uuid):
+            return _instance(listing, stated, None)
     except libvirt.libvirtError as error:
         if error.get_error_code() != Code.NO_DOMAIN:
             raise
@@ -130,7 +133,9 @@ def _bulk_states(listing: Listing, ask: Callable[[], Iterable[Record]]) -> State
         listing.bulk_stats = False
         return None
     listing.bulk_stats = True
-    return {domain: (record["state.state"], record["state.reason"]) for domain, record in records}
+    return [
+        Stated(domain, record["state.state"], record["state.reason"]) for domain, record in records
+    ]
 
 
 def _states_one_by_one(
@@ -143,26 +148,26 @@ def _states_one_by_one(
 
     Cost: 1 call per domain, and 2 more for each that started or stopped meanwhile.
     """
-    state_of = {}
+    stated = []
     for domain in domains:
         try:
-            agreeing, state, reason = _settled(domain, peer)
+            settled = _settled(domain, peer)
         except libvirt.libvirtError as error:
             if error.get_error_code() != Code.NO_DOMAIN:
                 raise
             continue
-        if include_inactive or agreeing.ID() != INACTIVE_ID:
-            state_of[agreeing] = state, reason
-    return state_of
+        if include_inactive or settled.id != INACTIVE_ID:
+            stated.append(settled)
+    return stated
 
 
-def _settled(domain: libvirt.virDomain, peer: Peer) -> tuple[libvirt.virDomain, int, int]:
+def _settled(domain: libvirt.virDomain, peer: Peer) -> Stated:
     """A handle of the domain with the state that it has under the handle's id."""
     for _ in range(_TRIES):
         peer.calls += 1
         state, reason = domain.state()
         if (state == DomainState.SHUTOFF) == (domain.ID() == INACTIVE_ID):
-            return domain, state, reason
+            return Stated(domain, state, reason)
         peer.calls += 1
         domain = peer.connection.lookupByUUID(domain.UUID())
     raise ListingUnstable(
@@ -171,24 +176,17 @@ def _settled(domain: libvirt.virDomain, peer: Peer) -> tuple[libvirt.virDomain, 
     )
 
 
-def _instance(
-    listing: Listing,
-    domain: libvirt.virDomain,
-    state_and_reason: tuple[int, int],
-    known: Mapping[bytes, Details],
-) -> Instance | None:
+def _instance(listing: Listing, stated: Stated, details: Details | None) -> Instance | None:
     """The record; None where only the metadata could tell whose it is, and it is gone."""
-    launcher = listing.launcher(domain)
+    launcher = listing.launcher(stated)
     if launcher is None:
         return None
-    state, reason = state_and_reason
-    id, uuid = domain.ID(), domain.UUID()
     return Instance(
-        uuid=UUID(bytes=uuid),
-        name=domain.name(),
-        id=None if id == INACTIVE_ID else id,
-        state=DomainState(state),
-        reason=reason,
+        uuid=UUID(bytes=stated.uuid),
+        name=stated.name,
+        id=None if stated.id == INACTIVE_ID else stated.id,
+        state=DomainState(stated.state),
+        reason=stated.reason,
         launcher=launcher,
-        details=known.get(uuid),
+        details=details,
     )

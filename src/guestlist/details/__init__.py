@@ -17,31 +17,31 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 
 import libvirt
 
 from guestlist.connection import Connection, Peer
 from guestlist.details import crew, reading
-from guestlist.details.reading import INACTIVE_ID
 from guestlist.events import drain
+from guestlist.handle import INACTIVE_ID, Handle
 from guestlist.records import Details
-
-__all__ = ["INACTIVE_ID", "DetailsMemory"]
 
 log = logging.getLogger(__name__)
 
 _EVENTS = {
-    "DISK_CHANGE": 9,
-    "TRAY_CHANGE": 10,
-    "BALLOON_CHANGE": 13,
-    "DEVICE_REMOVED": 15,
-    "BLOCK_JOB_2": 16,
-    "DEVICE_ADDED": 19,
-    "METADATA_CHANGE": 23,
+    "DISK_CHANGE": (9, 9_009),
+    "TRAY_CHANGE": (10, 9_011),
+    "BALLOON_CHANGE": (13, 10_000),
+    "DEVICE_REMOVED": (15, 1_001_001),
+    "BLOCK_JOB_2": (16, 1_002_006),
+    "DEVICE_ADDED": (19, 1_002_015),
+    "METADATA_CHANGE": (23, 3_000_000),
 }
-"""VIR_DOMAIN_EVENT_ID_* of what changes a domain's XML while it runs; older bindings lack names."""
+"""VIR_DOMAIN_EVENT_ID_* of what changes a domain's XML while it runs (older bindings lack names),
+and the libvirt that brought each.
+"""
 
 _DEFINED, _STARTED, _RESUMED = 0, 2, 4
 """Lifecycle events after which the XML is another: redefined, all of it there, migrated in."""
@@ -61,6 +61,14 @@ class _Known:
     details: Details
     namespaces: frozenset[str] | None  # None: not told by the XML, and not asked for yet
     due: float
+
+    def holds(self, handle: Handle, now: float) -> bool:
+        """Whether it is still so. A name that is another one tells of a renaming."""
+        return (
+            self.id == handle.id
+            and now < self.due
+            and (self.details.name == handle.name or self.details.name is None)
+        )
 
 
 class DetailsMemory:
@@ -92,17 +100,17 @@ class DetailsMemory:
     def watch(self) -> None:
         """Have events tell what changes, and believe nothing that was read before they could.
 
-        Cost: a registration for each kind of event, once per connection; see `Peer.calls`.
+        Cost: up to 9 calls, once per connection, which are not in `Peer.calls`.
         """
         if self._watching:
             return
         lifecycle = self._peer.lifecycle()
         if lifecycle is not None:
             lifecycle.subscribe(self._on_lifecycle)
-        for kind in _EVENTS.values():
-            stream = self._peer.events(kind)
-            if stream is not None:
-                stream.subscribe(self._on_change)
+            for kind, since in _EVENTS.values():
+                stream = self._peer.events(kind, since)
+                if stream is not None:
+                    stream.subscribe(self._on_change)
         with self._lock:
             self._known.clear()
         self._watching = True
@@ -111,28 +119,31 @@ class DetailsMemory:
         """Take in the events that have arrived. Cost: none; some 0.03 ms."""
         drain(_LONGEST_TURN)
 
-    def read(self, domains: Iterable[libvirt.virDomain]) -> dict[bytes, Details]:
+    def read(self, handles: Iterable[Handle]) -> dict[bytes, Details]:
         """The details of each, by UUID; of those that are gone, none.
 
         Cost: 1 call for each that is not known, and a few for one whose XML does not pass.
         """
-        domains = list(domains)
+        known, wanted = {}, []
         now = time.monotonic()
         with self._lock:
             self._changed.clear()
-            wanted = [domain for domain in domains if not self._is_known(domain, now)]
-        for domain, read in crew.read(wanted, self._peer, self._connection):
-            if read is None:
-                self._known.pop(domain.UUID(), None)
-            else:
-                self._remember(domain, read, now)
-        return {
-            uuid: known.details
-            for domain in domains
-            if (known := self._known.get(uuid := domain.UUID())) is not None
-        }
+            for handle in handles:
+                one = self._known.get(handle.uuid)
+                if one is not None and one.holds(handle, now):
+                    known[handle.uuid] = one.details
+                else:
+                    wanted.append(handle)
+        if wanted:
+            for handle, read in crew.read(wanted, self._peer, self._connection):
+                if read is not None:
+                    self._remember(handle, read, now)
+                    known[handle.uuid] = read.details
+                else:
+                    self._known.pop(handle.uuid, None)
+        return known
 
-    def namespaces(self, domain: libvirt.virDomain) -> frozenset[str] | None:
+    def namespaces(self, handle: Handle) -> frozenset[str] | None:
         """The namespaces in its metadata; None if it is gone.
 
         Raises:
@@ -141,36 +152,24 @@ class DetailsMemory:
 
         Cost: 1 call where it is not known, and 2 more where its XML does not tell.
         """
-        self.read([domain])
-        known = self._known.get(domain.UUID())
+        self.read([handle])
+        known = self._known.get(handle.uuid)
         if known is None:
             return None
         if known.namespaces is None:
-            known.namespaces = reading.nova_namespaces(domain, self._peer)
+            known.namespaces = reading.nova_namespaces(handle, self._peer)
         return known.namespaces
 
-    def forget_absent(
-        self, domains: Iterable[libvirt.virDomain], *, include_inactive: bool
-    ) -> None:
+    def forget_absent(self, listed: Container[bytes], *, include_inactive: bool) -> None:
         """Forget those that a listing would have shown and did not."""
-        if not self._known:
-            return
-        listed = {domain.UUID() for domain in domains}
         with self._lock:
             for uuid, known in list(self._known.items()):
                 if uuid not in listed and (include_inactive or known.id != INACTIVE_ID):
                     del self._known[uuid]
 
-    def _is_known(self, domain: libvirt.virDomain, now: float) -> bool:
-        """Whether what is known still holds. A name that is another one tells of a renaming."""
-        known = self._known.get(domain.UUID())
-        if known is None or known.id != domain.ID() or now >= known.due:
-            return False
-        return known.details.name in (None, domain.name())
-
-    def _remember(self, domain: libvirt.virDomain, read: reading.Read, now: float) -> None:
+    def _remember(self, handle: Handle, read: reading.Read, now: float) -> None:
         """Keep it, unless an event said meanwhile that it has changed: then for this once."""
-        uuid = domain.UUID()
+        uuid = handle.uuid
         if read.failure is not None:
             before = self._known.get(uuid)
             if before is None or before.details.unknown != read.details.unknown:

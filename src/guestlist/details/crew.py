@@ -17,12 +17,11 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
-import libvirt
-
 from guestlist.connection import Connection, Peer
 from guestlist.details import reading
 from guestlist.details.reading import Read
 from guestlist.errors import GuestlistError
+from guestlist.handle import Handle
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +33,8 @@ ALONE = 0.05
 
 
 def read(
-    domains: Iterable[libvirt.virDomain], peer: Peer, connection: Connection
-) -> list[tuple[libvirt.virDomain, Read | None]]:
+    handles: Iterable[Handle], peer: Peer, connection: Connection
+) -> list[tuple[Handle, Read | None]]:
     """Read each domain's XML; None where the domain is gone. In no particular order.
 
     Raises:
@@ -44,18 +43,18 @@ def read(
     Cost: 1 call per domain, see `reading.read`; and for each helper one connection and one listing,
     which are not in `Peer.calls`.
     """
-    work = _Work(domains)
+    work = _Work(handles)
     began = time.monotonic()
     joined = not peer.location().asked_again_at_will
     try:
-        while (domain := work.take()) is not None:
-            work.done(domain, reading.read(domain, peer))
+        while (handle := work.take()) is not None:
+            work.done(handle, reading.read(handle, peer))
             if not joined and time.monotonic() - began > ALONE:
                 joined = True
                 for _ in range(min(SIZE - 1, work.left())):
                     _start_helper(work, connection.like_this())
-        for domain in work.wait_for_helpers():
-            work.done(domain, reading.read(domain, peer))
+        for handle in work.wait_for_helpers():
+            work.done(handle, reading.read(handle, peer))
     finally:
         work.abandon()
         peer.calls += work.helped_calls
@@ -65,40 +64,40 @@ def read(
 class _Work:
     """What is still to be read, and what has been."""
 
-    def __init__(self, domains: Iterable[libvirt.virDomain]) -> None:
-        self.results: list[tuple[libvirt.virDomain, Read | None]] = []
+    def __init__(self, handles: Iterable[Handle]) -> None:
+        self.results: list[tuple[Handle, Read | None]] = []
         self.helped_calls = 0
-        self._todo = deque(domains)
-        self._returned: list[libvirt.virDomain] = []
+        self._todo = deque(handles)
+        self._returned: list[Handle] = []
         self._with_helpers = 0
         self._changed = threading.Condition()
 
     def left(self) -> int:
         return len(self._todo)
 
-    def take(self, *, helper: bool = False) -> libvirt.virDomain | None:
+    def take(self, *, helper: bool = False) -> Handle | None:
         with self._changed:
             if not self._todo:
                 return None
             self._with_helpers += helper
             return self._todo.popleft()
 
-    def done(self, domain: libvirt.virDomain, outcome: Read | None) -> None:
+    def done(self, handle: Handle, outcome: Read | None) -> None:
         with self._changed:
-            self.results.append((domain, outcome))
+            self.results.append((handle, outcome))
 
-    def helped(self, domain: libvirt.virDomain, outcome: Read | None, calls: int) -> None:
+    def helped(self, handle: Handle, outcome: Read | None, calls: int) -> None:
         """A helper has read it; or could not, and `outcome` is None: the first one shall."""
         with self._changed:
-            self.helped_calls += calls
             self._with_helpers -= 1
             if outcome is None:
-                self._returned.append(domain)
+                self._returned.append(handle)
             else:
-                self.results.append((domain, outcome))
+                self.helped_calls += calls
+                self.results.append((handle, outcome))
             self._changed.notify()
 
-    def wait_for_helpers(self) -> list[libvirt.virDomain]:
+    def wait_for_helpers(self) -> list[Handle]:
         """Return when no helper is reading, with what they have given back.
 
         A helper's call lasts as long as any: until its connection's keepalive ends it.
@@ -121,14 +120,14 @@ def _start_helper(work: _Work, connection: Connection) -> None:
 def _help(work: _Work, connection: Connection) -> None:
     try:
         with connection.asking("read the XML of the domains") as peer:
-            handles = {domain.UUID(): domain for domain in peer.connection.listAllDomains(0)}
-            while (domain := work.take(helper=True)) is not None:
+            there = {domain.UUID(): domain for domain in peer.connection.listAllDomains(0)}
+            while (handle := work.take(helper=True)) is not None:
                 before, outcome = peer.calls, None
                 try:
-                    handle = handles.get(domain.UUID())
-                    outcome = None if handle is None else reading.read(handle, peer)
+                    if handle.uuid in there:
+                        outcome = reading.read(handle.over(there[handle.uuid]), peer)
                 finally:
-                    work.helped(domain, outcome, peer.calls - before)
+                    work.helped(handle, outcome, peer.calls - before)
     except (GuestlistError, AttributeError) as error:
         log.debug("a helper gave up: %s", error)
     finally:

@@ -15,11 +15,9 @@ import libvirt
 from guestlist import domainxml
 from guestlist.connection import Peer
 from guestlist.errors import Code, one_line
+from guestlist.handle import INACTIVE_ID, Handle
 from guestlist.launcher import NOVA_NAMESPACES
 from guestlist.records import Details
-
-INACTIVE_ID = -1
-"""What libvirt gives as the id of a domain that has none."""
 
 _METADATA_ELEMENT = 2
 
@@ -34,7 +32,7 @@ class Read:
     failure: str | None = None
 
 
-def read(domain: libvirt.virDomain, peer: Peer) -> Read | None:
+def read(handle: Handle, peer: Peer) -> Read | None:
     """Read the domain's XML; None if the domain is gone.
 
     Raises:
@@ -44,25 +42,25 @@ def read(domain: libvirt.virDomain, peer: Peer) -> Read | None:
     """
     peer.calls += 1
     try:
-        details = domainxml.parse(domain.XMLDesc(0))
+        details = domainxml.parse(handle.domain.XMLDesc(0))
     except ValueError as error:
-        return _without_xml(domain, peer, str(error))
+        return _without_xml(handle, peer, str(error))
     except libvirt.libvirtError as error:
         if error.get_error_code() == Code.NO_DOMAIN:
             return None
         if peer.lost(error):
             raise
-        return _without_xml(domain, peer, one_line(error))
+        return _without_xml(handle, peer, one_line(error))
     if any(name.startswith("xml: ") or name == "domain" for name in details.unknown):
-        failure = f"the XML of domain {domain.name()!r} is flawed ({details.unknown[0]})"
-        return Read(domain.ID(), details, None, failure)
-    id = domain.ID()
+        failure = f"the XML of domain {handle.name!r} is flawed ({details.unknown[0]})"
+        return Read(handle.id, details, None, failure)
+    id = handle.id
     if id == INACTIVE_ID and details.id is not None:  # it has started since it was listed
         id = details.id
     return Read(id, details, details.namespaces)
 
 
-def nova_namespaces(domain: libvirt.virDomain, peer: Peer) -> frozenset[str] | None:
+def nova_namespaces(handle: Handle, peer: Peer) -> frozenset[str] | None:
     """Those of Nova's namespaces that the domain has metadata in; None if the domain is gone.
 
     Raises:
@@ -71,27 +69,27 @@ def nova_namespaces(domain: libvirt.virDomain, peer: Peer) -> frozenset[str] | N
     Cost: 2 calls.
     """
     try:
-        return frozenset(uri for uri in NOVA_NAMESPACES if _has_metadata(domain, uri, peer))
+        return frozenset(uri for uri in NOVA_NAMESPACES if _has_metadata(handle, uri, peer))
     except libvirt.libvirtError as error:
         if error.get_error_code() != Code.NO_DOMAIN:
             raise
         return None
 
 
-def _without_xml(domain: libvirt.virDomain, peer: Peer, why: str) -> Read | None:
+def _without_xml(handle: Handle, peer: Peer, why: str) -> Read | None:
     """What a domain's `info` tells: some drivers and some XML give no more."""
     peer.calls += 1
     vcpus = memory_kib = current_memory_kib = None
     try:
-        _, memory_kib, current_memory_kib, vcpus, _ = domain.info()
+        _, memory_kib, current_memory_kib, vcpus, _ = handle.domain.info()
     except libvirt.libvirtError as error:
         if error.get_error_code() == Code.NO_DOMAIN:
             return None
         if peer.lost(error):
             raise
     details = Details(
-        uuid=UUID(bytes=domain.UUID()),
-        name=domain.name(),
+        uuid=UUID(bytes=handle.uuid),
+        name=handle.name,
         type=None,
         vcpus=vcpus,
         current_vcpus=vcpus,
@@ -99,14 +97,14 @@ def _without_xml(domain: libvirt.virDomain, peer: Peer, why: str) -> Read | None
         current_memory_kib=current_memory_kib,
         unknown=("xml", "devices"),
     )
-    failure = f"the XML of domain {domain.name()!r} cannot be read ({why})"
-    return Read(domain.ID(), details, None, failure)
+    failure = f"the XML of domain {handle.name!r} cannot be read ({why})"
+    return Read(handle.id, details, None, failure)
 
 
-def _has_metadata(domain: libvirt.virDomain, uri: str, peer: Peer) -> bool:
+def _has_metadata(handle: Handle, uri: str, peer: Peer) -> bool:
     peer.calls += 1
     try:
-        domain.metadata(_METADATA_ELEMENT, uri)
+        handle.domain.metadata(_METADATA_ELEMENT, uri)
     except libvirt.libvirtError as error:
         if error.get_error_code() != Code.NO_DOMAIN_METADATA:
             raise

@@ -14,16 +14,21 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable
+from typing import TypeVar
 
 import libvirt
 
 from guestlist.connection import Peer, unsupported
 from guestlist.details import DetailsMemory
 from guestlist.errors import Code, TooManyDomains
+from guestlist.handle import Handle
 from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched, by_namespaces, recognise
 from guestlist.listing.walk import Walk
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+H = TypeVar("H", bound=Handle)
 
 ALL = 0
 ACTIVE = 1
@@ -55,28 +60,41 @@ class Listing:
     ) -> list[libvirt.virDomain]:
         """The domains that match; see `Host.list_instance_domains`."""
         domains = self.domains(include_inactive=include_inactive)
-        self.details.forget_absent(domains, include_inactive=include_inactive)
-        return self.select(domains, include_foreign=include_foreign, include_dom0=include_dom0)
+        if self.details:
+            listed = {domain.UUID() for domain in domains}
+            self.details.forget_absent(listed, include_inactive=include_inactive)
+        matching, unclear = self.sorted_out(
+            ((domain, domain.ID(), domain.name()) for domain in domains),
+            include_foreign=include_foreign,
+            include_dom0=include_dom0,
+        )
+        return matching + [one.domain for one in self.ours_by_metadata(map(Handle, unclear))]
 
-    def select(
-        self, domains: Iterable[libvirt.virDomain], *, include_foreign: bool, include_dom0: bool
-    ) -> list[libvirt.virDomain]:
-        """Those of the listed domains that are ours, and the others asked for.
-
-        Cost: 1 call for each whose name cannot tell, once.
-        """
+    def sorted_out(
+        self,
+        listed: Iterable[tuple[T, int, str]],
+        *,
+        include_foreign: bool,
+        include_dom0: bool,
+    ) -> tuple[list[T], list[T]]:
+        """Of whoever was listed, with id and name: who matches, and who may. Cost: none."""
         by_name = self._launched_by.by_name
         matching, unclear = [], []
-        for domain in domains:
-            if domain.ID() == _DOM0:
+        for one, id, name in listed:
+            if id == _DOM0:
                 if include_dom0:
-                    matching.append(domain)
-            elif include_foreign or (ours := by_name(domain.name())):
-                matching.append(domain)
+                    matching.append(one)
+            elif include_foreign or (ours := by_name(name)):
+                matching.append(one)
             elif ours is None:
-                unclear.append(domain)
-        self.details.read(unclear)
-        return matching + [domain for domain in unclear if self._is_ours_by_metadata(domain)]
+                unclear.append(one)
+        return matching, unclear
+
+    def ours_by_metadata(self, handles: Iterable[H]) -> list[H]:
+        """Those of whom the name cannot tell and the metadata does. Cost: 1 call for each, once."""
+        handles = list(handles)
+        self.details.read(handles)
+        return [handle for handle in handles if self._is_ours_by_metadata(handle)]
 
     def domains(self, *, include_inactive: bool) -> list[libvirt.virDomain]:
         """Every domain, or every active one; each exactly once.
@@ -102,22 +120,21 @@ class Listing:
         walk = self._the_walk()
         return walk.everyone() if include_inactive else walk.active()
 
-    def launcher(self, domain: libvirt.virDomain) -> Launcher | None:
+    def launcher(self, handle: Handle) -> Launcher | None:
         """Who launched it; None if only its metadata could tell and it is gone.
 
         Cost: none where its id or name tells, else 1 call, remembered.
         """
-        if domain.ID() == _DOM0:
+        if handle.id == _DOM0:
             return Launcher.DOM0
-        name = domain.name()
-        launcher = recognise(name, self._nova)
+        launcher = recognise(handle.name, self._nova)
         if launcher is not None:
             return launcher
-        namespaces = self.details.namespaces(domain)
-        return None if namespaces is None else by_namespaces(namespaces, name)
+        namespaces = self.details.namespaces(handle)
+        return None if namespaces is None else by_namespaces(namespaces, handle.name)
 
-    def _is_ours_by_metadata(self, domain: libvirt.virDomain) -> bool:
-        namespaces = self.details.namespaces(domain)
+    def _is_ours_by_metadata(self, handle: Handle) -> bool:
+        namespaces = self.details.namespaces(handle)
         return namespaces is not None and self._launched_by.by_metadata(namespaces)
 
     def _the_walk(self) -> Walk:
