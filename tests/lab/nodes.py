@@ -29,8 +29,8 @@ _RUNNING, _PAUSED, _SHUT_OFF = 1, 3, 5
 class Domain:
     """A domain as the node has it when a connection opens.
 
-    `metadata` is XML for inside `<metadata>`, `sysinfo` XML that stands beside it. A transient
-    domain is active: libvirt knows no other.
+    `metadata` is XML for inside `<metadata>`, `devices` for inside `<devices>`, `sysinfo` XML that
+    stands beside them. A transient domain is active: libvirt knows no other.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Domain:
     transient: bool = False
     metadata: str = ""
     sysinfo: str = ""
+    devices: str = ""
     memory_kib: int = 65536
     vcpus: int = 1
 
@@ -132,6 +133,7 @@ def _node_domain(domain: Domain) -> str:
 
 def _domain_xml(domain: Domain, kind: str, namespace: str, state: str) -> str:
     metadata = f"  <metadata>{domain.metadata}</metadata>\n" if domain.metadata else ""
+    devices = f"  <devices>{domain.devices}</devices>\n" if domain.devices else ""
     return (
         f"<domain type='{kind}'{namespace}>\n"
         f"  <name>{escape(domain.name)}</name>\n"
@@ -141,6 +143,7 @@ def _domain_xml(domain: Domain, kind: str, namespace: str, state: str) -> str:
         f"  <vcpu>{domain.vcpus}</vcpu>\n"
         f"{domain.sysinfo}"
         "  <os><type>hvm</type></os>\n"
+        f"{devices}"
         f"{state}"
         "</domain>\n"
     )
