@@ -263,6 +263,13 @@ class Details:
     unknown: tuple[str, ...] = ()
     id: int | None = None
 
+    @property
+    def devices_known(self) -> bool:
+        """Whether `disks` and `nics` are all that there are: no unknown may hide another."""
+        return not any(
+            what in ("domain", "devices") or what.startswith("xml: ") for what in self.unknown
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Instance:
