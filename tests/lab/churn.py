@@ -11,7 +11,8 @@ is left alone, and others come and go beside it). So a listing that misses one i
 modes:
     switch       persistent domains change between running and shut off
     rename       shut off domains change their name
-    redefine     defined anew: over the old definition, or undefined first while they run
+    redefine     defined anew with another number of vCPUs: over the old definition, or undefined
+                 first while they run
     kind         running domains change between persistent and transient
     come-and-go  transient domains with new names and UUIDs appear and disappear
 
@@ -26,6 +27,7 @@ import itertools
 import json
 import os
 import random
+import re
 import select
 import subprocess
 import sys
@@ -350,10 +352,10 @@ def _rename(connection: libvirt.virConnect, handle: libvirt.virDomain) -> Iterat
 
 def _redefine(connection: libvirt.virConnect, handle: libvirt.virDomain) -> Iterator[None]:
     xml = handle.XMLDesc()
-    for over in itertools.cycle([True, False]):
-        if not over and handle.isActive():  # else it would be gone for a moment
+    for vcpus in itertools.cycle(range(1, 5)):
+        if vcpus % 2 == 0 and handle.isActive():  # else it would be gone for a moment
             handle.undefine()
-        connection.defineXML(xml)
+        connection.defineXML(re.sub(r">\d+</vcpu>", f">{vcpus}</vcpu>", xml))
         yield
 
 

@@ -1,8 +1,8 @@
-"""Counting what listings lose while somebody else changes the domains.
+"""Counting what listings and snapshots get wrong while somebody else changes the domains.
 
 In: a way to make a `Host`, and domains that exist throughout. Out: a `Tally`. A listing under churn
-is wrong if it lacks one of those domains or shows one twice; it is refused, not wrong, if it raises
-`ListingUnstable`.
+is wrong if it lacks one of those domains or shows one twice; a snapshot also if what it says of a
+domain contradicts itself. It is refused, not wrong, if it raises `ListingUnstable`.
 """
 
 from __future__ import annotations
@@ -12,23 +12,30 @@ import uuid
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from guestlist import Host, ListingUnstable
+from guestlist import DomainState, Host, Instance, ListingUnstable
 
 
 @dataclass
 class Tally:
-    """Of `listings` listings: how many lacked a domain, doubled one, or gave up."""
+    """Of `listings` listings: how many lacked a domain, doubled one, or gave up.
+
+    Of snapshots also how many contradicted themselves, and how many `calls` they took together.
+    """
 
     listings: int = 0
     lost: int = 0
     doubled: int = 0
     unstable: int = 0
+    contradicted: int = 0
+    calls: int = 0
     missing: collections.Counter[str] = field(default_factory=collections.Counter)
 
     @property
     def right(self) -> bool:
         """Whether every listing was complete and none gave up."""
-        return self.listings > 0 and not (self.lost or self.doubled or self.unstable)
+        return self.listings > 0 and not (
+            self.lost or self.doubled or self.unstable or self.contradicted
+        )
 
 
 def count_losses(
@@ -69,3 +76,42 @@ def count_losses(
     finally:
         host.close()
     return tally
+
+
+def count_contradictions(
+    make_host: Callable[[], Host],
+    expected: Collection[uuid.UUID],
+    snapshots: int,
+    *,
+    cold: bool = False,
+    include_inactive: bool = True,
+) -> Tally:
+    """Take so many snapshots, with details; see `count_losses`."""
+    tally = Tally()
+    wanted = set(expected)
+    host = make_host()
+    try:
+        for _ in range(snapshots):
+            if cold:
+                host.close()
+            tally.listings += 1
+            try:
+                snapshot = host.snapshot(include_inactive=include_inactive, include_foreign=True)
+            except ListingUnstable:
+                tally.unstable += 1
+                continue
+            lost = wanted - set(snapshot)
+            tally.lost += bool(lost)
+            tally.missing.update(map(str, lost))
+            tally.contradicted += any(map(_contradicts_itself, snapshot.values()))
+            tally.calls += snapshot.cost
+    finally:
+        host.close()
+    return tally
+
+
+def _contradicts_itself(instance: Instance) -> bool:
+    """Whether id and state, or the record and its details, speak of different domains."""
+    if instance.active != (instance.state is not DomainState.SHUTOFF):
+        return True
+    return instance.details is not None and instance.details.uuid != instance.uuid

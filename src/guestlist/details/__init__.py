@@ -162,8 +162,11 @@ class DetailsMemory:
                     del self._known[uuid]
 
     def _is_known(self, domain: libvirt.virDomain, now: float) -> bool:
+        """Whether what is known still holds. A name that is another one tells of a renaming."""
         known = self._known.get(domain.UUID())
-        return known is not None and known.id == domain.ID() and now < known.due
+        if known is None or known.id != domain.ID() or now >= known.due:
+            return False
+        return known.details.name in (None, domain.name())
 
     def _remember(self, domain: libvirt.virDomain, read: reading.Read, now: float) -> None:
         """Keep it, unless an event said meanwhile that it has changed: then for this once."""

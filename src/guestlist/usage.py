@@ -1,0 +1,226 @@
+"""What the instances of a snapshot use of their host: vCPUs, memory, block devices, disk space.
+
+In: a `Snapshot` with details, and the sizes of the images in it, from whoever measured them. Out:
+numbers, of each instance and of all. What is not known counts nothing and is named in `unknown`:
+a sum is never made of guesses, and never silently too small. Touches no libvirt, no file, no clock.
+
+vCPUs, memory and block devices are those of active instances. Disks are those of all of them: an
+instance that is shut off keeps its images, and may fill them after its next start.
+
+Source: how Nova counts, nova/virt/libvirt/driver.py (_get_vcpu_used,
+_get_instance_disk_info_from_config), nova/virt/libvirt/host.py (_sum_domain_memory_mb; and, for
+Domain-0, get_memory_mb_used as it was from 2014 to 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from guestlist.launcher import Launcher
+from guestlist.records import (
+    Details,
+    Disk,
+    DiskDevice,
+    Instance,
+    Snapshot,
+    Source,
+    SourceKind,
+)
+
+if TYPE_CHECKING:
+    from guestlist.images import Image
+
+_NOT_MEASURED: Mapping[Source, Image] = MappingProxyType({})
+
+_REMOVABLE = DiskDevice.CDROM, DiskDevice.FLOPPY
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceUsage:
+    """What one instance uses. `unknown` names what is missing from the numbers: "disk vda: gone".
+
+    A number is None where nothing of it is known; the disk numbers are over the disks that are.
+    """
+
+    uuid: UUID
+    name: str
+    vcpus: int | None
+    memory_kib: int | None
+    block_devices: tuple[str, ...]
+    disk_virtual_bytes: int | None
+    disk_allocated_bytes: int | None
+    disk_over_committed_bytes: int | None
+    unknown: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What all instances use: the sums of `instances`, which are in the order of the snapshot.
+
+    Each of `unknown` begins with the instance's name, which is as hostile as where it came from.
+    """
+
+    instances: tuple[InstanceUsage, ...]
+    vcpus_used: int
+    memory_used_kib: int
+    block_devices: tuple[str, ...]
+    disk_over_committed_bytes: int
+    unknown: tuple[str, ...]
+
+
+def of(
+    snapshot: Snapshot,
+    images: Mapping[Source, Image] = _NOT_MEASURED,
+    *,
+    host_available_kib: int = 0,
+) -> Usage:
+    """What the instances of a snapshot use.
+
+    Args:
+        snapshot: the instances, with their details.
+        images: the sizes of `sources(snapshot)`.
+        host_available_kib: what is free, or in buffers and caches, on a Xen host. Domain-0 balloons
+            over all memory that nobody uses, so this much of its memory does not count.
+
+    Cost: no call. 400 instances with two disks each in some 2 ms.
+    """
+    instances = tuple(
+        _instance_usage(instance, images, host_available_kib) for instance in snapshot.instances
+    )
+    return Usage(
+        instances=instances,
+        vcpus_used=sum(one.vcpus or 0 for one in instances),
+        memory_used_kib=sum(one.memory_kib or 0 for one in instances),
+        block_devices=tuple(device for one in instances for device in one.block_devices),
+        disk_over_committed_bytes=sum(one.disk_over_committed_bytes or 0 for one in instances),
+        unknown=tuple(f"{one.name}: {what}" for one in instances for what in one.unknown),
+    )
+
+
+def vcpus_used(snapshot: Snapshot) -> int:
+    """The vCPUs of the active instances."""
+    return of(snapshot).vcpus_used
+
+
+def memory_used_kib(snapshot: Snapshot, host_available_kib: int = 0) -> int:
+    """The memory of the active instances; see `of` for Domain-0."""
+    return of(snapshot, host_available_kib=host_available_kib).memory_used_kib
+
+
+def block_devices(snapshot: Snapshot) -> tuple[str, ...]:
+    """The block devices of the active instances, in their order, as often as they are attached."""
+    return of(snapshot).block_devices
+
+
+def disk_over_committed_bytes(snapshot: Snapshot, images: Mapping[Source, Image]) -> int:
+    """How much the images of all instances may still grow."""
+    return of(snapshot, images).disk_over_committed_bytes
+
+
+def sources(snapshot: Snapshot) -> tuple[Source, ...]:
+    """The sources whose sizes `of` wants, each once: `images.measure(usage.sources(snapshot))`."""
+    return tuple(
+        dict.fromkeys(
+            disk.source
+            for instance in snapshot.instances
+            if instance.details is not None
+            for disk in instance.details.disks
+            if disk.source.kind is not SourceKind.NONE
+        )
+    )
+
+
+def _instance_usage(
+    instance: Instance, images: Mapping[Source, Image], host_available_kib: int
+) -> InstanceUsage:
+    details = instance.details
+    if details is None:
+        return InstanceUsage(
+            instance.uuid, instance.name, None, None, (), None, None, None, ("details",)
+        )
+    vcpus, memory_kib, devices = _of_active(instance, details, host_available_kib)
+    (virtual, allocated, over_committed), unknown = _disks(details, images)
+    if memory_kib is None:
+        unknown.insert(0, "memory")
+    if vcpus is None:
+        unknown.insert(0, "vcpus")
+    return InstanceUsage(
+        uuid=instance.uuid,
+        name=instance.name,
+        vcpus=vcpus,
+        memory_kib=memory_kib,
+        block_devices=devices,
+        disk_virtual_bytes=virtual,
+        disk_allocated_bytes=allocated,
+        disk_over_committed_bytes=over_committed,
+        unknown=tuple(unknown),
+    )
+
+
+def _of_active(
+    instance: Instance, details: Details, host_available_kib: int
+) -> tuple[int | None, int | None, tuple[str, ...]]:
+    """vCPUs, memory and block devices: what an instance uses only while it is active."""
+    if not instance.active:
+        return 0, 0, ()
+    memory_kib = details.current_memory_kib
+    if memory_kib is not None and (instance.launcher is Launcher.DOM0 or instance.id == 0):
+        memory_kib = max(0, memory_kib - host_available_kib)
+    devices = tuple(
+        disk.source.location
+        for disk in details.disks
+        if disk.source.kind is SourceKind.BLOCK and disk.source.location is not None
+    )
+    return details.current_vcpus, memory_kib, devices
+
+
+def _disks(
+    details: Details, images: Mapping[Source, Image]
+) -> tuple[tuple[int, int, int] | tuple[None, None, None], list[str]]:
+    """The virtual, allocated and over-committed bytes of the disks that are known; the others."""
+    unknown = [what for what in details.unknown if _hides_disks(what)]
+    known = not (details.disks or unknown)
+    virtual = allocated = over_committed = 0
+    for place, disk in enumerate(details.disks, 1):
+        match _sizes(disk, images):
+            case str(why):
+                unknown.append(f"disk {disk.target or f'#{place}'}: {why}")
+            case disk_virtual, disk_allocated:
+                known = True
+                virtual += disk_virtual
+                allocated += disk_allocated
+                over_committed += _over_committed(disk.source, disk_virtual, disk_allocated)
+    return ((virtual, allocated, over_committed) if known else (None, None, None)), unknown
+
+
+def _hides_disks(what: str) -> bool:
+    """Whether an unknown of `Details` means that there may be disks which are not in it."""
+    return what in ("domain", "devices") or what.startswith("xml: ")
+
+
+def _sizes(disk: Disk, images: Mapping[Source, Image]) -> tuple[int, int] | str:
+    """The virtual and the allocated bytes of a disk's image, or why they are not known."""
+    if disk.source.kind is SourceKind.NONE:
+        return (0, 0) if disk.device in _REMOVABLE else "no source"
+    image = images.get(disk.source)
+    if image is None:
+        return "not measured"
+    if image.virtual_bytes is None or image.allocated_bytes is None:
+        return image.unknown or "not known"
+    return image.virtual_bytes, image.allocated_bytes
+
+
+def _over_committed(source: Source, virtual_bytes: int, allocated_bytes: int) -> int:
+    """How much an image may still grow, as Nova has it.
+
+    Only files grow. A raw one that is full may come out a little below 0: its last block is
+    allocated whole.
+    """
+    if source.kind is not SourceKind.FILE:
+        return 0
+    over_committed = virtual_bytes - allocated_bytes
+    return over_committed if source.format in (None, "raw") else max(0, over_committed)
