@@ -137,6 +137,18 @@ def test_domain_0_does_not_use_what_the_host_has_available(changes: dict, used: 
     assert usage.of(snapshot, host_available_kib=1000).memory_used_kib == used + 2048
 
 
+def test_domain_0_is_no_guest_and_counts_for_its_memory_alone():
+    (used,) = usage.of(Snapshot([instance(1, details(disk(BLOCK)), id=0)]), {}).instances
+    assert (used.vcpus, used.memory_kib, used.block_devices, used.unknown) == (0, 2048, (), ())
+
+
+def test_nobody_asks_for_sizes_and_none_is_unknown():
+    used = usage.of(Snapshot([instance(1, details(disk(QCOW2), disk(RBD)))]))
+    assert used.unknown == ()
+    assert used.instances[0].disk_virtual_bytes is None
+    assert used.vcpus_used == 2
+
+
 def test_domain_0_uses_no_less_than_nothing():
     assert usage.memory_used_kib(Snapshot([instance(1, details(), id=0)]), 10**9) == 0
 
@@ -268,7 +280,7 @@ def test_xml_that_may_hide_disks_is_named(hides: str):
 def test_names_are_handed_on_as_they_are():
     hostile = "\x1b[2J\n; rm -rf / \ud800"
     used = usage.of(
-        Snapshot([instance(1, details(disk(RBD, "vd\x07a")), name=hostile), instance(2, None)])
+        Snapshot([instance(1, details(disk(RBD, "vd\x07a")), name=hostile), instance(2, None)]), {}
     )
     assert f"{hostile}: disk vd\x07a: not measured" in used.unknown
 
@@ -337,8 +349,12 @@ sizes = st.dictionaries(sources, st.builds(Image, numbers, numbers, st.just("gon
 
 
 def disks_of(snapshot: Snapshot) -> Iterable[Disk]:
+    """Those of the guests: Domain-0 is none."""
     return [
-        disk for one in snapshot.instances if one.details is not None for disk in one.details.disks
+        disk
+        for one in snapshot.instances
+        if one.details is not None and one.id != 0 and one.launcher is not Launcher.DOM0
+        for disk in one.details.disks
     ]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from guestlist.connection import Capabilities, Versions
+    from guestlist.driver import InstanceInfo, LibvirtDriver
     from guestlist.errors import (
         AccessDenied,
         ConnectionFailed,
@@ -24,8 +25,22 @@ if TYPE_CHECKING:
         TooManyDomains,
     )
     from guestlist.host import Host
+    from guestlist.images import Image, Images
     from guestlist.launcher import Anyone, LaunchedBy, Launcher, NovaLaunched
-    from guestlist.records import DomainState, Instance, Snapshot
+    from guestlist.node import Node
+    from guestlist.records import (
+        Details,
+        Disk,
+        DomainState,
+        Flavor,
+        Instance,
+        Nic,
+        NovaMetadata,
+        Owner,
+        Snapshot,
+        Source,
+    )
+    from guestlist.usage import InstanceUsage, Usage
 
 _ROOMS = {
     "connection": ("Capabilities", "Versions"),
@@ -41,9 +56,24 @@ _ROOMS = {
         "NotSupported",
         "TooManyDomains",
     ),
+    "driver": ("InstanceInfo", "LibvirtDriver"),
     "host": ("Host",),
+    "images": ("Image", "Images"),
     "launcher": ("Anyone", "LaunchedBy", "Launcher", "NovaLaunched"),
-    "records": ("DomainState", "Instance", "Snapshot"),
+    "node": ("Node",),
+    "records": (
+        "Details",
+        "Disk",
+        "DomainState",
+        "Flavor",
+        "Instance",
+        "Nic",
+        "NovaMetadata",
+        "Owner",
+        "Snapshot",
+        "Source",
+    ),
+    "usage": ("InstanceUsage", "Usage"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
@@ -55,20 +85,34 @@ __all__ = [
     "Capabilities",
     "ConnectionFailed",
     "ConnectionLost",
+    "Details",
+    "Disk",
     "DomainGone",
     "DomainState",
+    "Flavor",
     "GuestlistError",
     "Host",
+    "Image",
+    "Images",
     "Instance",
+    "InstanceInfo",
+    "InstanceUsage",
     "InvalidNameTemplate",
     "LaunchedBy",
     "Launcher",
+    "LibvirtDriver",
     "LibvirtFailure",
     "ListingUnstable",
+    "Nic",
+    "Node",
     "NotSupported",
     "NovaLaunched",
+    "NovaMetadata",
+    "Owner",
     "Snapshot",
+    "Source",
     "TooManyDomains",
+    "Usage",
     "Versions",
 ]
 

@@ -5,7 +5,8 @@ numbers, of each instance and of all. What is not known counts nothing and is na
 a sum is never made of guesses, and never silently too small. Touches no libvirt, no file, no clock.
 
 vCPUs, memory and block devices are those of active instances. Disks are those of all of them: an
-instance that is shut off keeps its images, and may fill them after its next start.
+instance that is shut off keeps its images, and may fill them after its next start. Domain-0 is no
+guest: it counts for its memory alone.
 
 Source: how Nova counts, nova/virt/libvirt/driver.py (_get_vcpu_used,
 _get_instance_disk_info_from_config), nova/virt/libvirt/host.py (_sum_domain_memory_mb; and, for
@@ -16,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -33,8 +33,6 @@ from guestlist.records import (
 
 if TYPE_CHECKING:
     from guestlist.images import Image
-
-_NOT_MEASURED: Mapping[Source, Image] = MappingProxyType({})
 
 _REMOVABLE = DiskDevice.CDROM, DiskDevice.FLOPPY
 
@@ -74,7 +72,7 @@ class Usage:
 
 def of(
     snapshot: Snapshot,
-    images: Mapping[Source, Image] = _NOT_MEASURED,
+    images: Mapping[Source, Image] | None = None,
     *,
     host_available_kib: int = 0,
 ) -> Usage:
@@ -82,7 +80,8 @@ def of(
 
     Args:
         snapshot: the instances, with their details.
-        images: the sizes of `sources(snapshot)`.
+        images: the sizes of `sources(snapshot)`. None: nobody asks for them; the disk numbers are
+            then None and nothing is unknown about it.
         host_available_kib: what is free, or in buffers and caches, on a Xen host. Domain-0 balloons
             over all memory that nobody uses, so this much of its memory does not count.
 
@@ -135,14 +134,16 @@ def sources(snapshot: Snapshot) -> tuple[Source, ...]:
 
 
 def _instance_usage(
-    instance: Instance, images: Mapping[Source, Image], host_available_kib: int
+    instance: Instance, images: Mapping[Source, Image] | None, host_available_kib: int
 ) -> InstanceUsage:
     details = instance.details
     if details is None:
         return InstanceUsage(
             instance.uuid, instance.name, None, None, (), None, None, None, ("details",)
         )
-    vcpus, memory_kib, devices = _of_active(instance, details, host_available_kib)
+    if instance.launcher is Launcher.DOM0 or instance.id == 0:
+        return _host_usage(instance, details, host_available_kib)
+    vcpus, memory_kib, devices = _of_active(instance, details)
     (virtual, allocated, over_committed), unknown = _disks(details, images)
     if memory_kib is None:
         unknown.insert(0, "memory")
@@ -161,27 +162,35 @@ def _instance_usage(
     )
 
 
+def _host_usage(instance: Instance, details: Details, host_available_kib: int) -> InstanceUsage:
+    """Domain-0: the memory that it could not give away."""
+    memory_kib = details.current_memory_kib if instance.active else 0
+    unknown: tuple[str, ...] = ("memory",)
+    if memory_kib is not None:
+        memory_kib, unknown = max(0, memory_kib - host_available_kib), ()
+    return InstanceUsage(instance.uuid, instance.name, 0, memory_kib, (), 0, 0, 0, unknown)
+
+
 def _of_active(
-    instance: Instance, details: Details, host_available_kib: int
+    instance: Instance, details: Details
 ) -> tuple[int | None, int | None, tuple[str, ...]]:
     """vCPUs, memory and block devices: what an instance uses only while it is active."""
     if not instance.active:
         return 0, 0, ()
-    memory_kib = details.current_memory_kib
-    if memory_kib is not None and (instance.launcher is Launcher.DOM0 or instance.id == 0):
-        memory_kib = max(0, memory_kib - host_available_kib)
     devices = tuple(
         disk.source.location
         for disk in details.disks
         if disk.source.kind is SourceKind.BLOCK and disk.source.location is not None
     )
-    return details.current_vcpus, memory_kib, devices
+    return details.current_vcpus, details.current_memory_kib, devices
 
 
 def _disks(
-    details: Details, images: Mapping[Source, Image]
+    details: Details, images: Mapping[Source, Image] | None
 ) -> tuple[tuple[int, int, int] | tuple[None, None, None], list[str]]:
     """The virtual, allocated and over-committed bytes of the disks that are known; the others."""
+    if images is None:
+        return (None, None, None), []
     unknown = [what for what in details.unknown if _hides_disks(what)]
     known = not (details.disks or unknown)
     virtual = allocated = over_committed = 0
