@@ -87,7 +87,7 @@ def loaded(*words: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["ls", "--help"], ["ls", "--columns", "help"], ["--version"]],
+    [["--help"], ["ls", "--help"], ["ls", "--columns", "help"], ["usage", "--help"], ["--version"]],
 )
 def test_help_loads_nothing_that_takes_time(words: list[str]) -> None:
     modules = loaded(*words)
@@ -122,7 +122,7 @@ def test_without_a_command_it_explains_itself_and_fails() -> None:
     assert ended.stderr == run("--help").stdout
 
 
-@pytest.mark.parametrize("words", [[], ["ls"], ["check"], ["completion"]])
+@pytest.mark.parametrize("words", [[], ["ls"], ["usage"], ["check"], ["completion"]])
 def test_help_has_examples_and_every_exit_status(words: list[str]) -> None:
     text = run(*words, "--help").stdout
     assert "examples:\n  " in text
@@ -134,9 +134,9 @@ def test_examples_are_words_that_the_command_knows(tmp_path: Path) -> None:
     def shown(*words: str) -> list[str]:
         return re.findall(r"^  guestlist ([^|>\n]*?)(?:  .*|[|>].*)?$", run(*words).stdout, re.M)
 
-    commands = (), ("ls",), ("check",)
+    commands = (), ("ls",), ("usage",), ("check",)
     examples = [example for words in commands for example in shown(*words, "--help")]
-    assert len(examples) > 14
+    assert len(examples) > 20
     for example in examples:
         if "node1" in example:
             continue
@@ -161,6 +161,9 @@ def test_examples_are_words_that_the_command_knows(tmp_path: Path) -> None:
         (["ls", "-q", "--columns", "uuid"], "--columns goes with -f table, json, yaml, csv"),
         (["ls", "-q", "-l"], "--long goes with -f table, json, yaml, csv"),
         (["ls", "-l", "--columns", "uuid"], "not allowed with argument -l/--long"),
+        (["usage", "--sort", "flavor"], "invalid choice: 'flavor' (choose from"),
+        (["usage", "-f", "name"], "invalid choice: 'name' (choose from"),
+        (["usage", "--timeout", "0"], "0 is no number of seconds"),
         (["ls", "-c", ""], "the URI is empty"),
         (["ls", "--timeout", "0"], "0 is no number of seconds"),
         (["ls", "--timeout", "nan"], "nan is no number of seconds"),
@@ -197,11 +200,13 @@ def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("''", "ls check completion"),
+        ("''", "ls usage check completion"),
         ("ls --in", "--inactive"),
         ("ls -f ''", "table json yaml csv name uuid"),
         ("ls --sort st", "state"),
         ("ls --lo", "--long"),
+        ("usage --sort disk_v", "disk_virtual_bytes"),
+        ("usage --re", "--reverse"),
         ("completion ''", "bash zsh"),
     ],
 )
@@ -319,7 +324,7 @@ def test_a_host_that_hangs_holds_up_neither_the_others_nor_the_end(deaf: socket.
 
 @pytest.mark.parametrize(
     ("words", "answer"),
-    [(["ls", "-q"], "test\n"), (["ls", "-l", "-f", "csv", "--no-headers"], TEST_HOST)],
+    [(["ls", "-q"], "test\n"), (["usage", "-f", "csv", "--no-headers"], TEST_HOST)],
 )
 def test_a_call_that_is_never_answered_is_given_up(
     rpc: Proxy, words: list[str], answer: str
@@ -388,6 +393,7 @@ def test_what_nobody_foresaw_is_one_line(place: str) -> None:
     ("package", "words", "remedy"),
     [
         ("libvirt", ["ls"], "install python3-libvirt"),
+        ("libvirt", ["usage"], "install python3-libvirt"),
         ("libvirtmod", ["check"], "pip install libvirt-python"),
         ("yaml", ["ls", "-f", "yaml", "-c", TEST_HOST], "pip install guestlist"),
         ("shtab", ["completion", "bash"], "pip install guestlist"),

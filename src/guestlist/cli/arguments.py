@@ -26,6 +26,7 @@ examples:
   guestlist ls                 the running guests that Nova launched on this host
   guestlist ls -a              every domain: shut off, launched by others, Domain-0
   guestlist ls -a -f json      the same for a program
+  guestlist usage              what they use of it: vCPUs, memory, disks
   guestlist check              what this libvirt can do, and what to upgrade
   guestlist ls --help          more about listing, with examples
 
@@ -61,6 +62,28 @@ A control or bidirectional character in a name is shown as an escape (\\x1b,
 \\u202e), and a backslash as two; JSON and YAML carry the exact name. What is not
 known is '-' in a table, null in JSON, and sorted last. The keys of JSON are those
 of --columns help; docs/schemas/ls.schema.json in guestlist's source has them all.
+"""
+
+_USAGE_EXAMPLES = """\
+examples:
+  guestlist usage
+      what each guest of Nova's uses of this host, and all of them together
+  guestlist usage -a -c test:///default
+      of libvirt's built-in test host, whoever launched them
+  guestlist usage --sort disk_over_committed_bytes --reverse
+      whose disks may grow most, first
+  guestlist usage -c qemu+ssh://node1/system -c qemu+ssh://node2/system
+      two hosts, each with its total
+  guestlist usage -f json | jq '.[].total.memory_kib'
+      for a program, in exact numbers
+  guestlist usage -f csv > usage.csv
+      for a spreadsheet: no totals
+
+vCPUs, memory and block devices are those of active guests; disks are those of all.
+What is not known counts as nothing and is said on standard error; JSON names each
+under 'unknown'. Images are measured on this machine only: of disks on a network or
+of another host no size is known. docs/schemas/usage.schema.json in guestlist's
+source has the keys of JSON.
 """
 
 _CHECK_EXAMPLES = """\
@@ -113,6 +136,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"guestlist {guestlist.__version__}")
     commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND")
     _add_ls(_command(commands, "ls", "list the domains of one host or several", _LS_EXAMPLES))
+    _add_usage(_command(commands, "usage", "tell what the guests use", _USAGE_EXAMPLES))
     _add_check(_command(commands, "check", "tell what to upgrade, if anything", _CHECK_EXAMPLES))
     _add_completion(
         _command(commands, "completion", "print a script for bash or zsh", _COMPLETION_EXAMPLES)
@@ -168,6 +192,26 @@ def _add_ls(ls: argparse.ArgumentParser) -> None:
         "they cost a call per domain, with --columns and --sort as well",
     )
     _add_order(how, columns.COLUMNS)
+
+
+def _add_usage(usage: argparse.ArgumentParser) -> None:
+    _add_hosts(usage)
+    whom = usage.add_argument_group(
+        "whom to count",
+        "By default: those that Nova launched, active or not; and the memory of Domain-0.",
+    )
+    whom.add_argument(
+        "-a",
+        "--all",
+        "--foreign",
+        dest="foreign",
+        action="store_true",
+        help="also those that others launched, as Nova's own driver counts",
+    )
+    _add_ours(whom)
+    how = usage.add_argument_group("how to show it")
+    _add_format(how, _TABLED)
+    _add_order(how, columns.USAGE_COLUMNS)
 
 
 def _add_check(check: argparse.ArgumentParser) -> None:

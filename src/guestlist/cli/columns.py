@@ -1,8 +1,8 @@
-"""What `guestlist ls` can show of a domain, column by column.
+"""What can be shown, column by column: of a domain by `guestlist ls`, of what it uses by `usage`.
 
 In: a row, which is what one line of a table is about. Out: values under the names that JSON, YAML
-and CSV carry, units included. To add a column is to add a row to `COLUMNS`, and a
-property to the schema in docs/schemas; from then on its name is a promise.
+and CSV carry, units included. To add a column is to add a row to `COLUMNS` or `USAGE_COLUMNS`, and
+a property to the schema in docs/schemas; from then on its name is a promise.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from guestlist.cli import words
 
 if TYPE_CHECKING:
     from guestlist.records import Details, Instance, NovaMetadata, Owner
+    from guestlist.usage import InstanceUsage
 
 Value = str | int | bool | list[str] | None
 Record = dict[str, Value]
@@ -49,6 +50,13 @@ class Guest(NamedTuple):
     host: str
     instance: Instance
     now: datetime
+
+
+class Use(NamedTuple):
+    """A row of `guestlist usage`: what an instance uses, and the host it is on."""
+
+    host: str
+    instance: InstanceUsage
 
 
 def _reason(row: Guest) -> str:
@@ -243,6 +251,61 @@ BRIEF = ("host", "id", "name", "uuid", "state", "active", "launcher")
 SAID_SHORTER = frozenset({"active", "project_id", "user_id", "created_at"})
 """What a table of all columns leaves out, since another column says it in fewer cells."""
 
+USAGE_COLUMNS: Mapping[str, Column[Use]] = _by_name(
+    Column("host", "URI of the host", lambda row: row.host, least=8, folds=True),
+    Column("name", "libvirt's name", lambda row: row.instance.name, least=8, folds=True),
+    Column("uuid", "UUID, the same in Nova", lambda row: str(row.instance.uuid), least=6),
+    Column("vcpus", "vCPUs while active", lambda row: row.instance.vcpus, number=True),
+    Column(
+        "memory_kib",
+        "memory in KiB while active",
+        lambda row: row.instance.memory_kib,
+        title="memory",
+        shown=lambda kib: words.size(kib << 10),
+        number=True,
+    ),
+    Column(
+        "disk_virtual_bytes",
+        "size of its disks, as it sees them",
+        lambda row: row.instance.disk_virtual_bytes,
+        title="disk",
+        shown=words.size,
+        number=True,
+    ),
+    Column(
+        "disk_allocated_bytes",
+        "what their images take on the host",
+        lambda row: row.instance.disk_allocated_bytes,
+        title="allocated",
+        shown=words.size,
+        number=True,
+    ),
+    Column(
+        "disk_over_committed_bytes",
+        "what these may yet grow by",
+        lambda row: row.instance.disk_over_committed_bytes,
+        title="may grow",
+        shown=words.size,
+        number=True,
+    ),
+    Column(
+        "block_devices",
+        "the host's block devices it has as disks while active",
+        lambda row: list(row.instance.block_devices),
+        title="devices",
+        shown=words.count,
+        number=True,
+    ),
+    Column(
+        "unknown",
+        "what is missing from its numbers",
+        lambda row: list(row.instance.unknown),
+        shown=words.count,
+        number=True,
+    ),
+)
+"""Of `guestlist usage`."""
+
 
 def chosen(names: Iterable[str]) -> tuple[Column[Guest], ...]:
     """The columns of these names, in their order, each once.
@@ -261,7 +324,8 @@ def record(columns: Iterable[Column[R]], row: R) -> Record:
 def in_order(rows: Iterable[R], column: Column[R] | None, *, reverse: bool = False) -> list[R]:
     """The rows by value, what is not known last, and equal ones as they came; None: as they came.
 
-    `reverse` turns the values about, and leaves what is not known last.
+    Lists go by their length first. `reverse` turns the values about, and leaves what is not known
+    last.
     """
     if column is None:
         return list(rows)[:: -1 if reverse else 1]
@@ -272,7 +336,7 @@ def in_order(rows: Iterable[R], column: Column[R] | None, *, reverse: bool = Fal
         if value is None:
             unknown.append(row)
         else:
-            known.append((value, row))
+            known.append(((len(value), value) if isinstance(value, list) else value, row))
     known.sort(key=lambda pair: pair[0], reverse=reverse)
     return [row for _, row in known] + unknown
 
