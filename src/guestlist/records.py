@@ -265,10 +265,13 @@ class Details:
 
     @property
     def devices_known(self) -> bool:
-        """Whether `disks` and `nics` are all that there are: no unknown may hide another."""
-        return not any(
-            what in ("domain", "devices") or what.startswith("xml: ") for what in self.unknown
-        )
+        """Whether `disks` and `nics` are all that there are."""
+        return not any(map(hides_devices, self.unknown))
+
+
+def hides_devices(unknown: str) -> bool:
+    """Whether an unknown of `Details` means that there may be devices which are not in them."""
+    return unknown in ("domain", "devices") or unknown.startswith("xml: ")
 
 
 @dataclass(frozen=True, slots=True)
