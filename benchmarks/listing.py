@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import re
-import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import libvirt
@@ -27,7 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness.listing_report import Results, markdown, plot
-from benchmarks.harness.race import Command, Entrant, Figures, Resident, Wrong, race
+from benchmarks.harness.options import Options
+from benchmarks.harness.pages import publish, report
+from benchmarks.harness.race import Command, Entrant, Lister, Seconds, Wrong, keep, race
 from benchmarks.harness.setting import Others, setting
 from lab.churn import populated
 from lab.daemon import Daemon, daemon_available
@@ -40,14 +38,10 @@ _FULL = {
     "rounds": 15,
     "round_trip": 20.0,
     "walk_limit": 1_000,
-    "output": _HERE.parent / "docs" / "benchmarks",
 }
-_QUICK = {"sizes": [5, 20], "rounds": 2, "round_trip": 1.0, "walk_limit": 5, "output": None}
+_QUICK = {"sizes": [5, 20], "rounds": 2, "round_trip": 1.0, "walk_limit": 5}
 
 _CONNECTING = {"AUTH_LIST", "CONNECT_SUPPORTS_FEATURE", "CONNECT_OPEN", "CONNECT_CLOSE"}
-
-Seconds = dict[str, dict[int, list[float]]]
-"""Of each turn, by figure and by the number of domains."""
 
 
 class Bench:
@@ -74,23 +68,23 @@ class Bench:
         """
         rounds = self._options.rounds
         domains = [nova_instance(n) for n in range(1, size + 1)]
-        _report(f"{size:,} domains: making them")
+        report(f"{size:,} domains: making them")
         with Daemon() as daemon, populated(daemon.uri(), domains) as connection:
             self._setting = setting(connection, self._options.command)
-            _report(f"{size:,} domains: over the socket, {rounds} rounds")
+            report(f"{size:,} domains: over the socket, {rounds} rounds")
             with self._entrants(daemon.uri(), size) as entrants:
                 race(list(entrants.values()), 1)
-                _keep(self._socket, size, race(list(entrants.values()), rounds))
+                keep(self._socket, size, race(list(entrants.values()), rounds))
             with Proxy(daemon) as proxy, self._entrants(proxy.uri(), size) as entrants:
-                _report(f"{size:,} domains: counting calls")
+                report(f"{size:,} domains: counting calls")
                 for entrant in entrants.values():
                     self._count(proxy, entrant, size)
-                _report(f"{size:,} domains: {self._options.round_trip:g} ms away, {rounds} rounds")
+                report(f"{size:,} domains: {self._options.round_trip:g} ms away, {rounds} rounds")
                 proxy.delay(self._options.round_trip / 1e3)
                 walk = entrants.pop("legacy")
                 if size <= self._options.walk_limit:
-                    _keep(self._far, size, race([walk], 1))
-                _keep(self._far, size, race(list(entrants.values()), rounds))
+                    keep(self._far, size, race([walk], 1))
+                keep(self._far, size, race(list(entrants.values()), rounds))
 
     def results(self) -> Results:
         """What was measured so far."""
@@ -120,7 +114,7 @@ class Bench:
             residents["c"] = ([str(self._c_program), uri], ("c list", "c read"))
         with contextlib.ExitStack() as stack:
             entrants: dict[str, Entrant] = {
-                name: stack.enter_context(Resident(command, figures, size))
+                name: stack.enter_context(Lister(command, figures, size))
                 for name, (command, figures) in residents.items()
             }
             if self._virsh:
@@ -148,7 +142,7 @@ class Bench:
         if done.returncode == 0:
             return program
         self._left_out.append("C, for want of a compiler, pkg-config or libvirt's headers")
-        _report(f"cannot compile {source.name}: {done.stderr.strip()}")
+        report(f"cannot compile {source.name}: {done.stderr.strip()}")
         return None
 
 
@@ -157,7 +151,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     libvirt.registerErrorHandler(lambda *_: None, None)
     if reason := daemon_available():
-        _report(f"nothing to measure: {reason}")
+        report(f"nothing to measure: {reason}")
         return 1
     with tempfile.TemporaryDirectory(prefix="gl-") as tools:
         bench = Bench(options, Path(tools))
@@ -165,60 +159,29 @@ def main(arguments: Sequence[str]) -> int:
             for size in options.sizes:
                 bench.measure(size)
         except Wrong as error:
-            _report(str(error))
+            report(str(error))
             return 1
     results = bench.results()
-    page = markdown(results)
-    if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / "listing.md").write_text(page)
-        (options.output / "listing.json").write_text(_written(results))
-        (options.output / "listing.svg").write_text(plot(results))
-    print(page, end="")
+    publish(options.output, "listing", markdown(results), plot(results), results)
     return 0
 
 
-def _keep(seconds: Seconds, size: int, figures: Figures) -> None:
-    for figure, times in figures.items():
-        seconds.setdefault(figure, {})[size] = times
-
-
-def _report(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr, flush=True)
-
-
-def _written(results: Results) -> str:
-    """Results as JSON, each list of times on a line."""
-    text = json.dumps(asdict(results), indent=2)
-    return re.sub(r"\[[^\[\]{}]*\]", lambda found: " ".join(found[0].split()), text) + "\n"
-
-
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="./dev bench listing",
-        description="Every way to list a host, in one run: calls on the wire and times.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    options = Options(
+        "listing",
+        "Every way to list a host, in one run: calls on the wire and times.",
+        full=_FULL,
+        quick=_QUICK,
     )
-    parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help="how many domains")
-    parser.add_argument("--rounds", type=int, metavar="N", help="turns that each entrant takes")
-    parser.add_argument("--round-trip", type=float, metavar="MS", help="added round trip")
-    parser.add_argument(
+    add = options.parser.add_argument
+    add("--round-trip", type=float, metavar="MS", help="added round trip")
+    add(
         "--walk-limit",
         type=int,
         metavar="N",
         help="most domains for which the walk is raced with it: each is a round trip",
     )
-    parser.add_argument("--output", type=Path, help="the directory to write to")
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="few domains and turns, to see that it works; written only where --output says",
-    )
-    parser.set_defaults(**(_QUICK if "--quick" in arguments else _FULL))
-    options = parser.parse_args(arguments)
-    options.sizes = sorted(set(options.sizes))
-    options.command = shlex.join(["./dev", "bench", "listing", *arguments])
-    return options
+    return options.parse(arguments)
 
 
 if __name__ == "__main__":

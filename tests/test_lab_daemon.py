@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import libvirt
 import pytest
 from lab import nodes
 from lab.daemon import Daemon
+from lab.images import MIB, make_image
 from lab.nodes import nova_instance
-from lab.qemu import guests
+from lab.qemu import guests, stuck
 
 BULK_LIMIT = 16_384
 
@@ -138,3 +140,46 @@ def test_guests_end_with_the_daemon(qemu_daemon: Daemon):
     connection = libvirt.open(qemu_daemon.qemu_uri)
     assert connection.listAllDomains() == []
     connection.close()
+
+
+@pytest.mark.parametrize("format", ["qcow2", "raw"])
+def test_an_image_holds_what_was_written(disk_daemon: Daemon, format):
+    image = make_image(disk_daemon, size=8 * MIB, written=2 * MIB, format=format)
+    assert 2 * MIB <= image.allocated < 3 * MIB
+    assert (image.path.stat().st_size == 8 * MIB) is (format == "raw")
+    assert image.path.stat().st_uid == disk_daemon.directory.stat().st_uid
+
+
+def test_a_guest_runs_on_its_disks(disk_daemon: Daemon):
+    root, data = make_image(disk_daemon), make_image(disk_daemon, format="raw")
+    instance = replace(nova_instance(1), devices=root.disk("vda") + data.disk("vdb"))
+    with guests(disk_daemon.qemu_uri, [instance]):
+        connection = libvirt.open(disk_daemon.qemu_uri)
+        handle = connection.lookupByUUID(instance.uuid.bytes)
+        assert str(root.path) in handle.XMLDesc()
+        assert len(handle.blockStats("vdb")) == 5
+        connection.close()
+
+
+def test_a_stuck_guest_is_seen_and_its_monitor_silent_until_it_goes_on(disk_daemon: Daemon):
+    instance = replace(nova_instance(1), devices=make_image(disk_daemon).disk())
+    with guests(disk_daemon.qemu_uri, [instance]):
+        handles = [
+            libvirt.open(disk_daemon.qemu_uri).lookupByUUID(instance.uuid.bytes) for _ in range(2)
+        ]
+        with ThreadPoolExecutor(1) as pool:
+            with stuck(disk_daemon, instance):
+                waits = pool.submit(handles[0].blockStats, "vda")
+                assert handles[1].state()[0] == libvirt.VIR_DOMAIN_PAUSED
+                assert not waits.done()
+            assert len(waits.result()) == 5
+
+
+def test_a_stuck_guest_goes_on_in_time(disk_daemon: Daemon):
+    instance = replace(nova_instance(1), devices=make_image(disk_daemon).disk())
+    with guests(disk_daemon.qemu_uri, [instance]):
+        connection = libvirt.open(disk_daemon.qemu_uri)
+        with stuck(disk_daemon, instance, at_most=0.1):
+            handle = connection.lookupByUUID(instance.uuid.bytes)
+            assert len(handle.blockStats("vda")) == 5
+        connection.close()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 
 from benchmarks.harness.chart import Line, Panel, chart
+from benchmarks.harness.pages import paragraphs, setting_list, yes
 from benchmarks.harness.tables import milliseconds, table
 
 TEXTS = {
@@ -61,10 +62,10 @@ class Results:
 def markdown(results: Results) -> str:
     """The page."""
     most = max(results.sizes)
-    parts = [
+    return paragraphs(
         "# Listing a host: every way in one run",
         "![The times below as lines over the number of domains](listing.svg)",
-        "\n".join(f"- {name}: {_code(name, text)}" for name, text in results.setting.items()),
+        setting_list(results.setting),
         _INTRODUCTION.format(rounds=results.rounds),
         *(f"Left out: {reason}." for reason in results.left_out),
         "## Calls on the wire, by number of domains",
@@ -80,8 +81,7 @@ def markdown(results: Results) -> str:
         _ratios(results.socket_seconds, most),
         f"## What the difference to C consists of, at {most:,} domains",
         _difference(results.socket_seconds, most),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    )
 
 
 def plot(results: Results) -> str:
@@ -139,21 +139,17 @@ def _ratios(seconds: Mapping[str, BySize], size: int) -> str:
     ours = median(seconds["guestlist"][size])
     over = median(seconds["legacy"][size]) / ours
     goal, met = f"at least {LEAST_OVER_LEGACY:g}", over >= LEAST_OVER_LEGACY
-    rows = [(_ratio("legacy", "guestlist"), f"{over:,.1f}", goal, _yes(met))]
+    rows = [(_ratio("legacy", "guestlist"), f"{over:,.1f}", goal, yes(met))]
     for figure in ("c list", "c read"):
         if figure in seconds:
             over = ours / median(seconds[figure][size])
             goal, met = f"at most {MOST_OVER_C:.2f}", over <= MOST_OVER_C
-            rows.append((_ratio("guestlist", figure), f"{over:.2f}", goal, _yes(met)))
+            rows.append((_ratio("guestlist", figure), f"{over:.2f}", goal, yes(met)))
     return table(("ratio of medians, over the socket", "measured", "goal", "met"), rows)
 
 
 def _ratio(above: str, below: str) -> str:
     return f"{TEXTS[above]} / {TEXTS[below]}"
-
-
-def _yes(met: bool) -> str:
-    return "yes" if met else "no"
 
 
 def _difference(seconds: Mapping[str, BySize], size: int) -> str:
@@ -193,10 +189,6 @@ def _difference(seconds: Mapping[str, BySize], size: int) -> str:
             ),
         ]
     )
-
-
-def _code(name: str, text: str) -> str:
-    return f"`{text}`" if name == "Command" else text
 
 
 _INTRODUCTION = """\

@@ -12,10 +12,13 @@ import random
 import subprocess
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 Figures = dict[str, list[float]]
 """Seconds of each turn, by the name of what was timed."""
+
+Seconds = dict[str, dict[int, list[float]]]
+"""The same, and by the number of domains."""
 
 
 class Wrong(Exception):
@@ -34,42 +37,61 @@ class Entrant(Protocol):
 
 
 class Resident:
-    """A process that stays: a line to it is an order; its answer a count and nanoseconds.
+    """A process that stays: a line to it is an order, a line from it the answer.
 
-    `figures` names the nanoseconds, in their order. Ends with the context.
+    Ends with the context.
     """
 
-    def __init__(self, command: Sequence[str], figures: Sequence[str], expected: int) -> None:
-        self._command, self._figures, self._expected = command, figures, expected
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def turn(self) -> dict[str, float]:
-        """See `Entrant`."""
+    def ask(self, order: str) -> str:
+        """What it answers.
+
+        Raises:
+            Wrong: it ended.
+        """
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
         with contextlib.suppress(BrokenPipeError):
-            stdin.write("\n")
+            stdin.write(order + "\n")
             stdin.flush()
         answer = stdout.readline()
         if not answer:
             raise Wrong(f"{self._command} ended with status {self._process.wait()}")
-        found, *nanoseconds = map(int, answer.split())
-        _check(self._command, found, self._expected)
-        return {
-            figure: duration / 1e9
-            for figure, duration in zip(self._figures, nanoseconds, strict=True)
-        }
+        return answer
 
-    def __enter__(self) -> Resident:
+    def __enter__(self) -> Self:
         """Already running."""
         return self
 
     def __exit__(self, *_: object) -> None:
         """End it."""
         self._process.communicate()
+
+
+class Lister(Resident):
+    """One that lists when it gets an empty line; its answer is a count and nanoseconds.
+
+    `figures` names the nanoseconds, in their order.
+    """
+
+    def __init__(self, command: Sequence[str], figures: Sequence[str], expected: int) -> None:
+        super().__init__(command)
+        self._figures, self._expected = figures, expected
+
+    def turn(self) -> dict[str, float]:
+        """See `Entrant`."""
+        found, *nanoseconds = map(int, self.ask("").split())
+        _check(self._command, found, self._expected)
+        return {
+            figure: duration / 1e9
+            for figure, duration in zip(self._figures, nanoseconds, strict=True)
+        }
 
 
 class Command:
@@ -101,6 +123,12 @@ def race(entrants: Sequence[Entrant], rounds: int) -> Figures:
             for figure, seconds in entrant.turn().items():
                 figures.setdefault(figure, []).append(seconds)
     return figures
+
+
+def keep(seconds: Seconds, size: int, figures: Figures) -> None:
+    """Add what was timed at one number of domains."""
+    for figure, times in figures.items():
+        seconds.setdefault(figure, {})[size] = times
 
 
 def _check(command: Sequence[str], found: int, expected: int) -> None:

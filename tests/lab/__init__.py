@@ -5,6 +5,8 @@
     proxy      a man in the middle: counts calls on the wire, plays old, slow, deaf or broken
     churn      somebody else who changes domains while you list them
     qemu       a few real guests, 16 MiB each, paused
+    images     disks for them, with something in them
+    per_domain the questions of a compute driver, asked domain by domain
     fake       a connection without libvirt behind it, checked against the real ones
     fixtures   all this as pytest fixtures; the only module here that knows pytest
 

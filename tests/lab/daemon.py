@@ -157,14 +157,23 @@ class Daemon:
         """Node XML as a file that the daemon can read; removed with the daemon."""
         path = self.directory / f"node-{next(self._numbers)}.xml"
         path.write_text(xml)
-        self._give(path)
+        self.give(path)
         return path
+
+    def give(self, path: Path) -> None:
+        """Make a file in its directory its user's: it and its guests may then read and write it."""
+        if self._owner:
+            os.chown(path, self._owner.pw_uid, self._owner.pw_gid)
 
     # What happens to it
 
     @property
     def pid(self) -> int:
         return self._running.pid
+
+    def guest_pid(self, name: str) -> int:
+        """The process of a running QEMU guest."""
+        return int((self._guests / f"{name}.pid").read_text())
 
     @property
     def alive(self) -> bool:
@@ -202,9 +211,9 @@ class Daemon:
             raise RuntimeError("this daemon has not been started")
         return self._process
 
-    def _give(self, path: Path) -> None:
-        if self._owner:
-            os.chown(path, self._owner.pw_uid, self._owner.pw_gid)
+    @property
+    def _guests(self) -> Path:
+        return self.directory / _PLACES["XDG_RUNTIME_DIR"] / "libvirt" / "qemu" / "run"
 
     def _furnish(self) -> None:
         configuration = self.directory / "libvirtd.conf"
@@ -223,7 +232,7 @@ class Daemon:
         ]
         configuration.write_text("\n".join(lines) + "\n")
         for path in [self.directory, *self.directory.rglob("*")]:
-            self._give(path)
+            self.give(path)
 
     def _start(self) -> None:
         libvirtd = _libvirtd()
@@ -262,7 +271,7 @@ class Daemon:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        for file in (self.directory / "r" / "libvirt" / "qemu" / "run").glob("*.pid"):
+        for file in self._guests.glob("*.pid"):
             _end_guest(file)
         if self._guard is not None:
             self._guard.kill()

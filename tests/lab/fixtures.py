@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import libvirt
 import pytest
 from lab.daemon import Daemon, daemon_available
+from lab.images import qemu_img_available
 from lab.proxy import Proxy
 from lab.qemu import qemu_available
 
@@ -66,6 +67,13 @@ def qemu_daemon(own_daemon: Daemon) -> Daemon:
     """A daemon of the test's own that can run QEMU guests."""
     _require(qemu_available())
     return own_daemon
+
+
+@pytest.fixture
+def disk_daemon(qemu_daemon: Daemon) -> Daemon:
+    """A daemon of the test's own whose QEMU guests can have disks."""
+    _require(qemu_img_available())
+    return qemu_daemon
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,22 @@
 """A few real guests: QEMU without KVM, 16 MiB each, paused before their first instruction.
 
-In: the URI of a daemon with QEMU (`Daemon.qemu_uri`). Out: running guests, without devices, image
-or network. Refuses to install anything: `qemu_available` says what is missing.
+In: the URI of a daemon with QEMU (`Daemon.qemu_uri`). Out: running guests, without network, and
+without any device but those that their `Domain` has (`lab.images` makes disks). Refuses to install
+anything: `qemu_available` says what is missing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import libvirt
+from lab.daemon import Daemon
 from lab.nodes import Domain, nova_instance
 
 _BINARIES = {"qemu-system-x86_64": ("x86_64", "pc"), "qemu-system-aarch64": ("aarch64", "virt")}
@@ -27,8 +32,8 @@ def qemu_available() -> str | None:
     return None if _emulator() else f"none of {', '.join(_BINARIES)} is installed"
 
 
-def guest_xml(domain: Domain, devices: str = "") -> str:
-    """XML of a guest with the name, UUID and metadata of `domain`, and no devices but these."""
+def guest_xml(domain: Domain) -> str:
+    """XML of a guest with the name, UUID, metadata and devices of `domain`, and no others."""
     emulator = _emulator()
     assert emulator is not None, qemu_available()
     arch, machine = _BINARIES[emulator.rsplit("/", 1)[-1]]
@@ -45,7 +50,7 @@ def guest_xml(domain: Domain, devices: str = "") -> str:
     <emulator>{emulator}</emulator>
     <controller type='usb' model='none'/>
     <memballoon model='none'/>
-    {devices}
+    {domain.devices}
   </devices>
 </domain>
 """
@@ -77,6 +82,23 @@ def guests(uri: str, domains: int | Iterable[Domain]) -> Iterator[list[Domain]]:
         # One connection each: a daemon serves five calls of a connection at a time.
         with ThreadPoolExecutor(max(len(domains), 1)) as pool:
             list(pool.map(lambda domain: _end(uri, domain), domains))
+
+
+@contextlib.contextmanager
+def stuck(daemon: Daemon, guest: Domain, at_most: float = 60.0) -> Iterator[None]:
+    """Hang a guest for the length of the block: its QEMU is there, and its monitor silent.
+
+    After `at_most` seconds it goes on, so that whoever waits for it takes that long, not for ever.
+    """
+    pid = daemon.guest_pid(guest.name)
+    timer = threading.Timer(at_most, os.kill, (pid, signal.SIGCONT))
+    os.kill(pid, signal.SIGSTOP)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        os.kill(pid, signal.SIGCONT)
 
 
 def _end(uri: str, domain: Domain) -> None:

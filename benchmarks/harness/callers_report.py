@@ -1,0 +1,357 @@
+"""What `./dev bench callers` writes: its results as a page and as a plot.
+
+In: `Results`. Out: Markdown and SVG. Judges what was asked for by the figures alone; what was not
+measured is a dash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from benchmarks.harness.chart import Line, Panel, chart
+from benchmarks.harness.pages import paragraphs, prose, setting_list, yes
+from benchmarks.harness.race import Seconds
+from benchmarks.harness.tables import milliseconds, table
+
+METHODS = (
+    "list_instances",
+    "list_instance_uuids",
+    "get_num_instances",
+    "instance_exists",
+    "get_info",
+    "get_all_block_devices",
+    "get_vcpus_used",
+    "get_memory_mb_used",
+    "get_disk_over_committed_size_total",
+    "get_all_volume_usage",
+    "get_host_uptime",
+    "get_available_resource",
+)
+"""The questions, in the order of the tables."""
+
+LIMITED_METHODS = ("get_disk_over_committed_size_total", "get_available_resource")
+"""Those for which `qemu-img` is run."""
+
+_COMPARED_ON_TEST = tuple(method for method in METHODS if method != "get_all_volume_usage")
+
+WAYS = {
+    "guestlist": "guestlist",
+    "new": "a new Host",
+    "per domain": "per domain",
+    "limited": "as Nova runs qemu-img",
+}
+
+MOST_CALLS = 3
+LEAST_OVER_TEST = 20.0
+LEAST_OVER_QEMU = 50.0
+
+_MOST_NAMES = 5
+_ALL = "get_available_resource"
+_PLOTTED = (
+    ("limited", "qemu-img as Nova", 1),
+    ("per domain", "per domain", 0),
+    ("new", "a new Host", 3),
+    ("guestlist", "guestlist", 2),
+)
+
+Counts = dict[str, dict[int, int]]
+"""How often, by figure and number of domains."""
+
+
+@dataclass(slots=True)
+class Measured:
+    """Everything measured on one hypervisor driver."""
+
+    calls: Counts = field(default_factory=dict)
+    programs: Counts = field(default_factory=dict)
+    seconds: Seconds = field(default_factory=dict)
+
+    def sizes(self) -> list[int]:
+        """The numbers of domains, in ascending order."""
+        return sorted({size for by_size in self.calls.values() for size in by_size})
+
+    def median(self, way: str, method: str, size: int) -> float | None:
+        """Seconds that it took; None where it was not asked."""
+        times = self.seconds.get(figure(way, method), {}).get(size)
+        return median(times) if times else None
+
+    def ratio(self, above: str, below: str, method: str, size: int) -> float | None:
+        """How many times as long the one takes as the other."""
+        over, under = self.median(above, method, size), self.median(below, method, size)
+        return over / under if over and under else None
+
+
+@dataclass(slots=True)
+class Hanging:
+    """What guestlist did while one guest of so many hung: the seconds of each turn, by method.
+
+    `same` tells whether a method's answers were those of before, `named` whom the log named,
+    `volumes` how many were in the answer of each turn of `get_all_volume_usage`.
+    """
+
+    guests: int
+    guest: str
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    same: dict[str, bool] = field(default_factory=dict)
+    named: list[str] = field(default_factory=list)
+    volumes: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Everything measured in one run."""
+
+    setting: Mapping[str, str]
+    rounds: int
+    test: Measured
+    qemu: Measured
+    hanging: Hanging | None
+
+
+def figure(way: str, method: str) -> str:
+    """The name of what was measured when this was asked in this way."""
+    return f"{way}: {method}"
+
+
+def markdown(results: Results) -> str:
+    """The page."""
+    test, qemu = results.test, results.qemu
+    most, guests = max(test.sizes()), max(qemu.sizes())
+    return paragraphs(
+        "# A driver's questions: guestlist and domain by domain, in one run",
+        "![The time of get_available_resource over the number of domains](callers.svg)",
+        setting_list(results.setting),
+        prose(_INTRODUCTION, rounds=results.rounds),
+        "## What was asked for",
+        _goals(results),
+        prose(
+            _GOALS,
+            size=most,
+            without_memory=_times(_without_memory(test, most)),
+            guests=guests,
+            guests_without_memory=_times(_without_memory(qemu, guests)),
+        ),
+        "## Calls on the wire, by number of domains",
+        "### guestlist, kept",
+        _calls(results, "guestlist"),
+        "### guestlist, a new Host",
+        _calls(results, "new"),
+        "### Per domain",
+        _calls(results, "per domain"),
+        _CALLS,
+        f"## {most:,} domains of the test driver: milliseconds",
+        _milliseconds(test, most, ("guestlist", "new", "per domain"), _COMPARED_ON_TEST),
+        _TEST,
+        f"## {guests:,} QEMU guests with a disk each: milliseconds",
+        _milliseconds(qemu, guests, tuple(WAYS)),
+        _QEMU,
+        "## Programs started",
+        _programs(qemu, guests),
+        *_hanging(results.hanging),
+    )
+
+
+def plot(results: Results) -> str:
+    """The plot: medians of the question that asks them all."""
+    return chart(
+        f"Time of {_ALL}",
+        [
+            Panel("Test driver", list(_lines(results.test))),
+            Panel("QEMU guests with a disk each", list(_lines(results.qemu))),
+        ],
+        "domains",
+        f"Medians of {results.rounds} turns. {results.setting['CPU']}; "
+        f"libvirt: {results.setting['libvirt']}.",
+    )
+
+
+def _lines(measured: Measured) -> Iterable[Line]:
+    for way, name, colour in _PLOTTED:
+        points = [
+            (size, took) for size in measured.sizes() if (took := measured.median(way, _ALL, size))
+        ]
+        if points:
+            yield Line(name, colour, points)
+
+
+def _goals(results: Results) -> str:
+    counts = {
+        method: {
+            number
+            for measured in (results.test, results.qemu)
+            for number in measured.calls[figure("guestlist", method)].values()
+        }
+        for method in METHODS
+    }
+    calls = max(max(numbers) for numbers in counts.values())
+    growing = [method for method, numbers in counts.items() if len(numbers) > 1]
+    rows = [
+        (
+            "guestlist, kept: the most calls of any method",
+            f"{calls}",
+            f"at most {MOST_CALLS}",
+            yes(calls <= MOST_CALLS),
+        ),
+        (
+            "guestlist, kept: methods whose calls depend on the number of domains",
+            ", ".join(growing) or "none",
+            "none",
+            yes(not growing),
+        ),
+    ]
+    for measured, least, domains in (
+        (results.qemu, LEAST_OVER_QEMU, "QEMU guests"),
+        (results.test, LEAST_OVER_TEST, "domains of the test driver"),
+    ):
+        size = max(measured.sizes())
+        ratio = measured.ratio("per domain", "guestlist", _ALL, size)
+        what = f"{_ALL} at {size:,} {domains}: per domain / guestlist"
+        rows.append(
+            (what, _times(ratio), f"at least {least:g}", yes(bool(ratio and ratio >= least)))
+        )
+        limited = measured.ratio("limited", "guestlist", _ALL, size)
+        if limited is not None:
+            rows.append((f"the same, {WAYS['limited']}", _times(limited), "-", "-"))
+    rows.append(("answers in which the ways differ", "none", "none", "yes"))
+    return table(("", "measured", "goal", "met"), rows)
+
+
+def _without_memory(measured: Measured, size: int) -> float:
+    """The ratio, had the per-domain way not asked each domain for its memory."""
+    whole = measured.median("per domain", _ALL, size)
+    memory = measured.median("per domain", "get_memory_mb_used", size)
+    ours = measured.median("guestlist", _ALL, size)
+    assert whole is not None
+    assert memory is not None
+    assert ours is not None
+    return (whole - memory) / ours
+
+
+def _calls(results: Results, way: str) -> str:
+    places = [
+        (measured, size, f"{size:,}{suffix}")
+        for measured, suffix in ((results.test, ""), (results.qemu, " QEMU"))
+        for size in measured.sizes()
+    ]
+    rows = [
+        (
+            method,
+            *(f"{measured.calls[figure(way, method)][size]:,}" for measured, size, _ in places),
+        )
+        for method in METHODS
+    ]
+    return table(("", *(head for _, _, head in places)), rows)
+
+
+def _milliseconds(
+    measured: Measured, size: int, ways: Sequence[str], methods: Sequence[str] = METHODS
+) -> str:
+    rows = [
+        (
+            method,
+            *(_time(measured.median(way, method, size)) for way in ways),
+            _times(measured.ratio("per domain", "guestlist", method, size)),
+        )
+        for method in methods
+    ]
+    return table(("", *(WAYS[way] for way in ways), "per domain / guestlist"), rows)
+
+
+def _programs(measured: Measured, size: int) -> str:
+    rows = [
+        (
+            method,
+            *(_count(measured.programs.get(figure(way, method), {}).get(size)) for way in WAYS),
+        )
+        for method in METHODS
+        if any(measured.programs.get(figure(way, method), {}).get(size) for way in WAYS)
+    ]
+    return table((f"{size:,} QEMU guests", *WAYS.values()), rows)
+
+
+def _hanging(hanging: Hanging | None) -> Iterable[str]:
+    if hanging is None:
+        return
+    longest = max(hanging.seconds, key=lambda method: max(hanging.seconds[method]))
+    rows = [
+        (method, milliseconds(max(hanging.seconds[method])), yes(hanging.same[method]))
+        for method in METHODS
+    ]
+    yield f"## One guest of {hanging.guests:,} hangs: the longest of {_turns(hanging)} turns"
+    yield table(("guestlist, kept", "ms", "the answer of before"), rows)
+    yield prose(
+        _HANGING,
+        guest=hanging.guest,
+        method=longest,
+        took=milliseconds(max(hanging.seconds[longest])),
+        named=_names(hanging.named),
+        volumes=", ".join(map(str, hanging.volumes)),
+        guests=hanging.guests,
+    )
+
+
+def _names(names: Sequence[str]) -> str:
+    if len(names) > _MOST_NAMES:
+        return f"{len(names)} guests, {names[0]} among them"
+    return ", ".join(names) or "nobody"
+
+
+def _turns(hanging: Hanging) -> int:
+    return max(map(len, hanging.seconds.values()))
+
+
+def _time(seconds: float | None) -> str:
+    return "-" if seconds is None else milliseconds(seconds)
+
+
+def _times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:,.1f}"
+
+
+def _count(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
+
+
+_INTRODUCTION = """\
+A private libvirtd serves libvirt's test driver with running instances of Nova, each with a volume
+on a block device; another runs real QEMU guests without KVM, paused, 16 MiB and one vCPU each, with
+a qcow2 disk of 65 MiB and more, a few of them written. guestlist keeps its `LibvirtDriver`, or
+makes a new `Host` and driver for each question, connecting on the way. "Per domain" is
+`tests/lab/per_domain.py`: the questions as Nova's released driver (34.0.0) asks them, written anew
+from its behaviour, over one connection. Each way is a process of its own. Figures are medians of
+{rounds} turns, after one that does not count; all ways and methods take turns in an order drawn
+anew for each round. Every single time is in [callers.json](callers.json)."""
+
+_GOALS = """\
+Every answer of every turn was held against the first one to that question, whoever gave it: lists
+sorted, numbers to the byte; a difference ends the run. Of `get_available_resource` the vCPUs, the
+memory, their use, the size of the disk and the hypervisor are compared; the space on the disk and
+the load move by themselves. The usage of volumes is compared on QEMU: the test driver makes up the
+numbers of one volume from the time of day, and tells none in bulk.
+
+Nova asks each guest for its memory only where guests' memory is backed by files; else it reads
+/proc/meminfo. Without those look-ups `get_available_resource` per domain takes
+{without_memory} times as long as guestlist's at {size:,} domains, and {guests_without_memory} times
+at {guests:,} QEMU guests. And "per domain" here runs `qemu-img` once for each disk. Nova runs it
+twice, each time by a Python process that first limits its memory: "as Nova runs qemu-img"."""
+
+_CALLS = """\
+Counted by a proxy in front of the socket, in turns of their own. Those of a new Host include what
+opens and closes its connection. Of `instance_exists` and `get_info` one instance was asked; of
+`get_all_volume_usage` a volume of each. Per domain, one call of each question to the connection is
+Nova's own check whether it still lives."""
+
+_TEST = """\
+There are no disk images here, so no `qemu-img` either: this is the calls alone. Disk images are
+what makes the difference on a compute node."""
+
+_QEMU = """\
+On QEMU `vcpus()` fails without KVM, after all its calls were made; Nova then counts one vCPU."""
+
+_HANGING = """\
+The QEMU of {guest} is stopped with SIGSTOP, and its monitor silent. The longest was `{method}` with
+{took} ms. guestlist's log named: {named}. Of the {guests} volumes, `get_all_volume_usage` told of
+{volumes} in its turns, in their order. The per-domain way is not asked: its `blockStats` would
+wait until the guest goes on."""
