@@ -160,7 +160,7 @@ def test_columns_restrict_json(host: str) -> None:
 
 def test_columns_help_names_every_key(host: str) -> None:
     told = [line.split()[0] for line in run("ls", "--columns", "help").stdout.splitlines()]
-    listed = json.loads(run("ls", "-c", host, "-f", "json").stdout)
+    listed = json.loads(run("ls", "-l", "-c", host, "-f", "json").stdout)
     assert told == list(listed[0])
 
 

@@ -30,6 +30,7 @@ PACKAGE = Path(guestlist.__file__).parents[1]
 LISTS = [
     ["ls", "-a", "-c", TEST_HOST],
     ["ls", "-a", "-c", TEST_HOST, "-f", "json"],
+    ["ls", "-a", "-l", "-c", TEST_HOST],
     ["check", "-c", TEST_HOST],
     ["completion", "bash"],
     ["ls", "--columns", "help"],
@@ -84,11 +85,22 @@ def loaded(*words: str) -> set[str]:
     return {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
 
 
-@pytest.mark.parametrize("words", [["--help"], ["ls", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["ls", "--help"], ["ls", "--columns", "help"], ["usage", "--help"], ["--version"]],
+)
 def test_help_loads_nothing_that_takes_time(words: list[str]) -> None:
     modules = loaded(*words)
     assert "guestlist.cli.arguments" in modules
-    assert not modules & {"libvirt", "lxml", "rich", "yaml", "shtab", "guestlist.host"}
+    assert not modules & {
+        "libvirt",
+        "lxml",
+        "rich",
+        "yaml",
+        "shtab",
+        "guestlist.host",
+        "guestlist.records",
+    }
 
 
 def test_a_list_loads_only_what_its_format_needs() -> None:
@@ -110,7 +122,7 @@ def test_without_a_command_it_explains_itself_and_fails() -> None:
     assert ended.stderr == run("--help").stdout
 
 
-@pytest.mark.parametrize("words", [[], ["ls"], ["check"], ["completion"]])
+@pytest.mark.parametrize("words", [[], ["ls"], ["usage"], ["check"], ["completion"]])
 def test_help_has_examples_and_every_exit_status(words: list[str]) -> None:
     text = run(*words, "--help").stdout
     assert "examples:\n  " in text
@@ -122,8 +134,9 @@ def test_examples_are_words_that_the_command_knows(tmp_path: Path) -> None:
     def shown(*words: str) -> list[str]:
         return re.findall(r"^  guestlist ([^|>\n]*?)(?:  .*|[|>].*)?$", run(*words).stdout, re.M)
 
-    examples = [*shown("--help"), *shown("ls", "--help"), *shown("check", "--help")]
-    assert len(examples) > 12
+    commands = (), ("ls",), ("usage",), ("check",)
+    examples = [example for words in commands for example in shown(*words, "--help")]
+    assert len(examples) > 20
     for example in examples:
         if "node1" in example:
             continue
@@ -146,6 +159,11 @@ def test_examples_are_words_that_the_command_knows(tmp_path: Path) -> None:
         (["ls", "-f", "xml"], "invalid choice: 'xml' (choose from"),
         (["check", "-f", "csv"], "invalid choice: 'csv'"),
         (["ls", "-q", "--columns", "uuid"], "--columns goes with -f table, json, yaml, csv"),
+        (["ls", "-q", "-l"], "--long goes with -f table, json, yaml, csv"),
+        (["ls", "-l", "--columns", "uuid"], "not allowed with argument -l/--long"),
+        (["usage", "--sort", "flavor"], "invalid choice: 'flavor' (choose from"),
+        (["usage", "-f", "name"], "invalid choice: 'name' (choose from"),
+        (["usage", "--timeout", "0"], "0 is no number of seconds"),
         (["ls", "-c", ""], "the URI is empty"),
         (["ls", "--timeout", "0"], "0 is no number of seconds"),
         (["ls", "--timeout", "nan"], "nan is no number of seconds"),
@@ -182,10 +200,13 @@ def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("''", "ls check completion"),
+        ("''", "ls usage check completion"),
         ("ls --in", "--inactive"),
         ("ls -f ''", "table json yaml csv name uuid"),
         ("ls --sort st", "state"),
+        ("ls --lo", "--long"),
+        ("usage --sort disk_v", "disk_virtual_bytes"),
+        ("usage --re", "--reverse"),
         ("completion ''", "bash zsh"),
     ],
 )
@@ -301,15 +322,22 @@ def test_a_host_that_hangs_holds_up_neither_the_others_nor_the_end(deaf: socket.
     assert f"cannot connect to {uri_of(deaf)}: no answer within 1 s" in ended.stderr
 
 
-def test_a_call_that_is_never_answered_is_given_up(rpc: Proxy) -> None:
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [(["ls", "-q"], "test\n"), (["usage", "-f", "csv", "--no-headers"], TEST_HOST)],
+)
+def test_a_call_that_is_never_answered_is_given_up(
+    rpc: Proxy, words: list[str], answer: str
+) -> None:
     """The daemon lives, and its keepalive with it; only the call does not end."""
     ended = threading.Event()
     rpc.on_call("CONNECT_GET_ALL_DOMAIN_STATS", ended.wait)
     try:
-        said = run("ls", "-a", "-q", "--timeout", "0.5", "-c", rpc.uri(), "-c", TEST_HOST)
+        said = run(*words, "-a", "--timeout", "0.5", "-c", rpc.uri(), "-c", TEST_HOST)
     finally:
         ended.set()
-    assert (said.returncode, said.stdout) == (Exit.PARTIAL, "test\n")
+    assert (said.returncode, said.stdout.count("\n")) == (Exit.PARTIAL, 1)
+    assert said.stdout.startswith(answer)
     assert f"no answer from {rpc.uri()} within 0.5 s" in said.stderr
 
 
@@ -365,6 +393,7 @@ def test_what_nobody_foresaw_is_one_line(place: str) -> None:
     ("package", "words", "remedy"),
     [
         ("libvirt", ["ls"], "install python3-libvirt"),
+        ("libvirt", ["usage"], "install python3-libvirt"),
         ("libvirtmod", ["check"], "pip install libvirt-python"),
         ("yaml", ["ls", "-f", "yaml", "-c", TEST_HOST], "pip install guestlist"),
         ("shtab", ["completion", "bash"], "pip install guestlist"),

@@ -19,7 +19,7 @@ from lab.nodes import Domain, node, nova_instance
 from lab.proxy import Proxy
 
 from guestlist.cli import table
-from guestlist.cli.columns import COLUMNS, chosen
+from guestlist.cli.columns import BRIEF, Record, chosen
 from guestlist.cli.terminal import escape
 from test_cli_ls import served
 from test_cli_running import COMMAND, environment, run
@@ -89,10 +89,10 @@ def test_escapes_are_printable_and_can_be_undone(text: str) -> None:
 # Tables
 
 
-def record(name: str) -> dict[str, str | int | bool | None]:
+def record(name: str) -> Record:
     identity = "fed1a83b-08d1-5f23-922a-3c563b04391b"
     values = ("qemu+ssh://compute-01/system", 7, name, identity, "shut off", False, "libguestfs")
-    return dict(zip(COLUMNS, values, strict=True))
+    return dict(zip(BRIEF, values, strict=True))
 
 
 def laid_out(names: list[str], columns: str, width: int | None = None) -> list[str]:
@@ -118,6 +118,41 @@ def test_forty_columns_fold_a_name_that_does_not_fit() -> None:
         "7   the-mail-server-of-  shut o…  fed1a…",
         "    accounting",
     ]
+
+
+def test_numbers_and_their_header_are_flush_right_and_totals_below_a_rule() -> None:
+    columns = chosen(["name", "memory_mib", "state"])
+    rows: list[Record] = [
+        {"name": "a", "memory_mib": mib, "state": "running"} for mib in (512, 10 << 10, None)
+    ]
+    total: Record = {"name": "all", "memory_mib": 10752, "state": None}
+    assert list(table.lines(columns, rows, totals=[total])) == [
+        "NAME     MEMORY  STATE",
+        "a     512.0 MiB  running",
+        "a      10.0 GiB  running",
+        "a             -  running",
+        "----  ---------  -------",
+        "all    10.5 GiB  -",
+    ]
+    assert len(list(table.lines(columns, [], totals=[total], headers=False))) == 2
+
+
+def test_a_list_in_a_cell_is_escaped_and_folds() -> None:
+    columns = chosen(["id", "macs"])
+    rows: list[Record] = [{"id": n, "macs": macs} for n, macs in enumerate((["a\n"], [], None))]
+    assert list(table.lines(columns, rows)) == ["ID  MACS", r"0   a\n", "1   -", "2   -"]
+    two: list[Record] = [{"id": 1, "macs": ["fa:16:3e:00:00:01", "fa:16:3e:00:00:02"]}]
+    assert list(table.lines(columns, two, width=22)) == [
+        "ID  MACS",
+        "1   fa:16:3e:00:00:01,",
+        "    fa:16:3e:00:00:02",
+    ]
+
+
+def test_all_columns_fit_a_wide_terminal(tmp_path: Path) -> None:
+    uri = served(tmp_path, [nova_instance(1)])
+    lines = on_a_terminal("ls", "-l", "-c", uri, width=150, NO_COLOR="1").splitlines()
+    assert all(len(line) <= 150 for line in lines)
 
 
 @given(

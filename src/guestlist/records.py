@@ -263,6 +263,16 @@ class Details:
     unknown: tuple[str, ...] = ()
     id: int | None = None
 
+    @property
+    def devices_known(self) -> bool:
+        """Whether `disks` and `nics` are all that there are."""
+        return not any(map(hides_devices, self.unknown))
+
+
+def hides_devices(unknown: str) -> bool:
+    """Whether an unknown of `Details` means that there may be devices which are not in them."""
+    return unknown in ("domain", "devices") or unknown.startswith("xml: ")
+
 
 @dataclass(frozen=True, slots=True)
 class Instance:

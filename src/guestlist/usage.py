@@ -29,6 +29,7 @@ from guestlist.records import (
     Snapshot,
     Source,
     SourceKind,
+    hides_devices,
 )
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def _disks(
     """The virtual, allocated and over-committed bytes of the disks that are known; the others."""
     if images is None:
         return (None, None, None), []
-    unknown = [what for what in details.unknown if _hides_disks(what)]
+    unknown = [what for what in details.unknown if hides_devices(what)]
     known = not (details.disks or unknown)
     virtual = allocated = over_committed = 0
     for place, disk in enumerate(details.disks, 1):
@@ -204,11 +205,6 @@ def _disks(
                 allocated += disk_allocated
                 over_committed += _over_committed(disk.source, disk_virtual, disk_allocated)
     return ((virtual, allocated, over_committed) if known else (None, None, None)), unknown
-
-
-def _hides_disks(what: str) -> bool:
-    """Whether an unknown of `Details` means that there may be disks which are not in it."""
-    return what in ("domain", "devices") or what.startswith("xml: ")
 
 
 def _sizes(disk: Disk, images: Mapping[Source, Image]) -> tuple[int, int] | str:

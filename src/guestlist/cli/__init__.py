@@ -4,10 +4,11 @@ In: the command line. Out: an exit status, of which each kind of failure has its
 one line per failure that says what was asked, of whom and what to do. Knows no libvirt and starts
 before it is loaded: each subcommand is imported when it is called.
 
-    arguments   what may be said          ls, check, completion   what is then done
-    columns     what can be shown         hosts                   whom to ask, side by side
-    render      in which format           hidden                  what the filters kept back
-    table       for people                terminal                the only way out
+    arguments   what may be said          ls, usage, check, completion   what is then done
+    columns     what can be shown         hosts                          whom to ask, side by side
+    render      in which format           hidden                         what the filters kept back
+    table       for people                terminal                       the only way out
+    words       numbers for people        exits                          what it ends with
 """
 
 from __future__ import annotations

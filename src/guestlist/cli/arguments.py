@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import guestlist
@@ -26,6 +26,7 @@ examples:
   guestlist ls                 the running guests that Nova launched on this host
   guestlist ls -a              every domain: shut off, launched by others, Domain-0
   guestlist ls -a -f json      the same for a program
+  guestlist usage              what they use of it: vCPUs, memory, disks
   guestlist check              what this libvirt can do, and what to upgrade
   guestlist ls --help          more about listing, with examples
 
@@ -46,13 +47,43 @@ examples:
       a command for each
   guestlist ls -a --columns name,launcher --sort launcher
       who launched what
+  guestlist ls -l
+      with vCPUs, memory, disks, addresses, owner, flavor and age
+  guestlist ls --columns nova_name,project,memory_mib --sort memory_mib --reverse
+      the largest first
+  guestlist ls --inactive -l -f json | jq -r '.[] | select(.project == "shop") | .uuid'
+      whom a project has here
   guestlist ls --inactive -f csv > guests.csv
       for a spreadsheet
   guestlist ls --name-template 'vm-%(uuid)s'
       where nova.conf has another instance_name_template
 
 A control or bidirectional character in a name is shown as an escape (\\x1b,
-\\u202e), and a backslash as two; JSON and YAML carry the exact name.
+\\u202e), and a backslash as two; JSON and YAML carry the exact name. What is not
+known is '-' in a table, null in JSON, and sorted last. The keys of JSON are those
+of --columns help; docs/schemas/ls.schema.json in guestlist's source has them all.
+"""
+
+_USAGE_EXAMPLES = """\
+examples:
+  guestlist usage
+      what each guest of Nova's uses of this host, and all of them together
+  guestlist usage -a -c test:///default
+      of libvirt's built-in test host, whoever launched them
+  guestlist usage --sort disk_over_committed_bytes --reverse
+      whose disks may grow most, first
+  guestlist usage -c qemu+ssh://node1/system -c qemu+ssh://node2/system
+      two hosts, each with its total
+  guestlist usage -f json | jq '.[].total.memory_kib'
+      for a program, in exact numbers
+  guestlist usage -f csv > usage.csv
+      for a spreadsheet: no totals
+
+vCPUs, memory and block devices are those of active guests; disks are those of all.
+What is not known counts as nothing and is said on standard error; JSON names each
+under 'unknown'. Images are measured on this machine only: of disks on a network or
+of another host no size is known. docs/schemas/usage.schema.json in guestlist's
+source has the keys of JSON.
 """
 
 _CHECK_EXAMPLES = """\
@@ -86,8 +117,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if options.command is None:
         terminal.explain(top.format_help())
         sys.exit(Exit.USAGE)
-    if options.command == "ls" and options.columns and options.format in _LISTED:
-        top.error(f"--columns goes with -f {', '.join(_TABLED)}, not with {options.format}")
+    if options.command == "ls" and options.format in _LISTED:
+        for option, given in {"--columns": options.columns, "--long": options.long}.items():
+            if given:
+                top.error(f"{option} goes with -f {', '.join(_TABLED)}, not with {options.format}")
     return options
 
 
@@ -103,6 +136,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"guestlist {guestlist.__version__}")
     commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND")
     _add_ls(_command(commands, "ls", "list the domains of one host or several", _LS_EXAMPLES))
+    _add_usage(_command(commands, "usage", "tell what the guests use", _USAGE_EXAMPLES))
     _add_check(_command(commands, "check", "tell what to upgrade, if anything", _CHECK_EXAMPLES))
     _add_completion(
         _command(commands, "completion", "print a script for bash or zsh", _COMPLETION_EXAMPLES)
@@ -132,18 +166,7 @@ def _add_ls(ls: argparse.ArgumentParser) -> None:
     whom.add_argument(
         "-a", "--all", action="store_true", help="everybody: --inactive --foreign --dom0"
     )
-    whom.add_argument(
-        "--name-template",
-        metavar="TEMPLATE",
-        type=_name_template,
-        default="instance-%08x",
-        help="Nova's instance_name_template, as in nova.conf (%(default)s)",
-    )
-    whom.add_argument(
-        "--verify",
-        action="store_true",
-        help="believe Nova's metadata only, not the name: one call per domain",
-    )
+    _add_ours(whom)
     how = ls.add_argument_group("how to show them")
     _add_format(how, (*_TABLED, *_LISTED))
     how.add_argument(
@@ -154,24 +177,41 @@ def _add_ls(ls: argparse.ArgumentParser) -> None:
         const="name",
         help="names only, a line each: -f name",
     )
-    how.add_argument(
+    which = how.add_mutually_exclusive_group()
+    which.add_argument(
         "--columns",
         metavar="A,B,…",
         action=_Columns,
         help="these columns, in this order; 'help' lists them",
     )
-    how.add_argument(
-        "--sort",
-        metavar="COLUMN",
-        choices=tuple(columns.COLUMNS),
-        help="by this column; without: by host as given, then by name",
+    which.add_argument(
+        "-l",
+        "--long",
+        action="store_true",
+        help="all columns; a table leaves out those that another one says shorter. From 'vcpus' on "
+        "they cost a call per domain, with --columns and --sort as well",
     )
-    how.add_argument(
-        "--no-headers",
-        dest="headers",
-        action="store_false",
-        help="no header above a table or CSV",
+    _add_order(how, columns.COLUMNS)
+
+
+def _add_usage(usage: argparse.ArgumentParser) -> None:
+    _add_hosts(usage)
+    whom = usage.add_argument_group(
+        "whom to count",
+        "By default: those that Nova launched, active or not; and the memory of Domain-0.",
     )
+    whom.add_argument(
+        "-a",
+        "--all",
+        "--foreign",
+        dest="foreign",
+        action="store_true",
+        help="also those that others launched, as Nova's own driver counts",
+    )
+    _add_ours(whom)
+    how = usage.add_argument_group("how to show it")
+    _add_format(how, _TABLED)
+    _add_order(how, columns.USAGE_COLUMNS)
 
 
 def _add_check(check: argparse.ArgumentParser) -> None:
@@ -205,6 +245,37 @@ def _add_hosts(command: argparse.ArgumentParser) -> None:
         "--verbose",
         action="store_true",
         help="on standard error also libvirt's own messages, and tracebacks",
+    )
+
+
+def _add_ours(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--name-template",
+        metavar="TEMPLATE",
+        type=_name_template,
+        default="instance-%08x",
+        help="Nova's instance_name_template, as in nova.conf (%(default)s)",
+    )
+    group.add_argument(
+        "--verify",
+        action="store_true",
+        help="believe Nova's metadata only, not the name: one call per domain",
+    )
+
+
+def _add_order(group: argparse._ActionsContainer, known: Iterable[str]) -> None:
+    group.add_argument(
+        "--sort",
+        metavar="COLUMN",
+        choices=tuple(known),
+        help="by this column, what is not known last; without: by host as given, then by name",
+    )
+    group.add_argument("-r", "--reverse", action="store_true", help="the other way round")
+    group.add_argument(
+        "--no-headers",
+        dest="headers",
+        action="store_false",
+        help="no header above a table or CSV",
     )
 
 

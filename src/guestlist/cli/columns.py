@@ -1,61 +1,313 @@
-"""The columns of `guestlist ls`: a row each.
+"""What can be shown, column by column: of a domain by `guestlist ls`, of what it uses by `usage`.
 
-In: an instance, and the host it is on. Out: values under the names that JSON, YAML and CSV carry.
-To add a column is to add a row to `COLUMNS`; from then on its name is a promise.
+In: a row, which is what one line of a table is about. Out: values under the names that JSON, YAML
+and CSV carry, units included. To add a column is to add a row to `COLUMNS` or `USAGE_COLUMNS`, and
+a property to the schema in docs/schemas; from then on its name is a promise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from guestlist.cli import words
 
 if TYPE_CHECKING:
-    from guestlist.records import Instance
+    from guestlist.records import Details, Instance, NovaMetadata, Owner
+    from guestlist.usage import InstanceUsage
 
-Value = str | int | bool | None
+Value = str | int | bool | list[str] | None
 Record = dict[str, Value]
 
+R = TypeVar("R")
 
-class Column(NamedTuple):
+
+class Column(NamedTuple, Generic[R]):
     """A column: its name, what it says, where the value comes from, and how a table shows it.
 
-    On a narrow terminal it gives way down to `least` cells (None: never), by being cut or, where it
-    `folds`, by going on below. `colours` are SGR attributes by the text they colour.
+    A table shows the value as `shown` words it, under the `title` if that is another than the name,
+    flush right if it is a `number`. On a narrow terminal the column gives way down to `least` cells
+    (None: never), by being cut or, where it `folds`, by going on below. `colours` are SGR
+    attributes by the text they colour. `details` are what the value wants of `Host.snapshot`.
     """
 
     name: str
     about: str
-    value: Callable[[str, Instance], Value]
+    value: Callable[[R], Value]
+    title: str = ""
+    shown: Callable[[Any], str] | None = None
+    number: bool = False
+    details: bool = False
     least: int | None = None
     folds: bool = False
     colours: Mapping[str, str] = {}
 
 
+class Guest(NamedTuple):
+    """A row of `guestlist ls`: a domain, the host it is on, and when that was asked."""
+
+    host: str
+    instance: Instance
+    now: datetime
+
+
+class Use(NamedTuple):
+    """A row of `guestlist usage`: what an instance uses, and the host it is on."""
+
+    host: str
+    instance: InstanceUsage
+
+
+def _reason(row: Guest) -> str:
+    from guestlist.records import state_reason  # noqa: PLC0415  not for --help
+
+    return state_reason(row.instance.state, row.instance.reason)
+
+
+def _of_details(read: Callable[[Details], Value]) -> Callable[[Guest], Value]:
+    """What the details tell; None where they could not be read."""
+
+    def value(row: Guest) -> Value:
+        details = row.instance.details
+        return None if details is None else read(details)
+
+    return value
+
+
+def _of_devices(read: Callable[[Details], Value]) -> Callable[[Guest], Value]:
+    """What the devices tell; None where there may be others than could be read."""
+    return _of_details(lambda details: read(details) if details.devices_known else None)
+
+
+def _of_nova(read: Callable[[NovaMetadata], Value]) -> Callable[[Guest], Value]:
+    """What Nova's metadata tells; None where there is none."""
+    return _of_details(lambda details: None if details.nova is None else read(details.nova))
+
+
+def _of_owner(read: Callable[[Owner], Value]) -> Callable[[Guest], Value]:
+    return _of_nova(lambda nova: None if nova.owner is None else read(nova.owner))
+
+
+def _memory_mib(details: Details) -> int | None:
+    kib = details.current_memory_kib
+    return None if kib is None else kib // 1024
+
+
+def _macs(details: Details) -> list[str] | None:
+    macs = [nic.mac for nic in details.nics if nic.mac is not None]
+    return macs if len(macs) == len(details.nics) else None
+
+
+def _ips(nova: NovaMetadata) -> list[str] | None:
+    return [str(ip) for port in nova.ports for ip in port.ips] or None
+
+
+def _created_at(nova: NovaMetadata) -> str | None:
+    if nova.created_at is None:
+        return None
+    return nova.created_at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _age_seconds(row: Guest) -> Value:
+    def age(nova: NovaMetadata) -> int | None:
+        if nova.created_at is None:
+            return None
+        return int((row.now - nova.created_at).total_seconds())
+
+    return _of_nova(age)(row)
+
+
+def _by_name(*columns: Column[R]) -> Mapping[str, Column[R]]:
+    return {column.name: column for column in columns}
+
+
 _STATE_COLOURS = {"running": "32", "paused": "33", "crashed": "31", "shut off": "2"}
 
-COLUMNS = {
-    column.name: column
-    for column in (
-        Column("host", "URI of the host", lambda host, _: host, least=8, folds=True),
-        Column("id", "libvirt's id of an active domain", lambda _, one: one.id),
-        Column("name", "libvirt's name", lambda _, one: one.name, least=8, folds=True),
-        Column("uuid", "UUID, the same in Nova", lambda _, one: str(one.uuid), least=6),
-        Column(
-            "state",
-            "running, paused, shut off, … as virsh says it",
-            lambda _, one: str(one.state),
-            least=7,
-            colours=_STATE_COLOURS,
-        ),
-        Column(
-            "active", "whether libvirt calls it active: it has an id", lambda _, one: one.active
-        ),
-        Column("launcher", "nova, libguestfs, dom0, …", lambda _, one: str(one.launcher), least=6),
-    )
-}
+COLUMNS: Mapping[str, Column[Guest]] = _by_name(
+    Column("host", "URI of the host", lambda row: row.host, least=8, folds=True),
+    Column("id", "libvirt's id of an active domain", lambda row: row.instance.id),
+    Column("name", "libvirt's name", lambda row: row.instance.name, least=8, folds=True),
+    Column("uuid", "UUID, the same in Nova", lambda row: str(row.instance.uuid), least=6),
+    Column(
+        "state",
+        "running, paused, shut off, … as virsh says it",
+        lambda row: str(row.instance.state),
+        least=7,
+        colours=_STATE_COLOURS,
+    ),
+    Column("reason", "why it is in that state: booted, migrated, …", _reason, least=6),
+    Column(
+        "active",
+        "whether libvirt calls it active: it has an id",
+        lambda row: row.instance.active,
+    ),
+    Column(
+        "launcher", "nova, libguestfs, dom0, …", lambda row: str(row.instance.launcher), least=6
+    ),
+    Column(
+        "vcpus",
+        "vCPUs, those unplugged left out",
+        _of_details(lambda details: details.current_vcpus),
+        number=True,
+        details=True,
+    ),
+    Column(
+        "memory_mib",
+        "memory in MiB, rounded down: what the balloon leaves it",
+        _of_details(_memory_mib),
+        title="memory",
+        shown=lambda mib: words.size(mib << 20),
+        number=True,
+        details=True,
+    ),
+    Column(
+        "disks",
+        "how many disks, drives for CDs and floppies included",
+        _of_devices(lambda details: len(details.disks)),
+        number=True,
+        details=True,
+    ),
+    Column(
+        "macs",
+        "MAC addresses of its interfaces",
+        _of_devices(_macs),
+        details=True,
+        least=17,
+        folds=True,
+    ),
+    Column(
+        "ips",
+        "IP addresses, where Nova wrote them (since 23.0)",
+        _of_nova(_ips),
+        details=True,
+        least=8,
+        folds=True,
+    ),
+    Column(
+        "nova_name",
+        "the name its owner gave it in Nova",
+        _of_nova(lambda nova: nova.name),
+        details=True,
+        least=8,
+        folds=True,
+    ),
+    Column(
+        "flavor",
+        "Nova's flavor, by name",
+        _of_nova(lambda nova: None if nova.flavor is None else nova.flavor.name),
+        details=True,
+        least=6,
+    ),
+    Column(
+        "project",
+        "its owner's project, by name",
+        _of_owner(lambda owner: owner.project_name),
+        details=True,
+        least=7,
+    ),
+    Column(
+        "project_id",
+        "Keystone's id of the project",
+        _of_owner(lambda owner: owner.project_id),
+        details=True,
+        least=6,
+    ),
+    Column(
+        "user",
+        "its owner, by name",
+        _of_owner(lambda owner: owner.user_name),
+        details=True,
+        least=6,
+    ),
+    Column(
+        "user_id",
+        "Keystone's id of the owner",
+        _of_owner(lambda owner: owner.user_id),
+        details=True,
+        least=6,
+    ),
+    Column(
+        "created_at",
+        "when Nova last wrote the domain: ISO 8601, UTC",
+        _of_nova(_created_at),
+        details=True,
+    ),
+    Column(
+        "age_seconds",
+        "seconds since then; a table says 3d or 5h",
+        _age_seconds,
+        title="age",
+        shown=words.age,
+        number=True,
+        details=True,
+    ),
+)
+"""Of `guestlist ls`."""
+
+BRIEF = ("host", "id", "name", "uuid", "state", "active", "launcher")
+"""What JSON, YAML and CSV carry where nobody chooses. Wants no details: one call."""
+
+SAID_SHORTER = frozenset({"active", "project_id", "user_id", "created_at"})
+"""What a table of all columns leaves out, since another column says it in fewer cells."""
+
+USAGE_COLUMNS: Mapping[str, Column[Use]] = _by_name(
+    Column("host", "URI of the host", lambda row: row.host, least=8, folds=True),
+    Column("name", "libvirt's name", lambda row: row.instance.name, least=8, folds=True),
+    Column("uuid", "UUID, the same in Nova", lambda row: str(row.instance.uuid), least=6),
+    Column("vcpus", "vCPUs while active", lambda row: row.instance.vcpus, number=True),
+    Column(
+        "memory_kib",
+        "memory in KiB while active",
+        lambda row: row.instance.memory_kib,
+        title="memory",
+        shown=lambda kib: words.size(kib << 10),
+        number=True,
+    ),
+    Column(
+        "disk_virtual_bytes",
+        "size of its disks, as it sees them",
+        lambda row: row.instance.disk_virtual_bytes,
+        title="disk",
+        shown=words.size,
+        number=True,
+    ),
+    Column(
+        "disk_allocated_bytes",
+        "what their images take on the host",
+        lambda row: row.instance.disk_allocated_bytes,
+        title="allocated",
+        shown=words.size,
+        number=True,
+    ),
+    Column(
+        "disk_over_committed_bytes",
+        "what these may yet grow by",
+        lambda row: row.instance.disk_over_committed_bytes,
+        title="may grow",
+        shown=words.size,
+        number=True,
+    ),
+    Column(
+        "block_devices",
+        "the host's block devices it has as disks while active",
+        lambda row: list(row.instance.block_devices),
+        title="devices",
+        shown=words.count,
+        number=True,
+    ),
+    Column(
+        "unknown",
+        "what is missing from its numbers",
+        lambda row: list(row.instance.unknown),
+        shown=words.count,
+        number=True,
+    ),
+)
+"""Of `guestlist usage`."""
 
 
-def chosen(names: Iterable[str]) -> tuple[Column, ...]:
+def chosen(names: Iterable[str]) -> tuple[Column[Guest], ...]:
     """The columns of these names, in their order, each once.
 
     Raises:
@@ -64,11 +316,32 @@ def chosen(names: Iterable[str]) -> tuple[Column, ...]:
     return tuple(COLUMNS[name] for name in dict.fromkeys(names))
 
 
-def record(columns: Iterable[Column], host: str, instance: Instance) -> Record:
-    """The values of one instance, by column."""
-    return {column.name: column.value(host, instance) for column in columns}
+def record(columns: Iterable[Column[R]], row: R) -> Record:
+    """The values of one row, by column."""
+    return {column.name: column.value(row) for column in columns}
+
+
+def in_order(rows: Iterable[R], column: Column[R] | None, *, reverse: bool = False) -> list[R]:
+    """The rows by value, what is not known last, and equal ones as they came; None: as they came.
+
+    Lists go by their length first. `reverse` turns the values about, and leaves what is not known
+    last.
+    """
+    if column is None:
+        return list(rows)[:: -1 if reverse else 1]
+    known: list[tuple[Any, R]] = []
+    unknown = []
+    for row in rows:
+        value = column.value(row)
+        if value is None:
+            unknown.append(row)
+        else:
+            known.append(((len(value), value) if isinstance(value, list) else value, row))
+    known.sort(key=lambda pair: pair[0], reverse=reverse)
+    return [row for _, row in known] + unknown
 
 
 def help_text() -> str:
     """What `--columns help` prints."""
-    return "".join(f"{column.name:<10}{column.about}\n" for column in COLUMNS.values())
+    width = max(map(len, COLUMNS)) + 2
+    return "".join(f"{column.name:<{width}}{column.about}\n" for column in COLUMNS.values())

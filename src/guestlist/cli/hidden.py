@@ -1,19 +1,35 @@
-"""What the filters of `guestlist ls` kept back, and which options would show it.
+"""What the filters of a command kept back, and which options would show it.
 
-In: everybody on a host where nothing matched, and the options that were given. Out: a sentence.
-Asks nobody.
+In: a host where nothing matched, and the options that were given. Out: a sentence. Asks the host
+once more, and only to be helpful: a failure is none.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+from guestlist.host import Host
 from guestlist.launcher import Launcher
 from guestlist.records import Instance
 
 WHY = {"inactive": "not running", "foreign": "launched by others", "dom0": "Domain-0"}
 """By the option that shows them, the kinds of domains that `guestlist ls` hides."""
+
+
+def everybody(host: Host, given: Collection[str]) -> Sequence[Instance] | None:
+    """Everybody on the host, unless they were asked for already; None if that cannot be told.
+
+    Cost: 1 call, or none.
+    """
+    if set(given) == set(WHY):
+        return ()
+    try:
+        return host.snapshot(
+            include_inactive=True, include_foreign=True, include_dom0=True, details=False
+        ).instances
+    except Exception:
+        return None
 
 
 def sentence(everybody: Collection[Instance], given: Collection[str]) -> str:

@@ -11,22 +11,34 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from guestlist.cli import table, terminal
 from guestlist.cli.columns import Column, Record, Value
 
 
 def rendered(
-    form: str, columns: Sequence[Column], records: Sequence[Record], *, headers: bool = True
+    form: str,
+    columns: Sequence[Column[Any]],
+    records: Sequence[Record],
+    *,
+    totals: Sequence[Record] = (),
+    headers: bool = True,
 ) -> str:
     """The records as text. `form` is a format of `guestlist ls`: table, json, yaml, csv, or the
-    name of a column, to have that alone.
+    name of a column, to have that alone. Only a table has totals: a program adds up for itself.
     """
     match form:
         case "table":
-            width, colours = terminal.width(), terminal.has_colours()
             return _joined(
-                table.lines(columns, records, headers=headers, width=width, colours=colours)
+                table.lines(
+                    columns,
+                    records,
+                    totals=totals,
+                    headers=headers,
+                    width=terminal.width(),
+                    colours=terminal.has_colours(),
+                )
             )
         case "json":
             return as_json(records)
@@ -51,7 +63,7 @@ def as_yaml(records: Sequence[Mapping[str, object]]) -> str:
     return text
 
 
-def _as_csv(columns: Sequence[Column], records: Sequence[Record], *, headers: bool) -> str:
+def _as_csv(columns: Sequence[Column[Any]], records: Sequence[Record], *, headers: bool) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     if headers:
@@ -66,6 +78,8 @@ def _plain(value: Value) -> str:
             return ""
         case bool():
             return "true" if value else "false"
+        case list():
+            return terminal.escape(",".join(value))
     return terminal.escape(str(value))
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
+from typing import Any
 
 from guestlist.cli.columns import Column, Record, Value
 from guestlist.cli.terminal import escape
@@ -21,23 +22,32 @@ _GAP = "  "
 
 
 def lines(
-    columns: Sequence[Column],
+    columns: Sequence[Column[Any]],
     records: Sequence[Record],
     *,
+    totals: Sequence[Record] = (),
     headers: bool = True,
     width: int | None = None,
     colours: bool = False,
 ) -> Iterator[str]:
-    """The table's lines, each of at most `width` cells where the columns can; None: no bound."""
-    header = [column.name.upper() for column in columns]
-    rows = [[_text(record[column.name]) for column in columns] for record in records]
-    shown = [header, *rows] if headers else rows
+    """The table's lines, each of at most `width` cells where the columns can; None: no bound.
+
+    The totals stand below a rule.
+    """
+    header = [(column.title or column.name).upper() for column in columns]
+    rows, sums = (
+        [[_text(column, record[column.name]) for column in columns] for record in some]
+        for some in (records, totals)
+    )
+    shown = [*([header] if headers else []), *rows, *sums]
     if not shown:
         return
     widths = [max(map(cells, texts)) for texts in zip(*shown, strict=True)]
     if width is not None:
         widths = _fitted(columns, widths, width)
-    for row in shown:
+    for place, row in enumerate(shown):
+        if sums and place == len(shown) - len(sums):
+            yield _GAP.join("-" * width for width in widths)
         paint = _attributes(columns, row, is_header=row is header) if colours else [""] * len(row)
         yield from _row_lines(columns, row, widths, paint)
 
@@ -53,16 +63,20 @@ def _cells_of(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
-def _text(value: Value) -> str:
+def _text(column: Column[Any], value: Value) -> str:
+    if value is not None and column.shown is not None:
+        return column.shown(value)
     match value:
-        case None:
+        case None | []:
             return "-"
         case bool():
             return "yes" if value else "no"
+        case list():
+            return escape(",".join(value))
     return escape(str(value))
 
 
-def _fitted(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[int]:
+def _fitted(columns: Sequence[Column[Any]], widths: Sequence[int], room: int) -> list[int]:
     """The widths, less what is too much for the room, as far as the columns give way."""
     fitted = list(widths)
     excess = sum(fitted) + len(_GAP) * (len(fitted) - 1) - room
@@ -78,14 +92,19 @@ def _fitted(columns: Sequence[Column], widths: Sequence[int], room: int) -> list
     return fitted
 
 
-def _attributes(columns: Sequence[Column], texts: Sequence[str], *, is_header: bool) -> list[str]:
+def _attributes(
+    columns: Sequence[Column[Any]], texts: Sequence[str], *, is_header: bool
+) -> list[str]:
     if is_header:
         return ["1"] * len(texts)
     return [column.colours.get(text, "") for column, text in zip(columns, texts, strict=True)]
 
 
 def _row_lines(
-    columns: Sequence[Column], texts: Sequence[str], widths: Sequence[int], paint: Sequence[str]
+    columns: Sequence[Column[Any]],
+    texts: Sequence[str],
+    widths: Sequence[int],
+    paint: Sequence[str],
 ) -> Iterator[str]:
     """One row, in as many lines as its tallest cell."""
     stacks = [
@@ -93,9 +112,13 @@ def _row_lines(
         for column, text, width in zip(columns, texts, widths, strict=True)
     ]
     for parts in zip_longest(*stacks, fillvalue=""):
-        padding = (" " * (width - cells(part)) for part, width in zip(parts, widths, strict=True))
-        painted = map(_painted, parts, paint)
-        yield _GAP.join(map("".join, zip(painted, padding, strict=True))).rstrip(" ")
+        yield _GAP.join(map(_cell, columns, parts, widths, paint)).rstrip(" ")
+
+
+def _cell(column: Column[Any], text: str, width: int, attributes: str) -> str:
+    padding = " " * (width - cells(text))
+    painted = _painted(text, attributes)
+    return padding + painted if column.number else painted + padding
 
 
 def _painted(text: str, attributes: str) -> str:

@@ -1,0 +1,149 @@
+"""`guestlist usage`: what the instances of a host use, each of them and all together.
+
+In: options. Out: on standard output what Nova would be told, by host in the order given and then by
+name; on standard error, a line for each host, what of it could not be told. That is no failure: it
+counts nothing, and the exit status stays 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
+from typing import Any, NamedTuple
+
+from guestlist.cli import hidden, hosts, terminal
+from guestlist.cli.columns import USAGE_COLUMNS, Record, Use, in_order, record
+from guestlist.cli.exits import Exit
+from guestlist.cli.hosts import Answer
+from guestlist.cli.render import as_json, as_yaml, rendered
+from guestlist.driver import LibvirtDriver
+from guestlist.host import Host
+from guestlist.launcher import Anyone, NovaLaunched
+from guestlist.records import Instance
+from guestlist.usage import Usage
+
+_NAMED = 3
+"""How many unknowns are named on standard error; JSON names them all."""
+
+_LONGEST = 120
+"""Characters of each."""
+
+
+class Used(NamedTuple):
+    """What the instances use; where there are none everybody instead, as `ls` has it."""
+
+    usage: Usage
+    everybody: Sequence[Instance] | None
+
+
+def run(options: argparse.Namespace) -> Exit:
+    """Ask, say what is unknown, print. Where no host answered nothing is printed."""
+    if not options.verbose:  # the log has each unknown by itself; `_sentence` is one for all
+        logging.getLogger("guestlist.driver").setLevel(logging.ERROR)
+        logging.getLogger("guestlist.details").setLevel(logging.ERROR)
+    given = ["inactive", "dom0", *(["foreign"] if options.foreign else [])]
+    nova = NovaLaunched(options.name_template, verify=options.verify)
+
+    def ask(host: Host) -> Used:
+        usage = LibvirtDriver(host).usage()
+        return Used(usage, None if usage.instances else hidden.everybody(host, given))
+
+    answers, status = hosts.ask(options, ask, Anyone() if options.foreign else nova)
+    for host, used in answers:
+        if used.everybody is not None:
+            terminal.complain(f"{host}: {hidden.sentence(used.everybody, given)}")
+        if used.usage.unknown:
+            terminal.complain(f"{host}: {_sentence(used.usage.unknown)}")
+    if answers:
+        terminal.write(_shown(options, [Answer(host, used.usage) for host, used in answers]))
+    return status
+
+
+def _sentence(unknown: Sequence[str]) -> str:
+    """What could not be told, in one line however many and however long they are."""
+    named = "; ".join(map(_bounded, unknown[:_NAMED]))
+    more = len(unknown) - _NAMED
+    rest = f"; and {more:,} more, which -f json names" if more > 0 else ""
+    return f"not known, and counted as nothing: {named}{rest}"
+
+
+def _bounded(text: str) -> str:
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}…{text[-half:]}"
+
+
+def _shown(options: argparse.Namespace, answers: Sequence[Answer[Usage]]) -> str:
+    match options.format:
+        case "json":
+            return as_json([_host_record(options, answer) for answer in answers])
+        case "yaml":
+            return as_yaml([_host_record(options, answer) for answer in answers])
+    wasted = _wasted(options, answers) if options.format == "table" else set()
+    columns = [column for column in USAGE_COLUMNS.values() if column.name not in wasted]
+    rows = _ordered(options, answers)
+    return rendered(
+        options.format,
+        columns,
+        [record(columns, row) for row in rows],
+        totals=_totals(answers),
+        headers=options.headers,
+    )
+
+
+def _wasted(options: argparse.Namespace, answers: Sequence[Answer[Usage]]) -> set[str]:
+    """The columns that a table has no use for."""
+    several = len(hosts.distinct(options.connect)) > 1
+    unknown = any(usage.unknown for _, usage in answers)
+    return {"uuid", *([] if several else ["host"]), *([] if unknown else ["unknown"])}
+
+
+def _ordered(options: argparse.Namespace, answers: Sequence[Answer[Usage]]) -> list[Use]:
+    rows = [Use(host, one) for host, usage in answers for one in usage.instances]
+    sort = USAGE_COLUMNS[options.sort] if options.sort else None
+    return in_order(rows, sort, reverse=options.reverse)
+
+
+def _host_record(options: argparse.Namespace, answer: Answer[Usage]) -> dict[str, object]:
+    """One host, as docs/schemas/usage.schema.json has it."""
+    columns = [column for column in USAGE_COLUMNS.values() if column.name != "host"]
+    return {
+        "host": answer.host,
+        "instances": [record(columns, row) for row in _ordered(options, [answer])],
+        "total": _total(answer.value),
+        "unknown": list(answer.value.unknown),
+    }
+
+
+def _total(usage: Usage) -> dict[str, Any]:
+    """The sums, under the names of what they are sums of."""
+    return {
+        "vcpus": usage.vcpus_used,
+        "memory_kib": usage.memory_used_kib,
+        "disk_virtual_bytes": sum(one.disk_virtual_bytes or 0 for one in usage.instances),
+        "disk_allocated_bytes": sum(one.disk_allocated_bytes or 0 for one in usage.instances),
+        "disk_over_committed_bytes": usage.disk_over_committed_bytes,
+        "block_devices": list(usage.block_devices),
+    }
+
+
+def _totals(answers: Sequence[Answer[Usage]]) -> list[Record]:
+    """A row for each host, and where there are several one for all of them."""
+    sums = [
+        {**_total(usage), "instances": len(usage.instances), "unknown": list(usage.unknown)}
+        for _, usage in answers
+    ]
+    whose = [host for host, _ in answers]
+    if len(answers) > 1:
+        sums.append({key: reduce(add, (each[key] for each in sums)) for key in sums[0]})
+        whose.append(f"{len(answers)} hosts")
+    return [
+        {**each, "host": host, "name": _instances(each["instances"])}
+        for host, each in zip(whose, sums, strict=True)
+    ]
+
+
+def _instances(count: int) -> str:
+    return f"{count:,} instance{'' if count == 1 else 's'}"
