@@ -186,7 +186,8 @@ def test_what_is_plugged_into_a_guest_is_noticed(qemu_daemon):
     image.chmod(0o666)
     disk = f"""<disk type='file' device='disk'><driver name='qemu' type='raw'/>
         <source file='{image}'/><target dev='sda' bus='scsi'/></disk>"""
-    guest = guest_xml(nova_instance(1), "<controller type='scsi' model='virtio-scsi'/>")
+    controller = "<controller type='scsi' model='virtio-scsi'/>"
+    guest = guest_xml(replace(nova_instance(1), devices=controller))
     connection = libvirt.open(qemu_daemon.qemu_uri)
     handle = connection.createXML(guest, libvirt.VIR_DOMAIN_START_PAUSED)
     try:

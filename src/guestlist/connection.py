@@ -146,9 +146,11 @@ class Peer:
 
         Args:
             kind: VIR_DOMAIN_EVENT_ID_*.
-            since: the libvirt that brought this kind, as a number. An older daemon is not asked:
-                where a registration fails while events of another kind are handed out, libvirt's
-                client (9.0) releases the callback twice, and the process crashes.
+            since: the libvirt that brought this kind, as a number; an older daemon is not asked.
+
+        Where a registration fails while events of another kind are handed out, libvirt's client
+        (9.0) releases the callback twice, and the process crashes. So ask for what may be missing
+        first: the newest kinds before the older ones, and for lifecycle events last.
 
         Raises:
             libvirt.libvirtError: the connection is lost.
@@ -168,8 +170,12 @@ class Peer:
     def _register(self, kind: int) -> Stream | None:
         try:
             return Stream(self.connection, kind)
-        except (libvirt.libvirtError, AttributeError) as error:
-            if unsupported(error):
+        except AttributeError:  # domainEventRegisterAny is of 0.8.0
+            return None
+        except libvirt.libvirtError as error:
+            # A daemon says code 1 to a kind that it does not know.
+            unknown = kind != libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE and not self.lost(error)
+            if unknown or unsupported(error):
                 return None
             raise
 

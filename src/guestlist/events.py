@@ -29,8 +29,6 @@ LONGEST_TURN = 5.0
 
 _loop_lock = threading.Lock()
 _loop: threading.Thread | None = None
-_turned_by: int | None = None
-"""The thread that turns the loop, once a timer has told: an application's, where it has its own."""
 
 
 def ensure_loop() -> None:
@@ -50,25 +48,49 @@ def drain(longest_turn: float = LONGEST_TURN) -> None:
     """Return when the loop has handed out every event that this process had received at the call.
 
     libvirt hands out all that is queued in one turn of the loop; a timer that fires at once is of
-    the same turn or the next, so two in a row come after them. Returns at once on the thread that
+    the same turn or the next, and may have been about to fire for somebody else, so three in a row
+    come after them. Returns at once on the thread that
     turns the loop, which cannot wait for itself, and where the binding has no timers; gives up on a
     loop that a subscriber, or its owner, holds up for `longest_turn` seconds.
     """
-    here = threading.current_thread()
-    if here is _loop or here.ident == _turned_by or not hasattr(libvirt, "virEventAddTimeout"):
-        return
-    for _ in range(2):
-        fired = threading.Event()
-        libvirt.virEventAddTimeout(0, _note_turn, fired)
-        if not fired.wait(longest_turn):
+    if threading.current_thread() is not _loop:
+        _turns.wait_for(3, longest_turn)
+
+
+class _Turns:
+    """Counts turns of the loop for who waits for them: a timer that is set when one does.
+
+    It is one for the life of the process: the binding never frees what a timer was added with.
+    """
+
+    def __init__(self) -> None:
+        self._timer: int | None = None
+        self._turner: int | None = None
+        self._count = 0
+        self._changed = threading.Condition()
+
+    def wait_for(self, turns: int, longest: float) -> None:
+        """Return after so many turns, or after one that takes longer than `longest` seconds."""
+        if threading.get_ident() == self._turner or not hasattr(libvirt, "virEventAddTimeout"):
             return
+        with self._changed:
+            if self._timer is None:
+                self._timer = libvirt.virEventAddTimeout(-1, self._turned, None)
+            for _ in range(turns):
+                count = self._count
+                libvirt.virEventUpdateTimeout(self._timer, 0)
+                if not self._changed.wait_for(lambda: self._count > count, longest):  # noqa: B023
+                    return
+
+    def _turned(self, timer: int, _opaque: None) -> None:
+        libvirt.virEventUpdateTimeout(timer, -1)
+        with self._changed:
+            self._turner = threading.get_ident()
+            self._count += 1
+            self._changed.notify_all()
 
 
-def _note_turn(timer: int, fired: threading.Event) -> None:
-    global _turned_by  # noqa: PLW0603  of the one loop
-    _turned_by = threading.get_ident()
-    libvirt.virEventRemoveTimeout(timer)
-    fired.set()
+_turns = _Turns()
 
 
 def _run_loop() -> None:

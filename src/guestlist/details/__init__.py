@@ -31,16 +31,16 @@ from guestlist.records import Details
 log = logging.getLogger(__name__)
 
 _EVENTS = {
-    "DISK_CHANGE": (9, 9_009),
-    "TRAY_CHANGE": (10, 9_011),
-    "BALLOON_CHANGE": (13, 10_000),
-    "DEVICE_REMOVED": (15, 1_001_001),
-    "BLOCK_JOB_2": (16, 1_002_006),
-    "DEVICE_ADDED": (19, 1_002_015),
     "METADATA_CHANGE": (23, 3_000_000),
+    "DEVICE_ADDED": (19, 1_002_015),
+    "BLOCK_JOB_2": (16, 1_002_006),
+    "DEVICE_REMOVED": (15, 1_001_001),
+    "BALLOON_CHANGE": (13, 10_000),
+    "TRAY_CHANGE": (10, 9_011),
+    "DISK_CHANGE": (9, 9_009),
 }
 """VIR_DOMAIN_EVENT_ID_* of what changes a domain's XML while it runs (older bindings lack names),
-and the libvirt that brought each.
+and the libvirt that brought each; the newest first, see `Peer.events`.
 """
 
 _DEFINED, _STARTED, _RESUMED = 0, 2, 4
@@ -104,13 +104,13 @@ class DetailsMemory:
         """
         if self._watching:
             return
+        for kind, since in _EVENTS.values():
+            stream = self._peer.events(kind, since)
+            if stream is not None:
+                stream.subscribe(self._on_change)
         lifecycle = self._peer.lifecycle()
         if lifecycle is not None:
             lifecycle.subscribe(self._on_lifecycle)
-            for kind, since in _EVENTS.values():
-                stream = self._peer.events(kind, since)
-                if stream is not None:
-                    stream.subscribe(self._on_change)
         with self._lock:
             self._known.clear()
         self._watching = True
