@@ -11,14 +11,15 @@ driver of 2014 to 2019 (nova/virt/libvirt/host.py, `get_memory_mb_used`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import UUID
 
 from guestlist import node, usage
@@ -26,7 +27,7 @@ from guestlist.errors import DomainGone, NotSupported, one_line
 from guestlist.host import Host
 from guestlist.images import Image, Images
 from guestlist.node import Hypervisor
-from guestlist.records import DomainState, Instance, Snapshot, Source
+from guestlist.records import DomainState, Instance, Source
 from guestlist.usage import Usage
 
 log = logging.getLogger(__name__)
@@ -93,12 +94,12 @@ class LibvirtDriver:
     # Who is here
 
     def list_instances(self) -> list[str]:
-        """The names of all instances, active or not, by name. Cost: 1 call."""
-        return [instance.name for instance in self._everyone().instances]
+        """The names of all instances, active or not, sorted. Cost: 1 call."""
+        return [name for name, _ in self._everyone()]
 
     def list_instance_uuids(self) -> list[str]:
         """The UUIDs of all instances, in the order of `list_instances`. Cost: 1 call."""
-        return [str(uuid) for uuid in self._everyone()]
+        return [uuid for _, uuid in self._everyone()]
 
     def get_num_instances(self) -> int:
         """How many there are: always the length of `list_instances`. Cost: 1 call."""
@@ -213,18 +214,12 @@ class LibvirtDriver:
 
         Cost: no call, one process.
         """
-        if not self._host.is_here:
-            raise NotSupported(
-                f"cannot tell the uptime of {self._host.whom}: it is another machine"
-            )
-        said = subprocess.run(
-            ["uptime"],
-            check=True,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "LC_ALL": "C", "LANG": "C"},
-        )
-        return said.stdout
+        with self._uptime() as uptime:
+            if uptime is None:
+                raise NotSupported(
+                    f"cannot tell the uptime of {self._host.whom}: it is another machine"
+                )
+            return uptime.read()
 
     def get_available_resource(self, nodename: str | None = None) -> dict[str, Any]:  # noqa: ARG002
         """What the host has and what of it is in use, under Nova's keys.
@@ -239,8 +234,10 @@ class LibvirtDriver:
 
         Cost: 3 calls warm, 7 and 1 per domain cold; a stat per image and one process.
         """
-        used = self._usage(with_images=True)
-        now = self._host.node()
+        with self._uptime() as uptime:  # runs beside the calls
+            used = self._usage(with_images=True)
+            now = self._host.node()
+            stats = {"uptime": None if uptime is None else uptime.read()}
         total, free, taken = self._local_bytes()
         hypervisor = now.hypervisor
         return {
@@ -261,12 +258,13 @@ class LibvirtDriver:
                 (kind.arch, kind.domain_type, _VM_MODE.get(kind.os_type, kind.os_type))
                 for kind in hypervisor.guest_kinds
             ],
-            "stats": {"uptime": self.get_host_uptime() if self._host.is_here else None},
+            "stats": stats,
             "unknown": used.unknown,
         }
 
-    def _everyone(self) -> Snapshot:
-        return self._host.snapshot(include_inactive=True, details=False)
+    def _everyone(self) -> list[tuple[str, str]]:
+        domains = self._host.list_instance_domains(include_inactive=True)
+        return sorted((domain.name(), domain.UUIDString()) for domain in domains)
 
     def _usage(self, *, with_images: bool = False) -> Usage:
         snapshot = self._host.snapshot(include_inactive=True, include_dom0=True)
@@ -289,6 +287,20 @@ class LibvirtDriver:
             more = len(new) - _MOST_NAMED
             shown += f"; and {more} more" if more > 0 else ""
             log.warning("%s: %s not known, and not counted: %s", self._host.whom, topic, shown)
+
+    @contextlib.contextmanager
+    def _uptime(self) -> Iterator[IO[str] | None]:
+        """What `uptime` prints, which runs meanwhile; None on another machine."""
+        if not self._host.is_here:
+            yield None
+            return
+        with subprocess.Popen(
+            ["uptime"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "LC_ALL": "C"},
+        ) as process:
+            yield process.stdout
 
     def _local_bytes(self) -> tuple[int | None, int | None, int | None]:
         """Of the file system that instances are on, or would be: in all, free for them, in use."""

@@ -59,8 +59,14 @@ def take(
     )
     matching += listing.ours_by_metadata(unclear)
     known = memory.read(matching) if details else {}
-    instances = (_instance(listing, one, known.get(one.uuid)) for one in matching)
-    return Snapshot(filter(None, instances), cost=peer.calls - before)
+    instances = {
+        one.uuid: instance
+        for one in matching
+        if (instance := _instance(listing, one, known.get(one.uuid))) is not None
+    }
+    if details:
+        listing.last = instances
+    return Snapshot(instances.values(), cost=peer.calls - before)
 
 
 def with_statistics(snapshot: Snapshot, answers: Mapping[bytes, Answer]) -> Snapshot:
@@ -177,14 +183,28 @@ def _settled(domain: libvirt.virDomain, peer: Peer) -> Stated:
 
 
 def _instance(listing: Listing, stated: Stated, details: Details | None) -> Instance | None:
-    """The record; None where only the metadata could tell whose it is, and it is gone."""
+    """The record; None where only the metadata could tell whose it is, and it is gone.
+
+    Where nothing has changed it is the last snapshot's: making one costs more than looking.
+    """
+    id = None if stated.id == INACTIVE_ID else stated.id
+    last = listing.last.get(stated.uuid)
+    if (
+        last is not None
+        and last.details is details
+        and last.id == id
+        and last.state == stated.state
+        and last.reason == stated.reason
+        and last.name == stated.name
+    ):
+        return last
     launcher = listing.launcher(stated)
     if launcher is None:
         return None
     return Instance(
         uuid=UUID(bytes=stated.uuid),
         name=stated.name,
-        id=None if stated.id == INACTIVE_ID else stated.id,
+        id=id,
         state=DomainState(stated.state),
         reason=stated.reason,
         launcher=launcher,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import libvirt
@@ -24,6 +24,7 @@ from guestlist.errors import Code, TooManyDomains
 from guestlist.handle import Handle
 from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched, by_namespaces, recognise
 from guestlist.listing.walk import Walk
+from guestlist.records import Instance
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ class Listing:
     def __init__(self, peer: Peer, launched_by: LaunchedBy, details: DetailsMemory) -> None:
         self.peer = peer
         self.details = details
+        self.last: Mapping[bytes, Instance] = {}
+        """The instances of the last snapshot with details over this connection, by UUID."""
         self.bulk: bool | None = None
         self.bulk_stats: bool | None = None
         self._launched_by = launched_by
