@@ -42,6 +42,11 @@ COMMANDS = (
     ("Who is running here, of Nova's?", 'guestlist ls -c "$host"'),
     ("Those that are shut off as well:", 'guestlist ls --inactive -c "$host"'),
     ("Everybody, and who launched them:", 'guestlist ls -a -c "$host"'),
+    (
+        "What do they have, and whose are they?",
+        'guestlist ls --columns name,vcpus,memory_mib,flavor,project,age_seconds -c "$host"',
+    ),
+    ("What do they use?", 'guestlist usage -c "$host"'),
     ("For a script, names only:", 'guestlist ls -q -c "$host" | head -n 3'),
     ("For a program:", 'guestlist ls -f json -c "$host" | head -n 10'),
     ("What can this libvirt do?", 'guestlist check -c "$host"'),
