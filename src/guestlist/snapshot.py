@@ -100,29 +100,27 @@ def one(listing: Listing, uuid: UUID) -> Instance | None:
 
 
 def states(listing: Listing, *, include_inactive: bool) -> States:
-    """State and reason of each domain. Cost: 1 call; without that call the listing's and n."""
+    """State and reason of each domain, or of each that is active.
+
+    Cost: 1 call; without that call the listing's and n.
+    """
     flags = ALL if include_inactive else ACTIVE
     connection = listing.peer.connection
-    states = _bulk_states(listing, lambda: connection.getAllDomainStats(_STATE_GROUP, flags))
-    if states is not None:
-        return states
-    return _states_one_by_one(
-        listing.domains(include_inactive=include_inactive),
-        listing.peer,
-        include_inactive=include_inactive,
-    )
+    stated = _bulk_states(listing, lambda: connection.getAllDomainStats(_STATE_GROUP, flags))
+    if stated is None:
+        domains = listing.domains(include_inactive=include_inactive)
+        stated = _states_one_by_one(domains, listing.peer)
+    return stated if include_inactive else [one for one in stated if one.id != INACTIVE_ID]
 
 
 def _state_of_one(listing: Listing, uuid: UUID) -> States:
     peer = listing.peer
     peer.calls += 1
     domain = peer.connection.lookupByUUID(uuid.bytes)
-    states = _bulk_states(
+    stated = _bulk_states(
         listing, lambda: peer.connection.domainListGetStats([domain], _STATE_GROUP)
     )
-    if states is not None:
-        return states
-    return _states_one_by_one([domain], peer, include_inactive=True)
+    return _states_one_by_one([domain], peer) if stated is None else stated
 
 
 def _bulk_states(listing: Listing, ask: Callable[[], Iterable[Record]]) -> States | None:
@@ -144,9 +142,7 @@ def _bulk_states(listing: Listing, ask: Callable[[], Iterable[Record]]) -> State
     ]
 
 
-def _states_one_by_one(
-    domains: Iterable[libvirt.virDomain], peer: Peer, *, include_inactive: bool
-) -> States:
+def _states_one_by_one(domains: Iterable[libvirt.virDomain], peer: Peer) -> States:
     """State and reason of each, which agree with the id of its handle.
 
     Raises:
@@ -157,13 +153,10 @@ def _states_one_by_one(
     stated = []
     for domain in domains:
         try:
-            settled = _settled(domain, peer)
+            stated.append(_settled(domain, peer))
         except libvirt.libvirtError as error:
             if error.get_error_code() != Code.NO_DOMAIN:
                 raise
-            continue
-        if include_inactive or settled.id != INACTIVE_ID:
-            stated.append(settled)
     return stated
 
 
