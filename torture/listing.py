@@ -9,11 +9,9 @@ single listing lost a domain, doubled one or gave up.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import libvirt
@@ -24,7 +22,7 @@ from lab.churn import Churner, Mode, populated
 from lab.daemon import Daemon
 from lab.losses import count_losses
 from lab.nodes import nova_instance
-from lab.proxy import Proxy
+from lab.proxy import as_of
 
 from guestlist import Host
 
@@ -51,7 +49,7 @@ def main() -> int:
                 for running in (False, True)
             ]
             for mode, cold, running in runs:
-                with _uri(daemon, way) as uri:
+                with as_of(daemon, None if way == "bulk" else "0.9.12") as uri:
                     right &= _run(
                         daemon,
                         uri,
@@ -101,17 +99,6 @@ def _run(
         flush=True,
     )
     return tally.right
-
-
-@contextlib.contextmanager
-def _uri(daemon: Daemon, way: str) -> Iterator[str]:
-    """Where to list: at the daemon itself, or through one that plays 0.9.12."""
-    if way == "bulk":
-        yield daemon.uri()
-        return
-    with Proxy(daemon) as proxy:
-        proxy.older_daemon("0.9.12")
-        yield proxy.uri()
 
 
 def _options() -> argparse.Namespace:

@@ -10,11 +10,9 @@ by then must equal what a new connection reads. Prints a line per way; exits 1 o
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import libvirt
@@ -25,7 +23,7 @@ from lab.churn import Churner, Mode, populated
 from lab.daemon import Daemon
 from lab.losses import Tally, count_contradictions
 from lab.nodes import nova_instance
-from lab.proxy import Proxy
+from lab.proxy import as_of
 
 from guestlist import Host, Snapshot
 
@@ -50,7 +48,7 @@ def main() -> int:
             total = options.bulk if way == "bulk" else options.one_by_one
             runs = [(mode, cold) for mode in options.modes for cold in (False, True)]
             for mode, cold in runs:
-                with _uri(daemon, way) as uri:
+                with as_of(daemon, None if way == "bulk" else "1.2.7") as uri:
                     right &= _run(
                         daemon,
                         uri,
@@ -112,17 +110,6 @@ def _comes_right(host: Host, uri: str) -> bool:
 
 def _everything(host: Host) -> Snapshot:
     return host.snapshot(include_inactive=True, include_foreign=True)
-
-
-@contextlib.contextmanager
-def _uri(daemon: Daemon, way: str) -> Iterator[str]:
-    """Where to ask: at the daemon itself, or through one that plays 1.2.7."""
-    if way == "bulk":
-        yield daemon.uri()
-        return
-    with Proxy(daemon) as proxy:
-        proxy.older_daemon("1.2.7")
-        yield proxy.uri()
 
 
 def _options() -> argparse.Namespace:

@@ -25,7 +25,7 @@ from typing import Any
 import libvirt
 
 from guestlist.connection import Connection, Peer
-from guestlist.errors import Code, GuestlistError
+from guestlist.errors import Code, GuestlistError, NotSupported
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class Statistics:
         try:
             with connection.asking("read statistics") as peer:
                 answers = _answers(peer, groups)
-        except (GuestlistError, AttributeError) as error:  # AttributeError: libvirt before 1.2.8
+        except GuestlistError as error:
             log.warning("no statistics: %s", error)
         finally:
             with self._lock:
@@ -183,6 +183,8 @@ def _answers(peer: Peer, groups: tuple[_Group, ...]) -> dict[bytes, Answer]:
         bits |= group.bit
     try:
         records = peer.connection.getAllDomainStats(bits, _ACTIVE | _NOWAIT)
+    except AttributeError as error:  # getAllDomainStats is of 1.2.8
+        raise NotSupported("this libvirt has no bulk statistics") from error
     except libvirt.libvirtError as error:
         if error.get_error_code() != Code.INVALID_ARG:
             raise

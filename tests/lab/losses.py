@@ -30,6 +30,11 @@ class Tally:
     calls: int = 0
     missing: collections.Counter[str] = field(default_factory=collections.Counter)
 
+    def miss(self, lost: Collection[uuid.UUID]) -> None:
+        """Count a listing that lacked these."""
+        self.lost += bool(lost)
+        self.missing.update(map(str, lost))
+
     @property
     def right(self) -> bool:
         """Whether every listing was complete and none gave up."""
@@ -53,29 +58,17 @@ def count_losses(
         include_inactive: as in `Host.list_instance_domains`; without it the expected ones must be
             active throughout.
     """
-    tally = Tally()
-    wanted = {str(identity) for identity in expected}
-    host = make_host()
-    try:
-        for _ in range(listings):
-            if cold:
-                host.close()
-            tally.listings += 1
-            try:
-                domains = host.list_instance_domains(
-                    include_inactive=include_inactive, include_foreign=True
-                )
-            except ListingUnstable:
-                tally.unstable += 1
-                continue
-            found = [domain.UUIDString() for domain in domains]
-            lost = wanted.difference(found)
-            tally.lost += bool(lost)
-            tally.missing.update(lost)
-            tally.doubled += len(found) != len(set(found))
-    finally:
-        host.close()
-    return tally
+    wanted = set(expected)
+
+    def judge(host: Host, tally: Tally) -> None:
+        domains = host.list_instance_domains(
+            include_inactive=include_inactive, include_foreign=True
+        )
+        found = [uuid.UUID(bytes=domain.UUID()) for domain in domains]
+        tally.miss(wanted.difference(found))
+        tally.doubled += len(found) != len(set(found))
+
+    return _tallied(make_host, listings, judge, cold=cold)
 
 
 def count_contradictions(
@@ -87,26 +80,34 @@ def count_contradictions(
     include_inactive: bool = True,
 ) -> Tally:
     """Take so many snapshots, with details; see `count_losses`."""
-    tally = Tally()
     wanted = set(expected)
-    host = make_host()
-    try:
-        for _ in range(snapshots):
+
+    def judge(host: Host, tally: Tally) -> None:
+        snapshot = host.snapshot(include_inactive=include_inactive, include_foreign=True)
+        tally.miss(wanted - set(snapshot))
+        tally.contradicted += any(map(_contradicts_itself, snapshot.values()))
+        tally.calls += snapshot.cost
+
+    return _tallied(make_host, snapshots, judge, cold=cold)
+
+
+def _tallied(
+    make_host: Callable[[], Host],
+    times: int,
+    judge: Callable[[Host, Tally], None],
+    *,
+    cold: bool,
+) -> Tally:
+    tally = Tally()
+    with make_host() as host:
+        for _ in range(times):
             if cold:
                 host.close()
             tally.listings += 1
             try:
-                snapshot = host.snapshot(include_inactive=include_inactive, include_foreign=True)
+                judge(host, tally)
             except ListingUnstable:
                 tally.unstable += 1
-                continue
-            lost = wanted - set(snapshot)
-            tally.lost += bool(lost)
-            tally.missing.update(map(str, lost))
-            tally.contradicted += any(map(_contradicts_itself, snapshot.values()))
-            tally.calls += snapshot.cost
-    finally:
-        host.close()
     return tally
 
 

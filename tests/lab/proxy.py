@@ -436,6 +436,17 @@ class Proxy:
         return self._faults.delay
 
 
+@contextlib.contextmanager
+def as_of(upstream: Upstream, release: str | None) -> Iterator[str]:
+    """The URI of `test:///default` as libvirt of this release serves it; None: as it is."""
+    if release is None:
+        yield upstream.uri()
+        return
+    with Proxy(upstream) as proxy:
+        proxy.older_daemon(release)
+        yield proxy.uri()
+
+
 class _Budget:
     """How often a fault may still strike."""
 

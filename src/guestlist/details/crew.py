@@ -17,7 +17,9 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
-from guestlist.connection import Connection, Peer
+import libvirt
+
+from guestlist.connection import Connection, Peer, unsupported
 from guestlist.details import reading
 from guestlist.details.reading import Read
 from guestlist.errors import GuestlistError
@@ -120,15 +122,25 @@ def _start_helper(work: _Work, connection: Connection) -> None:
 def _help(work: _Work, connection: Connection) -> None:
     try:
         with connection.asking("read the XML of the domains") as peer:
-            there = {domain.UUID(): domain for domain in peer.connection.listAllDomains(0)}
-            while (handle := work.take(helper=True)) is not None:
+            there = _handles(peer)
+            while there and (handle := work.take(helper=True)) is not None:
                 before, outcome = peer.calls, None
                 try:
                     if handle.uuid in there:
                         outcome = reading.read(handle.over(there[handle.uuid]), peer)
                 finally:
                     work.helped(handle, outcome, peer.calls - before)
-    except (GuestlistError, AttributeError) as error:
+    except GuestlistError as error:
         log.debug("a helper gave up: %s", error)
     finally:
         connection.close()
+
+
+def _handles(peer: Peer) -> dict[bytes, libvirt.virDomain]:
+    """The handles of this connection, by UUID; none where it takes more than a call to get them."""
+    try:
+        return {domain.UUID(): domain for domain in peer.connection.listAllDomains(0)}
+    except (libvirt.libvirtError, AttributeError) as error:
+        if not unsupported(error):
+            raise
+        return {}
