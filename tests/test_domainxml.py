@@ -83,7 +83,7 @@ def test_host(tmp_path: Path) -> Iterator[libvirt.virConnect]:
 
 
 def comparable(details: Details) -> Details:
-    """Without what libvirt chooses anew (names of tap devices, the order of disks, ids), or drops."""
+    """Without what libvirt chooses anew (tap devices, the order of disks, ids), or drops."""
     nics = tuple(replace(nic, target=None) for nic in details.nics)
     disks = tuple(sorted(details.disks, key=lambda disk: disk.target or ""))
     return replace(details, nics=nics, disks=disks, unknown=(), id=None)
