@@ -22,10 +22,26 @@ if TYPE_CHECKING:
         LibvirtFailure,
         ListingUnstable,
         NotSupported,
+        NotSynced,
         TooManyDomains,
     )
     from guestlist.host import Host
     from guestlist.images import Image, Images
+    from guestlist.inventory import Inventory, InventoryStatistics
+    from guestlist.inventory.changes import (
+        Change,
+        Changed,
+        Defined,
+        Gone,
+        Resynced,
+        Stale,
+        Started,
+        Stopped,
+        Undefined,
+    )
+    from guestlist.inventory.following import Drift
+    from guestlist.inventory.merging import Reading, merge
+    from guestlist.inventory.subscribers import Changes
     from guestlist.launcher import Anyone, LaunchedBy, Launcher, NovaLaunched
     from guestlist.node import Node
     from guestlist.records import (
@@ -40,6 +56,7 @@ if TYPE_CHECKING:
         Snapshot,
         Source,
     )
+    from guestlist.told import Event, EventKind
     from guestlist.usage import InstanceUsage, Usage
 
 _ROOMS = {
@@ -54,11 +71,27 @@ _ROOMS = {
         "LibvirtFailure",
         "ListingUnstable",
         "NotSupported",
+        "NotSynced",
         "TooManyDomains",
     ),
     "driver": ("InstanceInfo", "LibvirtDriver"),
     "host": ("Host",),
     "images": ("Image", "Images"),
+    "inventory": ("Inventory", "InventoryStatistics"),
+    "inventory.changes": (
+        "Change",
+        "Changed",
+        "Defined",
+        "Gone",
+        "Resynced",
+        "Stale",
+        "Started",
+        "Stopped",
+        "Undefined",
+    ),
+    "inventory.following": ("Drift",),
+    "inventory.merging": ("Reading", "merge"),
+    "inventory.subscribers": ("Changes",),
     "launcher": ("Anyone", "LaunchedBy", "Launcher", "NovaLaunched"),
     "node": ("Node",),
     "records": (
@@ -73,6 +106,7 @@ _ROOMS = {
         "Snapshot",
         "Source",
     ),
+    "told": ("Event", "EventKind"),
     "usage": ("InstanceUsage", "Usage"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
@@ -83,13 +117,21 @@ __all__ = [
     "AccessDenied",
     "Anyone",
     "Capabilities",
+    "Change",
+    "Changed",
+    "Changes",
     "ConnectionFailed",
     "ConnectionLost",
+    "Defined",
     "Details",
     "Disk",
     "DomainGone",
     "DomainState",
+    "Drift",
+    "Event",
+    "EventKind",
     "Flavor",
+    "Gone",
     "GuestlistError",
     "Host",
     "Image",
@@ -98,6 +140,8 @@ __all__ = [
     "InstanceInfo",
     "InstanceUsage",
     "InvalidNameTemplate",
+    "Inventory",
+    "InventoryStatistics",
     "LaunchedBy",
     "Launcher",
     "LibvirtDriver",
@@ -106,14 +150,22 @@ __all__ = [
     "Nic",
     "Node",
     "NotSupported",
+    "NotSynced",
     "NovaLaunched",
     "NovaMetadata",
     "Owner",
+    "Reading",
+    "Resynced",
     "Snapshot",
     "Source",
+    "Stale",
+    "Started",
+    "Stopped",
     "TooManyDomains",
+    "Undefined",
     "Usage",
     "Versions",
+    "merge",
 ]
 
 

@@ -7,6 +7,7 @@
     ├── NotSupported        (NotImplementedError)  this libvirt or hypervisor driver cannot
     ├── DomainGone          (LookupError)          the domain asked for is not there any more
     ├── ListingUnstable     (RuntimeError)         the walk could not prove that it lost nobody
+    ├── NotSynced           (RuntimeError)         a live view that has not been in step yet
     ├── TooManyDomains      (OverflowError)        more than one libvirt message may carry
     ├── InvalidNameTemplate (ValueError)           a template that Nova could not use
     └── LibvirtFailure                             anything else libvirt said
@@ -54,6 +55,10 @@ class DomainGone(GuestlistError, LookupError):
 
 class ListingUnstable(GuestlistError, RuntimeError):
     """The walk hit its bound before it could prove the list complete. Never a guess instead."""
+
+
+class NotSynced(GuestlistError, RuntimeError):
+    """A live view was read before it first was in step. Never an empty list instead."""
 
 
 class TooManyDomains(GuestlistError, OverflowError):

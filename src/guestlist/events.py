@@ -57,6 +57,25 @@ def drain(longest_turn: float = LONGEST_TURN) -> None:
         _turns.wait_for(3, longest_turn)
 
 
+def is_on_loop() -> bool:
+    """Whether this is the thread that turns the loop, which must not wait for it."""
+    return threading.current_thread() is _loop or _turns.is_turned_here()
+
+
+class Pulse:
+    """Tells whether the loop turns, without waiting for it. One thread at a time."""
+
+    def __init__(self) -> None:
+        self._count: int | None = None
+
+    def beat(self) -> bool:
+        """Whether the loop has turned since the last beat; asks it to turn before the next."""
+        turned = self._count is None or _turns.count > self._count
+        if turned:
+            self._count = _turns.request()
+        return turned
+
+
 class _Turns:
     """Counts turns of the loop for who waits for them: a timer that is set when one does.
 
@@ -64,29 +83,43 @@ class _Turns:
     """
 
     def __init__(self) -> None:
+        self.count = 0
         self._timer: int | None = None
         self._turner: int | None = None
-        self._count = 0
         self._changed = threading.Condition()
+
+    def is_turned_here(self) -> bool:
+        return threading.get_ident() == self._turner
+
+    def request(self) -> int | None:
+        """Have the loop make a turn, and tell how many it had made; None without timers."""
+        if not hasattr(libvirt, "virEventAddTimeout"):
+            return None
+        with self._changed:
+            self._set_timer()
+            return self.count
 
     def wait_for(self, turns: int, longest: float) -> None:
         """Return after so many turns, or after one that takes longer than `longest` seconds."""
-        if threading.get_ident() == self._turner or not hasattr(libvirt, "virEventAddTimeout"):
+        if self.is_turned_here() or not hasattr(libvirt, "virEventAddTimeout"):
             return
         with self._changed:
-            if self._timer is None:
-                self._timer = libvirt.virEventAddTimeout(-1, self._turned, None)
             for _ in range(turns):
-                count = self._count
-                libvirt.virEventUpdateTimeout(self._timer, 0)
-                if not self._changed.wait_for(lambda: self._count > count, longest):  # noqa: B023
+                count = self.count
+                self._set_timer()
+                if not self._changed.wait_for(lambda: self.count > count, longest):  # noqa: B023
                     return
+
+    def _set_timer(self) -> None:
+        if self._timer is None:
+            self._timer = libvirt.virEventAddTimeout(-1, self._turned, None)
+        libvirt.virEventUpdateTimeout(self._timer, 0)
 
     def _turned(self, timer: int, _opaque: None) -> None:
         libvirt.virEventUpdateTimeout(timer, -1)
         with self._changed:
             self._turner = threading.get_ident()
-            self._count += 1
+            self.count += 1
             self._changed.notify_all()
 
 

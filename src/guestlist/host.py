@@ -1,14 +1,11 @@
 """Host: what a user holds.
 
-In: a URI and what "ours" means. Out: the domains of that host. Joins a connection, which may come
-and go, to what was learned over it; everything else happens downstairs.
+In: a URI and what "ours" means. Out: the domains of that host. Everything happens downstairs.
 """
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from types import TracebackType
 from uuid import UUID
 
@@ -16,11 +13,10 @@ import libvirt
 
 from guestlist import snapshot
 from guestlist.connection import Capabilities, Connection
-from guestlist.details import DetailsMemory
 from guestlist.errors import DomainGone
 from guestlist.handle import Handle
 from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched
-from guestlist.listing import Listing
+from guestlist.listing.listings import Listings
 from guestlist.node import Node, NodeMemory
 from guestlist.records import Instance, Snapshot
 from guestlist.statistics import Statistics
@@ -69,12 +65,10 @@ class Host:
             keepalive_count=keepalive_count,
             open_timeout=open_timeout,
         )
+        launched_by = launched_by if launched_by is not None else NovaLaunched()
+        self._listings = Listings(self._connection, launched_by, details_max_age)
         self._statistics = Statistics(self._connection)
-        self._details_max_age = details_max_age
-        self._launched_by = launched_by if launched_by is not None else NovaLaunched()
-        self._listing: Listing | None = None
         self._node: NodeMemory | None = None
-        self._lock = threading.Lock()
 
     @property
     def uri(self) -> str | None:
@@ -89,10 +83,8 @@ class Host:
     @property
     def bulk_listing(self) -> bool | None:
         """Whether this connection lists in one call; None before the first listing over it."""
-        listing = self._listing
-        if listing is None or listing.peer is not self._connection.current:
-            return None
-        return listing.bulk
+        listing = self._listings.current
+        return listing.bulk if listing else None
 
     def list_instance_domains(
         self,
@@ -125,7 +117,7 @@ class Host:
         whose name does not tell who launched it. Without the bulk call (libvirt before 0.9.13, and
         some hypervisor drivers): about n + 5, and a warning in the log, once per connection.
         """
-        with self._asking("list the domains") as listing:
+        with self._listings.asking("list the domains") as listing:
             return listing.instance_domains(
                 include_inactive=include_inactive,
                 include_foreign=include_foreign,
@@ -174,7 +166,7 @@ class Host:
         registers for events (up to 9 calls), which belongs to the connection and is not in `cost`;
         nor are the statistics, which are 1 call over another one.
         """
-        with self._asking("take a snapshot") as listing:
+        with self._listings.asking("take a snapshot") as listing:
             taken = snapshot.take(
                 listing,
                 include_inactive=include_inactive,
@@ -197,7 +189,7 @@ class Host:
         Cost: 2 calls, and 1 more, once, if its name does not tell who launched it.
         """
         uuid = uuid if isinstance(uuid, UUID) else UUID(uuid)
-        with self._asking(f"look up domain {uuid}") as listing:
+        with self._listings.asking(f"look up domain {uuid}") as listing:
             found = snapshot.one(listing, uuid)
         if found is None:
             raise DomainGone(f"there is no domain {uuid} on {self.whom}")
@@ -205,7 +197,7 @@ class Host:
 
     def node(self) -> Node:
         """The host itself: processors, memory, kinds of guests. Cost: 2 calls; the first time 6."""
-        with self._asking("read the facts of the node") as listing:
+        with self._listings.asking("read the facts of the node") as listing:
             if self._node is None or self._node.peer is not listing.peer:
                 self._node = NodeMemory(listing.peer)
             return self._node.now()
@@ -216,7 +208,7 @@ class Host:
 
         Cost: none, once the connection is open.
         """
-        with self._asking("connect") as listing:
+        with self._listings.asking("connect") as listing:
             return listing.peer.location().here
 
     def launcher(self, domain: libvirt.virDomain) -> Launcher:
@@ -227,7 +219,7 @@ class Host:
 
         Cost: none where its name or id tells, else 1 call, remembered.
         """
-        with self._asking(f"read the metadata of domain {domain.name()!r}") as listing:
+        with self._listings.asking(f"read the metadata of domain {domain.name()!r}") as listing:
             launcher = listing.launcher(Handle(domain))
         if launcher is None:
             raise DomainGone(
@@ -238,7 +230,7 @@ class Host:
 
     def capabilities(self) -> Capabilities:
         """What this host's libvirt can do, found out by doing it. Cost: 6 calls at most."""
-        with self._asking("check what libvirt can do") as listing:
+        with self._listings.asking("check what libvirt can do") as listing:
             listing.domains(include_inactive=False)
             snapshot.states(listing, include_inactive=False)
             peer = listing.peer
@@ -250,6 +242,10 @@ class Host:
                 lifecycle_events=peer.lifecycle() is not None,
                 keepalive=peer.keepalive,
             )
+
+    def listings_apart(self, details_max_age: float) -> Listings:
+        """What asks this host over a connection of its own: for an `Inventory`."""
+        return self._listings.apart(details_max_age)
 
     def close(self) -> None:
         """Let the connection go; a later question opens another."""
@@ -271,14 +267,3 @@ class Host:
 
     def __repr__(self) -> str:
         return f"<Host {self.whom}>"
-
-    @contextlib.contextmanager
-    def _asking(self, what: str) -> Iterator[Listing]:
-        """Lend the listing of the open connection; a new connection gets a new one."""
-        with self._connection.asking(what) as peer:
-            with self._lock:
-                if self._listing is None or self._listing.peer is not peer:
-                    memory = DetailsMemory(peer, self._connection, self._details_max_age)
-                    self._listing = Listing(peer, self._launched_by, memory)
-                listing = self._listing
-            yield listing

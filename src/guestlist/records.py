@@ -278,6 +278,7 @@ def hides_devices(unknown: str) -> bool:
 class Instance:
     """One domain at one instant. `id` is None while it is inactive; `reason` belongs to `state`.
 
+    `ours` is whether the host's `launched_by` says so; Domain-0 is nobody's.
     `details` is None where nobody asked for them, or the domain was gone before they could be read.
     `statistics`, where they were asked for, has libvirt's names and values ("balloon.current":
     524288): None of an inactive one, and of one that did not answer.
@@ -291,6 +292,7 @@ class Instance:
     launcher: Launcher
     details: Details | None = None
     statistics: Mapping[str, Any] | None = None
+    ours: bool = True
 
     @property
     def active(self) -> bool:
@@ -301,33 +303,60 @@ class Instance:
 class Snapshot(Mapping[UUID, Instance]):
     """One instant of a host: its instances by UUID. Iterates by name, then by UUID.
 
-    `cost` is how many calls to libvirt it took. `unanswered` are the UUIDs of the active instances
-    of which statistics were asked that did not answer, or not in full: their guests are stuck.
+    `cost` is how many calls to libvirt it took. `age` is for how many seconds nobody had been able
+    to say whether it is still so: 0.0 but for a live view that is stale. `unanswered` are the UUIDs
+    of the active instances of which statistics were asked that did not answer, or not in full:
+    their guests are stuck.
     """
 
-    __slots__ = ("_by_uuid", "cost", "unanswered")
+    __slots__ = ("_by_uuid", "_in_order", "age", "cost", "unanswered")
 
     def __init__(
-        self, instances: Iterable[Instance], *, cost: int = 0, unanswered: Iterable[UUID] = ()
+        self,
+        instances: Iterable[Instance],
+        *,
+        cost: int = 0,
+        unanswered: Iterable[UUID] = (),
+        age: float = 0.0,
     ) -> None:
-        ordered = sorted(instances, key=lambda instance: (instance.name, instance.uuid))
-        self._by_uuid = {instance.uuid: instance for instance in ordered}
+        self._by_uuid: Mapping[UUID, Instance] = {each.uuid: each for each in instances}
+        self._in_order = False
+        self.age = age
         self.cost = cost
         self.unanswered = frozenset(unanswered)
+
+    @classmethod
+    def over(
+        cls, by_uuid: Mapping[UUID, Instance], *, in_order: bool, age: float = 0.0
+    ) -> Snapshot:
+        """One over a mapping that never changes, and so is not copied."""
+        made = cls((), age=age)
+        made._by_uuid = by_uuid
+        made._in_order = in_order
+        return made
 
     @property
     def instances(self) -> tuple[Instance, ...]:
         """The instances, by name."""
-        return tuple(self._by_uuid.values())
+        return tuple(self._ordered().values())
 
     def __getitem__(self, uuid: UUID) -> Instance:
         return self._by_uuid[uuid]
 
     def __iter__(self) -> Iterator[UUID]:
-        return iter(self._by_uuid)
+        return iter(self._ordered())
 
     def __len__(self) -> int:
         return len(self._by_uuid)
 
     def __repr__(self) -> str:
-        return f"<Snapshot of {len(self)} instances>"
+        stale = f", {self.age:.1f} s old" if self.age else ""
+        return f"<Snapshot of {len(self)} instances{stale}>"
+
+    def _ordered(self) -> Mapping[UUID, Instance]:
+        """Put in order by whoever looks first: a live view is read far less often than it moves."""
+        if not self._in_order:
+            ordered = sorted(self._by_uuid.values(), key=lambda each: (each.name, each.uuid))
+            self._by_uuid = {each.uuid: each for each in ordered}
+            self._in_order = True
+        return self._by_uuid

@@ -27,24 +27,23 @@ from guestlist.details import crew, reading
 from guestlist.events import drain
 from guestlist.handle import INACTIVE_ID, Handle
 from guestlist.records import Details
+from guestlist.told import EventKind, Lifecycle
 
 log = logging.getLogger(__name__)
 
-_EVENTS = {
-    "METADATA_CHANGE": (23, 3_000_000),
-    "DEVICE_ADDED": (19, 1_002_015),
-    "BLOCK_JOB_2": (16, 1_002_006),
-    "DEVICE_REMOVED": (15, 1_001_001),
-    "BALLOON_CHANGE": (13, 10_000),
-    "TRAY_CHANGE": (10, 9_011),
-    "DISK_CHANGE": (9, 9_009),
-}
-"""VIR_DOMAIN_EVENT_ID_* of what changes a domain's XML while it runs (older bindings lack names),
-and the libvirt that brought each; the newest first, see `Peer.events`.
-"""
+XML_EVENTS = (
+    EventKind.METADATA_CHANGE,
+    EventKind.DEVICE_ADDED,
+    EventKind.BLOCK_JOB_2,
+    EventKind.DEVICE_REMOVED,
+    EventKind.BALLOON_CHANGE,
+    EventKind.TRAY_CHANGE,
+    EventKind.DISK_CHANGE,
+)
+"""What changes a domain's XML while it runs; the newest first, see `Peer.events`."""
 
-_DEFINED, _STARTED, _RESUMED = 0, 2, 4
-"""Lifecycle events after which the XML is another: redefined, all of it there, migrated in."""
+_NEW_XML = Lifecycle.DEFINED, Lifecycle.STARTED, Lifecycle.RESUMED
+"""After these the XML is another: redefined, all of it there, migrated in."""
 
 _FAILED_AGE = 0.1
 """The share of its age that XML which could not be read is believed for."""
@@ -104,8 +103,8 @@ class DetailsMemory:
         """
         if self._watching:
             return
-        for kind, since in _EVENTS.values():
-            stream = self._peer.events(kind, since)
+        for kind in XML_EVENTS:
+            stream = self._peer.events(kind, kind.since)
             if stream is not None:
                 stream.subscribe(self._on_change)
         lifecycle = self._peer.lifecycle()
@@ -118,6 +117,11 @@ class DetailsMemory:
     def catch_up(self) -> None:
         """Take in the events that have arrived. Cost: none; some 0.03 ms."""
         drain(_LONGEST_TURN)
+
+    def believed(self, handle: Handle) -> Details | None:
+        """Its details, if they are known and nothing has contradicted them. Cost: none."""
+        known = self._known.get(handle.uuid)
+        return known.details if known and known.holds(handle, time.monotonic()) else None
 
     def read(self, handles: Iterable[Handle]) -> dict[bytes, Details]:
         """The details of each, by UUID; of those that are gone, none.
@@ -135,7 +139,7 @@ class DetailsMemory:
                 else:
                     wanted.append(handle)
         if wanted:
-            for handle, read in crew.read(wanted, self._peer, self._connection):
+            for handle, read in self._read(wanted):
                 if read is not None:
                     self._remember(handle, read, now)
                     known[handle.uuid] = read.details
@@ -160,12 +164,22 @@ class DetailsMemory:
             known.namespaces = reading.nova_namespaces(handle, self._peer)
         return known.namespaces
 
+    def forget(self, uuid: bytes) -> None:
+        """Forget one that is gone."""
+        with self._lock:
+            self._known.pop(uuid, None)
+
     def forget_absent(self, listed: Container[bytes], *, include_inactive: bool) -> None:
         """Forget those that a listing would have shown and did not."""
         with self._lock:
             for uuid, known in list(self._known.items()):
                 if uuid not in listed and (include_inactive or known.id != INACTIVE_ID):
                     del self._known[uuid]
+
+    def _read(self, handles: list[Handle]) -> Iterable[tuple[Handle, reading.Read | None]]:
+        if len(handles) == 1:
+            return [(handles[0], reading.read(handles[0], self._peer))]
+        return crew.read(handles, self._peer, self._connection)
 
     def _remember(self, handle: Handle, read: reading.Read, now: float) -> None:
         """Keep it, unless an event said meanwhile that it has changed: then for this once."""
@@ -180,7 +194,7 @@ class DetailsMemory:
             self._known[uuid] = _Known(read.id, read.details, read.namespaces, due)
 
     def _on_lifecycle(self, domain: libvirt.virDomain, event: int, _detail: int) -> None:
-        if event in (_DEFINED, _STARTED, _RESUMED):
+        if event in _NEW_XML:
             self._on_change(domain)
 
     def _on_change(self, domain: libvirt.virDomain, *_facts: object) -> None:

@@ -136,6 +136,16 @@ class Listing:
         namespaces = self.details.namespaces(handle)
         return None if namespaces is None else by_namespaces(namespaces, handle.name)
 
+    def is_ours(self, handle: Handle) -> bool:
+        """Whether it is ours, as `launched_by` has it; Domain-0 is not.
+
+        Cost: none where its name tells, else 1 call, remembered.
+        """
+        if handle.id == _DOM0:
+            return False
+        ours = self._launched_by.by_name(handle.name)
+        return self._is_ours_by_metadata(handle) if ours is None else ours
+
     def _is_ours_by_metadata(self, handle: Handle) -> bool:
         namespaces = self.details.namespaces(handle)
         return namespaces is not None and self._launched_by.by_metadata(namespaces)

@@ -1,0 +1,326 @@
+"""The live view: who is here, always known, without asking.
+
+In: a host. Out: snapshots that cost no call, and the changes between them. One listing, then the
+lifecycle events, merged in order; work grows with the number of changes, not of domains.
+
+    __init__      Inventory: what a user holds, and what it promises
+    changes       what readers are told                                             (pure)
+    merging       a view and an answer of libvirt's to the next view, and changes   (pure)
+    scope         whom a reader wants to see                                        (pure)
+    subscribers   the readers, each with a queue
+    board         what readers read
+    feed          the events of a connection
+    following     the thread that asks libvirt, and reconnects
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from uuid import UUID
+
+from guestlist import events
+from guestlist.errors import GuestlistError, NotSynced
+from guestlist.host import Host
+from guestlist.inventory.board import Board
+from guestlist.inventory.following import Drift, Follower
+from guestlist.inventory.scope import Scope
+from guestlist.inventory.subscribers import Changes
+from guestlist.launcher import LaunchedBy
+from guestlist.node import Node
+from guestlist.records import Instance, Snapshot
+
+LONGEST_CLOSE = 1.0
+"""Seconds that closing waits for a call that is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryStatistics:
+    """What a live view has done since it was started.
+
+    `events` arrived; `asks` are calls about those whom events named, or who could not stay as they
+    were; `lists` are calls about everybody; `calls` are all that were made for answers, the reading
+    of details included. `changes` were merged, `drifts` of them found by comparison alone.
+    `connections` were in step, `stalls` are times the event loop was held up, `losses` times events
+    were lost on the way. `details_pending` domains are yet to have their XML read again.
+
+    `age` is as in a snapshot, None before the view is in step. `reaction_median` and
+    `reaction_worst` are seconds from an event's arrival to the view, over the last 1,024.
+    """
+
+    age: float | None
+    events: int
+    asks: int
+    lists: int
+    calls: int
+    changes: int
+    drifts: int
+    connections: int
+    stalls: int
+    losses: int
+    details_pending: int
+    reaction_median: float | None
+    reaction_worst: float | None
+
+
+class Inventory:
+    """A libvirt host's domains, kept in step with it.
+
+    G1  After quiet the view equals the list: when nothing changes any more, `snapshot` is soon
+        what `Host.snapshot` of the same options gives, details included.
+    G2  The states of one domain are seen in order, and never go back in time: only libvirt's
+        answers move the view, in the order in which they were asked for. States between two
+        answers are skipped. There is no order between two domains.
+    G3  `Changes.snapshot` with every change applied (`after` put in the place of `before`) is, at
+        each moment, what `snapshot(include_inactive=True)` then was, exactly.
+    G4  Nothing is invented, and nothing is silent: a domain that is gone arrives as `Undefined` or
+        `Stopped` if libvirt said so, else as `Gone`, with what it last was. One that comes and goes
+        between two answers was never there.
+    G5  Without libvirt the view is stale: it stays as it last was, its `age` tells for how long
+        nobody could say whether it is still so, and a `Stale` arrives. It is never empty, but for a
+        host without domains. Before it first is in step there is none: `NotSynced`.
+    G6  Once libvirt is back, all that has changed meanwhile arrives, and then a `Resynced`.
+    G7  Each change tells when libvirt last said something of it (`told_at`, None if it did not) and
+        when it answered (`learned_at`).
+    G8  Readers are independent: one that is slow holds up nobody, holds a bounded number of
+        changes, and is told that it missed some by the `Resynced` that replaces them.
+    G9  `snapshot`, `changes` and `statistics` make no call and never wait for one.
+    G10 `close` comes back within 1 s whatever the daemon does, from any thread.
+
+    What libvirt tells nobody of is seen when the list is next compared, `resync_every` seconds at
+    most (a domain of the test driver that is renamed, an event that was lost), or with the next
+    reading of the XML, `details_max_age` (vCPUs plugged by hand, an external snapshot).
+
+    It has one connection and one thread of its own, and shares libvirt's event loop. Opens nothing
+    before it is started: by `with`, or by the first `wait_synced` or `changes`. Threads may share
+    it; a fork may not.
+
+    Args:
+        host: whom to follow: a URI, None for libvirt's default, or a `Host`, whose options it then
+            has; the Host's connection is left alone.
+        readonly, launched_by: as for `Host`; not beside a Host, which has its own.
+        details: without, `Instance.details` is None, and no XML is read but to tell whose a domain
+            is.
+        resync_every: seconds after which everybody is listed and compared. 1 call.
+        verify_every: the same, and each difference that no event told of goes to the log, with what
+            is known of it; also in `drifts`. None: it goes to `drifts` only.
+        details_max_age: seconds for which details are believed that no event has contradicted.
+        longest_queue: changes that are kept for a slow reader.
+    """
+
+    def __init__(
+        self,
+        host: Host | str | None = None,
+        *,
+        readonly: bool | None = None,
+        launched_by: LaunchedBy | None = None,
+        details: bool = True,
+        resync_every: float = 300.0,
+        verify_every: float | None = None,
+        details_max_age: float = 3_600.0,
+        longest_queue: int = 10_000,
+    ) -> None:
+        if isinstance(host, Host):
+            if readonly is not None or launched_by is not None:
+                raise ValueError("readonly and launched_by are the Host's: give them to it")
+            self._host, self._owns_host = host, False
+        else:
+            self._host = Host(host, readonly=bool(readonly), launched_by=launched_by)
+            self._owns_host = True
+        for name, seconds in {"resync_every": resync_every, "verify_every": verify_every}.items():
+            if seconds is not None and not seconds > 0:
+                raise ValueError(f"{name} is {seconds!r}: it must be a number of seconds above 0")
+        if longest_queue < 1:
+            raise ValueError(f"longest_queue is {longest_queue!r}: it must be at least 1")
+        self._board = Board(longest_queue)
+        self._follower = Follower(
+            self._host.listings_apart(details_max_age),
+            self._board,
+            details=details,
+            resync_every=resync_every,
+            verify_every=verify_every,
+        )
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+
+    # To read
+
+    def wait_synced(self, timeout: float | None = None) -> None:
+        """Return when the view is in step with libvirt; starts the inventory.
+
+        Raises:
+            GuestlistError: it is not after `timeout` seconds. What stands in the way, as a Host
+                would raise it; `NotSynced` where nothing does but time, or it was closed.
+        """
+        self.start()
+        self._board.wait_synced(timeout)
+
+    def snapshot(
+        self,
+        *,
+        include_inactive: bool = False,
+        include_foreign: bool = False,
+        include_dom0: bool = False,
+    ) -> Snapshot:
+        """One instant of the view, with the options of `Host.snapshot`. It never changes.
+
+        `Snapshot.age` is 0.0 while the view is in step; else it is as it was so many seconds ago.
+        A change is in it some 0.3 ms after libvirt tells of it; details may take longer while much
+        is going on: `statistics().details_pending`.
+
+        Raises:
+            NotSynced: the view has not been in step yet.
+
+        Cost: no call. The same object again while nothing changes.
+        """
+        return self._board.snapshot(Scope(include_inactive, include_foreign, include_dom0))
+
+    def changes(self, *, include_foreign: bool = False, include_dom0: bool = False) -> Changes:
+        """What changes from now on, of domains in whatever state; starts the inventory.
+
+        An iterator, in a thread or under asyncio (`async for`), of `Started`, `Stopped`, `Defined`,
+        `Undefined`, `Changed`, `Gone`, `Resynced` and `Stale`. Its `snapshot` is what the first
+        change is to be applied to. Ends when either is closed; close it when you are done.
+
+        Cost: no call.
+        """
+        self.start()
+        return self._board.subscribe(Scope(True, include_foreign, include_dom0))
+
+    def instance(self, uuid: UUID | str) -> Instance:
+        """One domain by its UUID, whoever launched it and whatever its state.
+
+        A domain that the view does not have is asked for: nobody is declared absent from memory.
+
+        Raises:
+            DomainGone: libvirt has none.
+            GuestlistError: the view does not have it, and libvirt could not be asked.
+            ValueError: that is no UUID.
+
+        Cost: no call for one that is in the view, else 2 of `Host.instance`.
+        """
+        uuid = uuid if isinstance(uuid, UUID) else UUID(uuid)
+        known = self._board.snapshot(Scope(True, True, True)).get(uuid)
+        return known if known is not None else self._host.instance(uuid)
+
+    def node(self) -> Node:
+        """The host itself, as it was when everybody was last listed.
+
+        Raises:
+            NotSynced: the view has not been in step yet.
+            NotSupported: this libvirt does not tell.
+
+        Cost: no call.
+        """
+        return self._follower.node
+
+    def statistics(self) -> InventoryStatistics:
+        """What it has done so far. Cost: no call."""
+        counts, reactions = self._follower.counts, sorted(self._follower.reactions)
+        return InventoryStatistics(
+            age=self._board.age,
+            events=counts["events"],
+            asks=counts["asks"],
+            lists=counts["lists"],
+            calls=self._follower.calls,
+            changes=counts["changes"],
+            drifts=counts["drifts"],
+            connections=counts["connections"],
+            stalls=counts["stalls"],
+            losses=counts["losses"],
+            details_pending=self._follower.details_pending,
+            reaction_median=reactions[len(reactions) // 2] if reactions else None,
+            reaction_worst=reactions[-1] if reactions else None,
+        )
+
+    @property
+    def drifts(self) -> Sequence[Drift]:
+        """The last differences, 64 at most, that only a comparison brought to light."""
+        return tuple(self._follower.drifts)
+
+    @property
+    def failure(self) -> GuestlistError | None:
+        """Why the view is stale, or not yet in step; None where it is, or nothing is known."""
+        return self._board.failure
+
+    @property
+    def host(self) -> Host:
+        """Whom to ask for what a view cannot know; over another connection than the view's."""
+        return self._host
+
+    @property
+    def whom(self) -> str:
+        """The host's name in messages, as `Host.whom`."""
+        return self._follower.whom
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this libvirt is on this machine, as its URI tells; see `Host.is_here`.
+
+        Raises:
+            NotSynced: the view has not been in step yet.
+
+        Cost: no call.
+        """
+        return self._follower.is_here
+
+    # Its life
+
+    def start(self) -> None:
+        """Start to follow the host, on a thread of its own; harmless twice."""
+        with self._lock:
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(
+                    target=self._follower.run, name="guestlist-inventory", daemon=True
+                )
+                self._thread.start()
+
+    def resync(self, timeout: float | None = None) -> None:
+        """List everybody now, whatever the view has; return when that is in the view.
+
+        Raises:
+            GuestlistError: it is not after `timeout` seconds.
+
+        Cost: 1 call.
+        """
+        self.start()
+        if not self._follower.list_anew(timeout):
+            self._board.wait_synced(0)
+            raise NotSynced(f"{self.whom} was not listed anew within {timeout:g} s")
+
+    def close(self) -> None:
+        """End it, and every iteration over its changes; harmless twice, and from any thread.
+
+        Does not wait for a daemon that hangs: a call that is under way ends by itself, when
+        keepalive gives it up, and with it the thread and the connection. The last view can still be
+        read, and gets old.
+        """
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+        self._follower.close()
+        self._board.end()
+        if thread and thread is not threading.current_thread() and not events.is_on_loop():
+            thread.join(LONGEST_CLOSE)
+        if self._owns_host:
+            self._host.close()
+
+    def __enter__(self) -> Inventory:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Inventory of {self.whom}>"

@@ -1,0 +1,174 @@
+"""What the readers of a live view read: the view, how old it is, and who wants to hear of changes.
+
+In: views and changes, from the one thread that merges them. Out: snapshots, subscriptions, and the
+word when the view is in step. Everything happens under one lock that is never held for long: what
+is read is never changed, only replaced. Touches no libvirt.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from guestlist.errors import GuestlistError, NotSynced
+from guestlist.inventory.changes import Change, News, Resynced, Stale
+from guestlist.inventory.merging import View
+from guestlist.inventory.scope import Part, Scope
+from guestlist.inventory.subscribers import Changes
+from guestlist.records import Snapshot
+
+PATIENCE = 1.0
+"""Seconds that an answer may be outstanding before the view counts as stale."""
+
+
+class Board:
+    """One host's view, as it is read. Threads may share it."""
+
+    def __init__(self, longest_queue: int) -> None:
+        self._longest_queue = longest_queue
+        self._view: View = {}
+        self._synced = False
+        self._ended = False
+        self._stale_since: float | None = None
+        self._awaiting_since: float | None = None
+        self._failure: GuestlistError | None = None
+        self._parts: dict[Scope, Part] = {}
+        self._subscribers: tuple[Changes, ...] = ()
+        self._lock = threading.Lock()
+        self._moved = threading.Condition(self._lock)
+
+    # For readers
+
+    @property
+    def age(self) -> float | None:
+        """Seconds for which nobody could say whether the view is right; 0.0 while it is in step.
+
+        None before it first was.
+        """
+        if not self._synced:
+            return None
+        since, awaiting = self._stale_since, self._awaiting_since
+        now = time.monotonic()
+        if since is None and awaiting is not None and now - awaiting > PATIENCE:
+            since = awaiting
+        return 0.0 if since is None else now - since
+
+    @property
+    def failure(self) -> GuestlistError | None:
+        """What stands in the way while the view is stale, or not yet in step."""
+        return self._failure
+
+    def snapshot(self, scope: Scope) -> Snapshot:
+        """The part of the view that a scope admits.
+
+        Raises:
+            NotSynced: it has not been in step yet, so that nothing is known.
+        """
+        with self._lock:
+            snapshot = self._snapshot(scope)
+        if snapshot is None:
+            raise self._not_synced()
+        return snapshot
+
+    def subscribe(self, scope: Scope) -> Changes:
+        """A new reader of changes."""
+        with self._lock:
+            changes = Changes(scope, self._longest_queue, self._lock, self._snapshot, self._forget)
+            if self._ended:
+                changes.end()
+            else:
+                self._subscribers = (*self._subscribers, changes)
+        return changes
+
+    def wait_synced(self, timeout: float | None) -> None:
+        """Return when the view is in step.
+
+        Raises:
+            GuestlistError: it is not after `timeout` seconds, and this is why.
+        """
+        with self._moved:
+            self._moved.wait_for(lambda: self._is_in_step() or self._ended, timeout)
+            if self._is_in_step():
+                return
+        if self._failure is not None:
+            raise self._failure
+        raise self._not_synced()
+
+    # For the thread that merges
+
+    def publish(self, view: View, changes: Iterable[Change]) -> None:
+        """Replace the view by one that these changes made of it."""
+        with self._lock:
+            self._view = view
+            for part in self._parts.values():
+                part.follow(changes, view)
+            if self._synced:
+                self._tell(changes)
+
+    def await_answer(self, since: float | None) -> None:
+        """Since when (monotonic) libvirt has been asked, or told, what is not merged yet."""
+        self._awaiting_since = since
+
+    def in_step(self) -> None:
+        """The view is as libvirt has it, for the first time or again."""
+        with self._lock:
+            if self._is_in_step():
+                return
+            self._synced, self._stale_since, self._failure = True, None, None
+            now = datetime.now(UTC)
+            for reader in self._subscribers:
+                snapshot = self._snapshot(reader.scope)
+                assert snapshot is not None
+                reader.put([Resynced(snapshot, 0, now)])
+            self._moved.notify_all()
+
+    def fall_behind(self, since: float, error: GuestlistError) -> None:
+        """Libvirt cannot be asked, since (monotonic) then and for this reason."""
+        with self._lock:
+            self._failure = error
+            self._awaiting_since = None
+            if not self._is_in_step():
+                return
+            self._stale_since = since
+            now = datetime.now(UTC)
+            was = now - timedelta(seconds=time.monotonic() - since)
+            self._tell([Stale(was, error, now)])
+
+    def end(self) -> None:
+        """Nothing will be merged any more."""
+        with self._lock:
+            self._ended = True
+            if self._synced and self._stale_since is None:
+                self._stale_since = time.monotonic()
+            readers, self._subscribers = self._subscribers, ()
+            for reader in readers:
+                reader.end()
+            self._moved.notify_all()
+
+    # How it is done, under the lock
+
+    def _is_in_step(self) -> bool:
+        return self._synced and self._stale_since is None
+
+    def _tell(self, news: Iterable[News]) -> None:
+        for reader in self._subscribers:
+            reader.put(news)
+
+    def _snapshot(self, scope: Scope) -> Snapshot | None:
+        age = self.age
+        if age is None:
+            return None
+        part = self._parts.get(scope)
+        if part is None:
+            part = self._parts[scope] = Part(scope)
+        return part.snapshot(self._view, age)
+
+    def _forget(self, changes: Changes) -> None:
+        with self._lock:
+            self._subscribers = tuple(one for one in self._subscribers if one is not changes)
+
+    def _not_synced(self) -> NotSynced:
+        why = "it was closed" if self._ended else "call wait_synced() first"
+        return NotSynced(f"nothing is known yet: the view has not been in step; {why}")

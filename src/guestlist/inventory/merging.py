@@ -1,0 +1,127 @@
+"""Merging what libvirt answered into a view. Pure: no thread, no libvirt, no clock.
+
+In: a view, one answer of libvirt's, the events that arrived. Out: the next view, and what changed.
+Only an answer moves the view: an event says that something happened to a domain, and when, never
+what the domain is now. It may come before the change can be seen, or long after the next one, and a
+view that believed it would go back in time. So whoever is named by an event is asked, and answers
+are merged in the order in which they were asked for.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from guestlist.inventory.changes import (
+    Change,
+    Changed,
+    Defined,
+    Gone,
+    Started,
+    Stopped,
+    Undefined,
+)
+from guestlist.records import DomainState, Instance
+from guestlist.told import Event, EventKind, Lifecycle
+
+View = Mapping[UUID, Instance]
+"""Every domain of a host as it was last seen, by UUID. Never changed: merging makes another."""
+
+_PAUSED_STARTING_UP = 11
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What libvirt answered about some domains, or about all.
+
+    `asked` are those it was asked about, None for everybody; `found` those that exist. Who was
+    asked about and not found does not exist.
+    """
+
+    asked: Iterable[UUID] | None
+    found: Mapping[UUID, Instance]
+    at: datetime
+
+
+def merge(
+    view: View, reading: Reading, events: Iterable[Event] = ()
+) -> tuple[View, tuple[Change, ...]]:
+    """The view after an answer, and what is new in it, at most one change for each domain.
+
+    Args:
+        view: what was known.
+        reading: the answer; asked for after whatever made `view`.
+        events: what has arrived since the domains were last asked about, in order. It tells what a
+            change is called, and when libvirt said so. What is said of domains that were not asked
+            about is not looked at.
+
+    Cost: as many steps as domains were asked about, and a copy of the view if anything is new.
+    """
+    told: dict[UUID, list[Event]] = defaultdict(list)
+    for event in events:
+        told[event.uuid].append(event)
+    asked = {**view, **reading.found} if reading.asked is None else reading.asked
+    changes = []
+    for uuid in asked:
+        before, after = view.get(uuid), reading.found.get(uuid)
+        if before is not after or uuid in told:
+            kind = _kind(before, after, told.get(uuid, ()))
+            if kind is not None:
+                changes.append(kind(before, after, tuple(told.get(uuid, ())), reading.at))
+    return apply(view, changes), tuple(changes)
+
+
+def apply(view: View, changes: Iterable[Change]) -> View:
+    """The view with these changes made. Who was replaced keeps the place that it had."""
+    changed = None
+    for change in changes:
+        if change.before == change.after:
+            continue
+        if changed is None:
+            changed = dict(view)
+        if change.after is None:
+            changed.pop(change.uuid, None)
+        else:
+            changed[change.uuid] = change.after
+    return view if changed is None else changed
+
+
+def must_pass(before: Instance | None, after: Instance | None) -> bool:
+    """Whether a domain cannot stay as it was found, so that it is to be asked about again.
+
+    A start that fails sends no event, and is seen as a domain that is starting up, or shutting
+    down. One that is shut off and just ran may be transient: libvirt shows it so for the instant in
+    which it removes it, and says nothing more afterwards.
+    """
+    if after is None:
+        return False
+    if after.state == DomainState.SHUTDOWN:
+        return True
+    if after.state == DomainState.PAUSED and after.reason == _PAUSED_STARTING_UP:
+        return True
+    return not after.active and (before is None or before.active)
+
+
+def _kind(
+    before: Instance | None, after: Instance | None, told: Iterable[Event]
+) -> type[Change] | None:
+    """What the change is called; None if there is none."""
+    if after is None:
+        return None if before is None else _end(told)
+    if before is None:
+        return Started if after.active else Defined
+    if after.id != before.id:
+        return Started if after.active else Stopped
+    if after != before or any(event.kind is EventKind.REBOOT for event in told):
+        return Changed
+    return None
+
+
+def _end(told: Iterable[Event]) -> type[Change]:
+    said = {event.event for event in told}
+    if Lifecycle.UNDEFINED in said:
+        return Undefined
+    return Stopped if Lifecycle.STOPPED in said else Gone

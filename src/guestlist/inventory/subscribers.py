@@ -1,0 +1,167 @@
+"""The readers of a live view's changes: each with a queue of its own, which is bounded.
+
+In: changes as they are merged, from the one thread that merges. Out: the same, to any number of
+readers, in threads or under asyncio. Publishing never waits: a reader whose queue is full loses
+what is in it, and is given the whole view instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from types import TracebackType
+
+from guestlist.inventory.changes import Change, News, Resynced
+from guestlist.inventory.scope import Scope
+from guestlist.records import Snapshot
+
+
+class Changes(Iterator[News], AsyncIterator[News]):
+    """What changes in a live view, from the moment that this was made: see `Inventory.changes`.
+
+    Iterate over it in a thread, or asynchronously under asyncio; it ends when the inventory, or
+    this, is closed. One reader at a time.
+
+    `snapshot` is the view at that moment: with every change applied it is, at each later one, what
+    the view then was. None where the view was not yet in step: then the first that comes is a
+    `Resynced`, which carries it.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        longest: int,
+        lock: threading.Lock,
+        view: Callable[[Scope], Snapshot | None],
+        forget: Callable[[Changes], None],
+    ) -> None:
+        self._scope = scope
+        self._longest = longest
+        self._view = view
+        self._forget = forget
+        self._queue: deque[News] = deque()
+        self._missed = 0
+        self._is_closed = False
+        self._changed = threading.Condition(lock)
+        self._wake: Callable[[], None] | None = None
+        self.snapshot: Snapshot | None = view(scope)
+
+    @property
+    def missed(self) -> int:
+        """How many changes were given up since the last `Resynced`, which says so too."""
+        return self._missed
+
+    def get(self, timeout: float | None = None) -> News | None:
+        """The next; None when there will be no more.
+
+        Raises:
+            TimeoutError: nothing changed for `timeout` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while (news := self._next()) is None and not self._is_closed:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise TimeoutError(f"nothing changed for {timeout:g} s")
+                self._changed.wait(left)
+            return news
+
+    def close(self) -> None:
+        """End it, for its reader too; harmless twice."""
+        self._forget(self)
+        with self._changed:
+            self.end()
+
+    def __iter__(self) -> Changes:
+        return self
+
+    def __next__(self) -> News:
+        news = self.get()
+        if news is None:
+            raise StopIteration
+        return news
+
+    def __aiter__(self) -> Changes:
+        return self
+
+    async def __anext__(self) -> News:
+        while True:
+            with self._changed:
+                news = self._next()
+                if news is not None:
+                    return news
+                if self._is_closed:
+                    raise StopAsyncIteration
+                woken = self._await_wake()
+            await woken
+
+    def __enter__(self) -> Changes:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # For the inventory, which holds the lock
+
+    def put(self, news: Iterable[News]) -> None:
+        """Hand on what this reader wants to see of it."""
+        for each in news:
+            seen = self._scope.seen(each) if isinstance(each, Change) else each
+            if seen is None:
+                continue
+            self._queue.append(seen)
+            if self._missed or len(self._queue) > self._longest:
+                self._missed += len(self._queue)
+                self._queue.clear()
+        if self._queue or self._missed:
+            self._notify()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self._is_closed = True
+        self._notify()
+
+    @property
+    def scope(self) -> Scope:
+        """Whom its reader wants to see."""
+        return self._scope
+
+    def _next(self) -> News | None:
+        if self._missed:
+            snapshot = self._view(self._scope)
+            if snapshot is not None:
+                missed, self._missed = self._missed, 0
+                return Resynced(snapshot, missed, datetime.now(UTC))
+        return self._queue.popleft() if self._queue else None
+
+    def _notify(self) -> None:
+        self._changed.notify_all()
+        if self._wake is not None:
+            wake, self._wake = self._wake, None
+            wake()
+
+    def _await_wake(self) -> asyncio.Future[None]:
+        """A future of the running loop that is done when something may have come."""
+        loop = asyncio.get_running_loop()
+        woken = loop.create_future()
+
+        def done() -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed, and its reader with it
+                loop.call_soon_threadsafe(done)
+
+        self._wake = wake
+        return woken

@@ -1,0 +1,50 @@
+"""The listing of a connection that comes and goes: each peer is given one of its own.
+
+In: a connection, and what "ours" means. Out: a `Listing` to ask, with what was learned over the
+same peer and nothing of the last one's: after a reconnect the daemon may be another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from guestlist.connection import Connection
+from guestlist.details import DetailsMemory
+from guestlist.launcher import LaunchedBy
+from guestlist.listing import Listing
+
+
+class Listings:
+    """The listings over one connection. Threads may share it, and take turns."""
+
+    def __init__(
+        self, connection: Connection, launched_by: LaunchedBy, details_max_age: float
+    ) -> None:
+        self.connection = connection
+        self.launched_by = launched_by
+        self._details_max_age = details_max_age
+        self._listing: Listing | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def current(self) -> Listing | None:
+        """The listing over the open peer; None where there is none, or it was not asked yet."""
+        listing = self._listing
+        return listing if listing and listing.peer is self.connection.current else None
+
+    @contextlib.contextmanager
+    def asking(self, what: str) -> Iterator[Listing]:
+        """Lend the listing of the open peer, alone; errors and the rest as `Connection.asking`."""
+        with self.connection.asking(what) as peer:
+            with self._lock:
+                if self._listing is None or self._listing.peer is not peer:
+                    memory = DetailsMemory(peer, self.connection, self._details_max_age)
+                    self._listing = Listing(peer, self.launched_by, memory)
+                listing = self._listing
+            yield listing
+
+    def apart(self, details_max_age: float) -> Listings:
+        """The same over another connection like this one."""
+        return Listings(self.connection.like_this(), self.launched_by, details_max_age)
