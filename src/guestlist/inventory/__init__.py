@@ -9,8 +9,11 @@ lifecycle events, merged in order; work grows with the number of changes, not of
     scope         whom a reader wants to see                                        (pure)
     subscribers   the readers, each with a queue
     board         what readers read
-    feed          the events of a connection
     following     the thread that asks libvirt, and reconnects
+    feed          what is to be asked about: the events of a connection
+    looks         who is asked about again, event or not
+    backlog       whose details are read again
+    drift         what a comparison has brought to light                            (pure)
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ from guestlist import events
 from guestlist.errors import GuestlistError, NotSynced
 from guestlist.host import Host
 from guestlist.inventory.board import Board
-from guestlist.inventory.following import Drift, Follower
+from guestlist.inventory.drift import Drift
+from guestlist.inventory.following import Follower
 from guestlist.inventory.scope import Scope
 from guestlist.inventory.subscribers import Changes
 from guestlist.launcher import LaunchedBy

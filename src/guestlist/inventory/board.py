@@ -28,7 +28,7 @@ class Board:
 
     def __init__(self, longest_queue: int) -> None:
         self._longest_queue = longest_queue
-        self._view: View = {}
+        self._view: View = View()
         self._synced = False
         self._ended = False
         self._stale_since: float | None = None
