@@ -241,6 +241,11 @@ class Inventory:
         )
 
     @property
+    def age(self) -> float | None:
+        """As `Snapshot.age`; None before the view is in step. Cost: none."""
+        return self._board.age
+
+    @property
     def drifts(self) -> Sequence[Drift]:
         """The last differences, 64 at most, that only a comparison brought to light."""
         return tuple(self._follower.drifts)
@@ -293,7 +298,7 @@ class Inventory:
         self.start()
         if not self._follower.list_anew(timeout):
             self._board.wait_synced(0)
-            raise NotSynced(f"{self.whom} was not listed anew within {timeout:g} s")
+            raise NotSynced(f"{self.whom} was not listed anew: no answer yet, or it was closed")
 
     def close(self) -> None:
         """End it, and every iteration over its changes; harmless twice, and from any thread.

@@ -92,8 +92,9 @@ class Board:
             self._moved.wait_for(lambda: self._is_in_step() or self._ended, timeout)
             if self._is_in_step():
                 return
-        if self._failure is not None:
-            raise self._failure
+        failure = self._failure
+        if failure is not None:
+            raise type(failure)(str(failure)) from failure
         raise self._not_synced()
 
     # For the thread that merges
@@ -114,7 +115,7 @@ class Board:
     def in_step(self) -> None:
         """The view is as libvirt has it, for the first time or again."""
         with self._lock:
-            if self._is_in_step():
+            if self._is_in_step() or self._ended:
                 return
             self._synced, self._stale_since, self._failure = True, None, None
             now = datetime.now(UTC)

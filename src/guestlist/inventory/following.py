@@ -106,7 +106,7 @@ class Follower:
         self._is_here: bool | None = None
         self._node: Node | str | None = None
         self._failures = 0
-        self._next_list = 0.0
+        self._next_list = self._alive_at = self._turned_at = 0.0
         self._let_go()
 
     def _let_go(self) -> None:
@@ -115,8 +115,7 @@ class Follower:
         self._stated: dict[bytes, Stated] = {}
         self._looks = Looks()
         self._memory: NodeMemory | None = None
-        self._alive_at = self._turned_at = time.monotonic()
-        self._backlog = Backlog(self._alive_at)
+        self._backlog = Backlog(time.monotonic())
         self._pulse = Pulse()
 
     # For other threads
@@ -166,14 +165,15 @@ class Follower:
             self._wants_list += 1
             wanted = self._wants_list
             self._inbox.nudge()
-            return self._listed.wait_for(lambda: self._lists >= wanted or self._closing, timeout)
+            self._listed.wait_for(lambda: self._lists >= wanted or self._closing, timeout)
+            return self._lists >= wanted
 
     # On the thread
 
     def run(self) -> None:
         """Follow until closed. Never raises, and never leaves the board without a word."""
         while not self._closing:
-            self._alive_at = time.monotonic()
+            self._alive_at = self._turned_at = time.monotonic()
             try:
                 with self._listings.asking("follow the domains") as listing:
                     try:
@@ -185,11 +185,10 @@ class Follower:
                 self._fail(error)
             except Exception as error:
                 log.exception("%s: following the domains failed", self.whom)
-                self._listings.connection.close()
                 self._fail(LibvirtFailure(f"cannot follow the domains of {self.whom}: {error!r}"))
+            self._listings.connection.close()  # lost or not: events are registered for once
             if not self._closing:
                 self._wait_before_retry()
-        self._listings.connection.close()
         self._board.end()
 
     def _follow(self, listing: Listing) -> None:
@@ -225,7 +224,7 @@ class Follower:
         due = self._looks.due(now, shared=bool(raw))
         if raw or due:
             self._ask(listing, raw, due)
-        elif now >= self._next_list:
+        if now >= self._next_list:
             self._compare(listing)
         elif self._backlog and now >= self._backlog.next():
             self._read_details(listing)
@@ -465,7 +464,9 @@ class Follower:
         """Read the details of the one that has waited longest. Cost: 1 call."""
         began = time.monotonic()
         uuid, told = self._backlog.take()
-        one, before = self._stated[uuid], self._view[_uuid(uuid)]
+        one, before = self._stated.get(uuid), self._view.get(_uuid(uuid))
+        if one is None or before is None:  # found by a comparison, and not believed yet
+            return
         read = listing.details.read([one]).get(uuid)
         launcher = listing.launcher(one) if read else None
         if launcher is None or listing.details.believed(one) is None:
