@@ -126,12 +126,7 @@ def test_a_stale_view_answers_with_its_age(own_daemon):
 
 
 def test_volumes_are_asked_of_the_guests_themselves(disk_daemon):
-    image = make_image(disk_daemon)
-    disk = (
-        f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
-        f"<source file='{image.path}'/><target dev='vda' bus='virtio'/></disk>"
-    )
-    guest = replace(nova_instance(1), devices=disk)
+    guest = replace(nova_instance(1), devices=make_image(disk_daemon).disk())
     with guests(disk_daemon.qemu_uri, [guest]), Inventory(disk_daemon.qemu_uri) as live:
         live.wait_synced(60)
         bdms = [{"device_name": "/dev/vda", "volume_id": "volume"}]

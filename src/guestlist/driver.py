@@ -2,7 +2,7 @@
 
 In: a Host, or the live view of one. Out: the answers of Nova's methods of the same names, in Nova's
 types and units. None costs a call per domain, none waits for a stuck guest, and one bad domain
-spoils nobody else's numbers: what is not known of it is left out, named in the result where there is
+spoils nobody else's numbers: what is not known of it is left out, named in the result where it has
 room (`usage`, `get_available_resource`), and logged once. Knows no libvirt.
 
 Source: Nova 34.0.0 nova/virt/driver.py and nova/virt/libvirt/driver.py; for memory and Dom0 the
