@@ -19,6 +19,7 @@ lifecycle events, merged in order; work grows with the number of changes, not of
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -298,7 +299,8 @@ class Inventory:
         self.start()
         if not self._follower.list_anew(timeout):
             self._board.wait_synced(0)
-            raise NotSynced(f"{self.whom} was not listed anew: no answer yet, or it was closed")
+            why = "it was closed" if self._closed else f"not within {timeout:g} s"
+            raise NotSynced(f"{self.whom} was not listed anew: {why}")
 
     def close(self) -> None:
         """End it, and every iteration over its changes; harmless twice, and from any thread.
@@ -309,13 +311,20 @@ class Inventory:
         """
         with self._lock:
             self._closed = True
-            thread = self._thread
+            ending = [self._thread] if self._thread else []
         self._follower.close()
         self._board.end()
-        if thread and thread is not threading.current_thread() and not events.is_on_loop():
-            thread.join(LONGEST_CLOSE)
-        if self._owns_host:
-            self._host.close()
+        if self._owns_host:  # somebody may be asking it, and wait for an answer
+            closing = threading.Thread(
+                target=self._host.close, name="guestlist-inventory-close", daemon=True
+            )
+            closing.start()
+            ending.append(closing)
+        if not events.is_on_loop():
+            deadline = time.monotonic() + LONGEST_CLOSE
+            for thread in ending:
+                if thread is not threading.current_thread():
+                    thread.join(max(0.0, deadline - time.monotonic()))
 
     def __enter__(self) -> Inventory:
         """Start."""

@@ -441,7 +441,10 @@ class Follower:
                 details = before.details if before else None
         id = None if one.id == INACTIVE_ID else one.id
         if before is None or before.name != one.name or 0 in (before.id, id):
-            return snapshot.instance(listing, one, details)
+            made = snapshot.instance(listing, one, details)
+            if made is not None and self._details:  # its XML may have told whose it is
+                return replace(made, details=listing.details.believed(one) or details)
+            return made
         if (
             before.id == id
             and before.state == one.state
