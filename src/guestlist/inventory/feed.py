@@ -61,7 +61,7 @@ class Inbox:
         if self._queue.qsize() < MOST:
             self._queue.put(raw)
         else:
-            self.lost = f"more than {MOST:,} at a time"
+            self.lost = f"more than {MOST:,} events at a time"
 
     def take(self, timeout: float = 0.0) -> list[Raw]:
         """What has arrived since the last time; the first of it is waited for so long."""

@@ -187,6 +187,7 @@ class Follower:
                 log.exception("%s: following the domains failed", self.whom)
                 self._fail(LibvirtFailure(f"cannot follow the domains of {self.whom}: {error!r}"))
             self._listings.connection.close()  # lost or not: events are registered for once
+            self._inbox.take()  # the last ones still hold the connection
             if not self._closing:
                 self._wait_before_retry()
         self._board.end()
@@ -195,7 +196,6 @@ class Follower:
         feed.register(listing.peer)
         if self._details:
             listing.details.watch()
-        self._inbox.take()  # of the last connection
         self._has_events = Feed(listing.peer, self._inbox).has_lifecycle
         if not self._has_events:
             log.warning(
