@@ -494,7 +494,11 @@ class Follower:
             details = listing.details.believed(one) or (before.details if before else None)
         id = None if one.id == INACTIVE_ID else one.id
         if before is None or before.name != one.name or 0 in (before.id, id):
-            return snapshot.instance(listing, one, details)
+            made = snapshot.instance(listing, one, details)
+            read = listing.details.believed(one) if made and self._details else None
+            if made and read and read is not made.details:  # the XML has told whose it is
+                return replace(made, details=read)
+            return made
         if (
             before.id == id
             and before.state == one.state
