@@ -125,6 +125,8 @@ class _Look:
     due: float
     patience: float = LOOK_AGAIN
     suspected: bool = False
+    domain: libvirt.virDomain | None = None
+    """Whom to ask about where no answer has had the domain yet."""
 
 
 class Follower:
@@ -164,6 +166,7 @@ class Follower:
     def _let_go(self) -> None:
         """Forget what belongs to a connection: whoever holds a handle holds its socket open."""
         self._feed: Feed | None = None
+        self._has_lost = False
         self._stated: dict[bytes, Stated] = {}
         self._looks: dict[bytes, _Look] = {}
         self._stale_details: dict[bytes, tuple[Event, ...]] = {}
@@ -272,11 +275,9 @@ class Follower:
         assert self._feed is not None
         self._bell.clear()
         now = time.monotonic()
-        raw, lost = self._feed.take()
-        if lost:
-            log.warning("%s: events were lost (%s); listing anew", self.whom, lost)
-            self.counts["losses"] += 1
-        if lost or self._wants_list != self._lists or self._is_stalled(listing, now):
+        raw = self._take()
+        stalled = self._is_stalled(listing, now)
+        if self._has_lost or self._wants_list != self._lists or stalled:
             self._list(listing, raw)
             return
         looks = [uuid for uuid, look in self._looks.items() if look.due <= now]
@@ -288,6 +289,16 @@ class Follower:
             self._read_details(listing)
         else:
             self._bell.wait(max(0.0, self._next_due() - now))
+
+    def _take(self) -> list[Raw]:
+        """The events since the last time. Where some were lost, everybody is to be listed."""
+        assert self._feed is not None
+        raw, lost = self._feed.take()
+        if lost:
+            log.warning("%s: events were lost (%s); listing anew", self.whom, lost)
+            self.counts["losses"] += 1
+            self._has_lost = True
+        return raw
 
     def _next_due(self) -> float:
         due = [self._alive_at + PULSE, self._next_list]
@@ -340,19 +351,22 @@ class Follower:
 
         Cost: 1 call; the first time 1 more for each domain, for its details.
         """
-        assert self._feed is not None
         wanted = self._wants_list
+        self._has_lost = False
         stated = self._states(listing)
         if self._details and not self._has_view:
             listing.details.read(stated)
         elif self._details:
             self._never_read = {one.uuid for one in stated if listing.details.believed(one) is None}
-        late, _ = self._feed.take()
+        late = self._take()
         self._stated = {one.uuid: one for one in stated}
         self._merge(listing, None, stated, [*raw, *late])
+        for uuid in {*self._looks, *self._stale_details} - self._stated.keys():
+            self._looks.pop(uuid, None)  # it came and went between two comparisons
+            self._stale_details.pop(uuid, None)
         now = time.monotonic()
         for one in late:  # what they tell of may have come after the list was made
-            self._looks[one.domain.UUID()] = _Look(now)
+            self._looks[one.domain.UUID()] = _Look(now, domain=one.domain)
         with self._listed:
             self._lists = wanted
             self._listed.notify_all()
@@ -404,7 +418,7 @@ class Follower:
 
     def _ask(self, listing: Listing, raw: list[Raw], looks: Iterable[bytes]) -> None:
         """Ask about those whom events named, and those who are due. Cost: 1 call."""
-        domains = {uuid: self._stated[uuid].domain for uuid in looks if uuid in self._stated}
+        domains = {uuid: self._looks[uuid].domain or self._stated[uuid].domain for uuid in looks}
         for one in raw:
             if one.kind in _MOVES_STATE:
                 domains[one.domain.UUID()] = one.domain
