@@ -513,6 +513,18 @@ def test_g10_while_the_daemon_hangs_and_nothing_would_ever_give_it_up(own_daemon
         own_daemon.cont()
 
 
+def test_g10_the_host_that_was_asked_beside_it_holds_nothing_up(own_daemon, own_node):
+    """It has a connection of its own, to the same daemon, and closing that takes a call."""
+    with leaving_nothing():
+        live = synced(own_daemon.uri())
+        live.host.snapshot()
+        own_daemon.stop()
+        closing = threading.Thread(target=live.close)
+        closing.start()
+        closing.join(5.0)
+        assert not closing.is_alive(), "it waits for the farewell"
+        own_daemon.cont()
+
 
 def test_g10_from_another_thread_its_readers_end(own_daemon, own_node):
     with leaving_nothing():
@@ -530,6 +542,16 @@ def test_g10_from_inside_the_iteration_over_its_changes(daemon):
             assert (heard, type(change)) == (0, Stopped)
             live.close()
 
+
+def test_g10_from_the_thread_that_turns_the_event_loop(daemon):
+    with populated(daemon.uri(), [ONE]) as connection, leaving_nothing():
+        with witness(daemon.uri()) as events:
+            live = synced(daemon.uri())
+            live.host.snapshot()
+            closed = threading.Event()
+            events.subscribe(lambda *_: (live.close(), closed.set()))
+            handle_of(connection, ONE).destroy()
+            assert closed.wait(LONG)
 
 
 def test_g10_while_somebody_waits_for_it(own_daemon):

@@ -16,6 +16,7 @@ lifecycle events, merged in order; work grows with the number of changes, not of
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -300,13 +301,21 @@ class Inventory:
         """
         with self._lock:
             self._closed = True
-            thread = self._thread
+            ending = [self._thread] if self._thread else []
         self._follower.close()
         self._board.end()
-        if thread and thread is not threading.current_thread() and not events.is_on_loop():
-            thread.join(LONGEST_CLOSE)
-        if self._owns_host:
-            self._host.close()
+        if self._owns_host:  # somebody may be asking it, and wait for an answer
+            ending.append(
+                threading.Thread(
+                    target=self._host.close, name="guestlist-inventory-close", daemon=True
+                )
+            )
+            ending[-1].start()
+        if not events.is_on_loop():
+            deadline = time.monotonic() + LONGEST_CLOSE
+            for thread in ending:
+                if thread is not threading.current_thread():
+                    thread.join(max(0.0, deadline - time.monotonic()))
 
     def __enter__(self) -> Inventory:
         """Start."""
