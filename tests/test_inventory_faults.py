@@ -458,6 +458,13 @@ def test_g10_closed_it_leaves_nothing_behind_and_can_still_be_read(daemon):
             live.wait_synced(LONG)
 
 
+@pytest.mark.parametrize("timeout", [None, 1.0])
+def test_a_resync_after_closing_is_refused(daemon, timeout):
+    live = synced(daemon.uri())
+    live.close()
+    with pytest.raises(NotSynced, match="closed"):
+        live.resync(timeout)
+
 
 def test_g10_losses_and_closes_leave_nothing_behind(daemon, proxy):
     with populated(daemon.uri(), [ONE, TWO]), leaving_nothing():

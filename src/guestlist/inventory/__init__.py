@@ -290,7 +290,8 @@ class Inventory:
         self.start()
         if not self._follower.list_anew(timeout):
             self._board.wait_synced(0)
-            raise NotSynced(f"{self.whom} was not listed anew within {timeout:g} s")
+            why = "it was closed" if self._closed else f"not within {timeout:g} s"
+            raise NotSynced(f"{self.whom} was not listed anew: {why}")
 
     def close(self) -> None:
         """End it, and every iteration over its changes; harmless twice, and from any thread.

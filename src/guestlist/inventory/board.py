@@ -170,5 +170,8 @@ class Board:
             self._subscribers = tuple(one for one in self._subscribers if one is not changes)
 
     def _not_synced(self) -> NotSynced:
-        why = "it was closed" if self._ended else "call wait_synced() first"
-        return NotSynced(f"nothing is known yet: the view has not been in step; {why}")
+        if self._ended:
+            return NotSynced("the view is not in step, and will not be: it was closed")
+        return NotSynced(
+            "nothing is known yet: the view has not been in step; call wait_synced() first"
+        )

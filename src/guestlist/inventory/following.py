@@ -224,7 +224,8 @@ class Follower:
             self._wants_list += 1
             wanted = self._wants_list
             self._bell.set()
-            return self._listed.wait_for(lambda: self._lists >= wanted or self._closing, timeout)
+            self._listed.wait_for(lambda: self._lists >= wanted or self._closing, timeout)
+            return self._lists >= wanted
 
     # On the thread
 
