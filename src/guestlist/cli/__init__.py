@@ -9,6 +9,7 @@ before it is loaded: each subcommand is imported when it is called.
     render      in which format           hidden                         what the filters kept back
     table       for people                terminal                       the only way out
     words       numbers for people        exits                          what it ends with
+    selection   what `ls` is to show
 """
 
 from __future__ import annotations
