@@ -19,7 +19,7 @@ import pytest
 from lab.proxy import Proxy
 
 import guestlist
-from guestlist.cli import arguments
+from guestlist.cli import arguments, terminal
 from guestlist.cli.exits import MEANINGS, Exit, verdict
 
 TEST_HOST = "test:///default"
@@ -139,7 +139,9 @@ def test_help_has_examples_and_every_exit_status(words: list[str]) -> None:
         assert re.search(rf"^  {status:d} +{MEANINGS[status]}$", text, re.MULTILINE)
 
 
-def test_examples_are_words_that_the_command_knows() -> None:
+def test_examples_are_words_that_the_command_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "can_redraw", lambda: True)
+
     def shown(*words: str) -> list[str]:
         return re.findall(r"^  guestlist ([^|>\n]*?)(?:  .*|[|>].*)?$", run(*words).stdout, re.M)
 
@@ -150,7 +152,7 @@ def test_examples_are_words_that_the_command_knows() -> None:
         if "node1" in example:
             continue
         words = [word.strip("'") for word in example.split()]
-        if "watch" in words and "--once" not in words:  # without an end
+        if "--live" in words or ("watch" in words and "--once" not in words):  # without an end
             assert arguments.parse(words).command in words
             continue
         ended = run(*words, LIBVIRT_DEFAULT_URI=TEST_HOST)
@@ -184,6 +186,9 @@ def test_examples_are_words_that_the_command_knows() -> None:
         (["ls", "--name-template", "vm-%y"], "'%y' is no printf conversion"),
         (["watch", "-f", "table"], "invalid choice: 'table' (choose from"),
         (["watch", "--inactive"], "unrecognized arguments: --inactive"),
+        (["ls", "--live"], "--live wants a terminal"),
+        (["ls", "--live", "-f", "json"], "--live goes with -f table, not with json"),
+        (["ls", "--live", "-q"], "--live goes with -f table, not with name"),
         (["completion", "fish"], "invalid choice: 'fish'"),
     ],
 )
@@ -217,6 +222,7 @@ def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("''", "ls usage watch check completion"),
         ("watch --on", "--once"),
         ("watch -f ''", "lines json"),
+        ("ls --li", "--live"),
         ("ls --in", "--inactive"),
         ("ls -f ''", "table json yaml csv name uuid"),
         ("ls --sort st", "state"),

@@ -53,6 +53,8 @@ examples:
       with vCPUs, memory, disks, addresses, owner, flavor and age
   guestlist ls --columns nova_name,project,memory_mib --sort memory_mib --reverse
       the largest first
+  guestlist ls -a -l --live
+      the table on the screen, kept as it is on the host
   guestlist ls --inactive -l -f json | jq -r '.[] | select(.project == "shop") | .uuid'
       whom a project has here
   guestlist ls --inactive -f csv > guests.csv
@@ -146,6 +148,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         for option, given in {"--columns": options.columns, "--long": options.long}.items():
             if given:
                 top.error(f"{option} goes with -f {', '.join(_TABLED)}, not with {options.format}")
+    if options.command == "ls" and options.live:
+        if options.format != "table":
+            top.error(f"--live goes with -f table, not with {options.format}")
+        if not terminal.can_redraw():
+            top.error("--live wants a terminal; for a pipe or a file there is 'guestlist watch'")
     return options
 
 
@@ -218,6 +225,11 @@ def _add_ls(ls: argparse.ArgumentParser) -> None:
         "they cost a call per domain, with --columns and --sort as well",
     )
     _add_order(how, columns.COLUMNS)
+    how.add_argument(
+        "--live",
+        action="store_true",
+        help="keep the table on the screen as it is on the host, until Ctrl-C",
+    )
 
 
 def _add_usage(usage: argparse.ArgumentParser) -> None:

@@ -29,6 +29,10 @@ def run(options: argparse.Namespace) -> Exit:
     """Ask, say what is hidden, print. Where no host answered nothing is printed: `[]` would be an
     answer.
     """
+    if options.live:
+        from guestlist.cli import live  # noqa: PLC0415  not for a list that is made once
+
+        return live.run(options)
     wanted = Selection.of(options)
 
     def ask(host: Host) -> Listed:

@@ -19,6 +19,8 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn, TextIO
 
+_USUAL_HEIGHT = 24
+
 
 class Unwritable(Exception):
     """Standard output does not take what is written to it."""
@@ -118,6 +120,22 @@ def has_colours() -> bool:
 def width() -> int | None:
     """The cells in a line of the terminal; None where standard output is none."""
     return shutil.get_terminal_size().columns if is_terminal() else None
+
+
+def height() -> int:
+    """The lines of the terminal; 24 where it does not tell.
+
+    Never what LINES says, which readline sets once: drawn in more lines than there are, what is to
+    be drawn over has scrolled away.
+    """
+    with contextlib.suppress(OSError):
+        return os.get_terminal_size(sys.stdout.fileno()).lines or _USUAL_HEIGHT
+    return _USUAL_HEIGHT
+
+
+def can_redraw() -> bool:
+    """Whether what stands on standard output can be written over: a terminal that is not dumb."""
+    return is_terminal() and os.environ.get("TERM") != "dumb"
 
 
 def on_departure(call: Callable[[], None]) -> None:
