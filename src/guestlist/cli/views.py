@@ -84,7 +84,7 @@ class Told(NamedTuple):
 def quieten(*, verbose: bool) -> None:
     """Keep what the views tell their readers out of the log, where it would be said again."""
     if not verbose:
-        logging.getLogger("guestlist.inventory").setLevel(logging.ERROR)
+        logging.getLogger("guestlist.inventory.following.stale").setLevel(logging.ERROR)
 
 
 def follow(

@@ -56,6 +56,9 @@ from guestlist.told import Event, EventKind
 
 log = logging.getLogger(__name__)
 
+stale = logging.getLogger(f"{__name__}.stale")
+"""For who tells its reader of a `Stale` in another way, and can do without this one."""
+
 _MOVES_STATE = EventKind.LIFECYCLE, EventKind.REBOOT
 
 MOST_ASKED = 1_000
@@ -252,11 +255,13 @@ class Follower:
     def _is_stalled(self, listing: Listing, now: float) -> bool:
         """Whether the event loop is held up, so that events may wait."""
         if not listing.peer.alive():
-            raise ConnectionLost(f"the connection to {self.whom} is lost")
+            raise ConnectionLost(f"the connection to {self.whom} is lost; it is opened again")
         self._alive_at = now
         if self._pulse.beat():
             self._turned_at = now
         elif now - self._turned_at > STALL:
+            if not self.counts["stalls"]:
+                log.warning("%s: the event loop is held up; listing meanwhile", self.whom)
             self._turned_at = now
             self.counts["stalls"] += 1
             return True
@@ -266,7 +271,7 @@ class Follower:
         self._failures += 1
         _forget_frames(error)
         if self._failures == 1:
-            log.warning("%s; the view is stale until it can be asked again", one_line(error))
+            stale.warning("%s; what is known stays as it is until then", one_line(error))
         self._board.fall_behind(self._alive_at, error)
 
     def _wait_before_retry(self) -> None:

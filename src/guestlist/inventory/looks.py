@@ -45,8 +45,12 @@ class Looks:
         self._first = min(self._first, due)
 
     def suspect(self, one: Stated, due: float) -> None:
-        """Have one asked about of which only a comparison tells that it has changed."""
-        self.put(one.uuid, one.domain, due)
+        """Have one asked about of which only a comparison tells that it has changed.
+
+        One that is to be asked about already is not put off.
+        """
+        if one.uuid not in self._looks:
+            self.put(one.uuid, one.domain, due)
         self._suspects.add(one.uuid)
 
     @property
