@@ -143,7 +143,10 @@ class Watch:
         trace: TracebackType | None,
     ) -> None:
         self._finished.set()
-        self.line.drifts += self.live.statistics().drifts
+        statistics = self.live.statistics()
+        self.line.drifts += statistics.drifts
+        if self.always and statistics.connections != 1:
+            self._wrong.append(f"it has reconnected, though nothing was lost: {statistics}")
         self.live.close()
         for thread in self._threads:
             thread.join(30)
