@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -363,6 +364,15 @@ def test_statistics_are_asked_on_another_connection(daemon, rpc):
             assert snapshot.unanswered == {nova_instance(1).uuid}
             with pytest.raises(ValueError, match="there is no statistics group 'beer'; there are"):
                 host.snapshot(statistics=["beer"])
+
+
+def test_statistics_asked_while_the_host_is_closed_leave_no_connection(daemon, proxy):
+    with populated(daemon.uri(), [nova_instance(1)]), Host(proxy.uri()) as host:
+        host.snapshot()
+        calls = itertools.count()  # the first is the listing's: closing waits for its answer
+        proxy.on_call(STATS, lambda: next(calls) and host.close())
+        assert not host.snapshot(statistics=["interface"]).unanswered
+        until(lambda: not proxy.connections)
 
 
 # One domain

@@ -95,6 +95,7 @@ class Statistics:
         self._like = connection
         self._idle: list[Connection] = []
         self._hanging = 0
+        self._closed = 0
         self._lock = threading.Lock()
 
     def ask(self, groups: Iterable[str], deadline: float) -> dict[bytes, Answer]:
@@ -121,9 +122,10 @@ class Statistics:
         return {}
 
     def close(self) -> None:
-        """Close what is idle; a call that hangs closes its own connection when it returns."""
+        """Close what is idle; a call under way closes its own connection when it returns."""
         with self._lock:
             idle, self._idle = self._idle, []
+            self._closed += 1
         for connection in idle:
             connection.close()
 
@@ -136,9 +138,10 @@ class Statistics:
                 return False
             self._hanging += 1
             connection = self._idle.pop() if self._idle else self._like.like_this()
+            closed = self._closed
         threading.Thread(
             target=self._run,
-            args=(connection, groups, outcomes),
+            args=(connection, closed, groups, outcomes),
             name="guestlist-statistics",
             daemon=True,
         ).start()
@@ -147,9 +150,11 @@ class Statistics:
     def _run(
         self,
         connection: Connection,
+        closed: int,
         groups: tuple[_Group, ...],
         outcomes: queue.SimpleQueue[dict[bytes, Answer] | None],
     ) -> None:
+        """Ask, and keep the connection for the next call unless `close` was called since."""
         answers = None
         try:
             with connection.asking("read statistics") as peer:
@@ -159,7 +164,7 @@ class Statistics:
         finally:
             with self._lock:
                 self._hanging -= 1
-                kept = answers is not None and not self._idle
+                kept = answers is not None and not self._idle and closed == self._closed
                 if kept:
                     self._idle.append(connection)
             outcomes.put(answers)
