@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from lab.qemu import guest_xml, guests
 from lab.wire import xdr_string
 
 from guestlist import ConnectionLost, DomainGone, DomainState, Host, Launcher
+from guestlist.statistics import MOST_HANGING
 
 STATS = "CONNECT_GET_ALL_DOMAIN_STATS"
 XML = "DOMAIN_GET_XML_DESC"
@@ -373,6 +376,44 @@ def test_statistics_asked_while_the_host_is_closed_leave_no_connection(daemon, p
         proxy.on_call(STATS, lambda: next(calls) and host.close())
         assert not host.snapshot(statistics=["interface"]).unanswered
         until(lambda: not proxy.connections)
+
+
+def test_more_threads_than_calls_may_hang_are_all_answered(daemon, proxy):
+    called, go = threading.Semaphore(0), threading.Event()
+    proxy.on_call(STATS, lambda: (called.release(), go.wait()))
+
+    def names():
+        """What the last one asks for: once it begins, those who are before it may go on."""
+        yield "interface"
+        go.set()
+
+    with populated(daemon.uri(), [nova_instance(1)]), Host(proxy.uri()) as host:
+        ask = host._statistics.ask
+        with ThreadPoolExecutor(MOST_HANGING) as pool:
+            others = [pool.submit(ask, ["interface"], 60) for _ in range(MOST_HANGING)]
+            for _ in others:
+                called.acquire()
+            last = ask(names(), 60)
+            answers = [last, *(other.result() for other in others)]
+    assert [list(answer) for answer in answers] == [[nova_instance(1).uuid.bytes]] * len(answers)
+
+
+def test_a_call_that_no_second_one_may_overtake_is_still_waited_for(daemon, proxy, monkeypatch):
+    monkeypatch.setattr("guestlist.statistics.MOST_HANGING", 1)
+    go = threading.Event()
+    proxy.on_call(STATS, go.wait)
+    with populated(daemon.uri(), [nova_instance(1)]), Host(proxy.uri()) as host:
+        statistics = host._statistics
+        attempt = statistics._attempt
+
+        def attempted(*arguments):
+            had = attempt(*arguments)
+            if not had:
+                go.set()
+            return had
+
+        monkeypatch.setattr(statistics, "_attempt", attempted)
+        assert list(statistics.ask(["interface"], 1.5)) == [nova_instance(1).uuid.bytes]
 
 
 # One domain

@@ -33,7 +33,9 @@ Values = Mapping[str, Any]
 """libvirt's names ("balloon.current", "block.0.rd.bytes") and values: int, bool, float or str."""
 
 MOST_HANGING = 4
-"""Calls that may hang at a time. Beyond it nobody is asked until one of them returns."""
+"""Calls that may hang at a time. Beyond it nobody is asked until one of them returns: one that is
+under way looks like one that hangs, so whoever comes then waits for that, within their deadline.
+"""
 
 _ATTEMPTS = 3
 _ACTIVE = 1
@@ -96,7 +98,7 @@ class Statistics:
         self._idle: list[Connection] = []
         self._hanging = 0
         self._closed = 0
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
 
     def ask(self, groups: Iterable[str], deadline: float) -> dict[bytes, Answer]:
         """What the active domains answer within `deadline` seconds, by UUID.
@@ -112,8 +114,9 @@ class Statistics:
         outcomes: queue.SimpleQueue[dict[bytes, Answer] | None] = queue.SimpleQueue()
         end = time.monotonic() + deadline
         for left in range(_ATTEMPTS, 0, -1):
-            if not self._attempt(chosen, outcomes):
-                break
+            patience = deadline if left == _ATTEMPTS else 0
+            if not self._attempt(chosen, outcomes, patience) and patience:
+                break  # the later ones are only to get past the first, which may yet return
             try:
                 return outcomes.get(timeout=max(end - time.monotonic(), 0) / left) or {}
             except queue.Empty:
@@ -123,18 +126,21 @@ class Statistics:
 
     def close(self) -> None:
         """Close what is idle; a call under way closes its own connection when it returns."""
-        with self._lock:
+        with self._changed:
             idle, self._idle = self._idle, []
             self._closed += 1
         for connection in idle:
             connection.close()
 
     def _attempt(
-        self, groups: tuple[_Group, ...], outcomes: queue.SimpleQueue[dict[bytes, Answer] | None]
+        self,
+        groups: tuple[_Group, ...],
+        outcomes: queue.SimpleQueue[dict[bytes, Answer] | None],
+        patience: float,
     ) -> bool:
-        """Have a thread ask; whether one could be had."""
-        with self._lock:
-            if self._hanging == MOST_HANGING:
+        """Have a thread ask; whether one could be had within so many seconds."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._hanging < MOST_HANGING, patience):
                 return False
             self._hanging += 1
             connection = self._idle.pop() if self._idle else self._like.like_this()
@@ -162,8 +168,9 @@ class Statistics:
         except GuestlistError as error:
             log.warning("no statistics: %s", error)
         finally:
-            with self._lock:
+            with self._changed:
                 self._hanging -= 1
+                self._changed.notify()
                 kept = answers is not None and not self._idle and closed == self._closed
                 if kept:
                     self._idle.append(connection)
