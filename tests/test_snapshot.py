@@ -356,6 +356,18 @@ def test_who_does_not_answer_is_named_and_the_others_are_heard(qemu_daemon, stuc
         assert host.snapshot().cost == 1
 
 
+def test_a_stuck_guest_is_named_though_none_of_its_disks_has_a_path(qemu_daemon):
+    drive = """<controller type='scsi' model='virtio-scsi'/>
+        <disk type='file' device='cdrom'><target dev='sda' bus='scsi'/><readonly/></disk>"""
+    guest = replace(nova_instance(1), devices=drive)
+    with guests(qemu_daemon.qemu_uri, [guest]), Host(qemu_daemon.qemu_uri) as host:
+        assert not host.snapshot(statistics=["block"]).unanswered
+        with qemu.stuck(qemu_daemon, guest):
+            for _ in range(2):
+                snapshot = host.snapshot(statistics=["block"], deadline=3.0)
+                assert snapshot.unanswered == {guest.uuid}
+
+
 def test_statistics_are_asked_on_another_connection(daemon, rpc):
     with populated(daemon.uri(), [nova_instance(1), nova_instance(2, active=False)]):
         with Host(rpc.uri()) as host:
