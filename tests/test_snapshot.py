@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,6 +18,7 @@ from lab.churn import Churner, populated
 from lab.losses import count_contradictions
 from lab.nodes import appliance, domain_xml, handmade, node, nova_instance
 from lab.places import HOUSEHOLD, PLACES, make_place
+from lab.proxy import Proxy
 from lab.qemu import guest_xml, guests
 from lab.wire import xdr_string
 
@@ -366,6 +369,28 @@ def test_a_stuck_guest_is_named_though_none_of_its_disks_has_a_path(qemu_daemon)
             for _ in range(2):
                 snapshot = host.snapshot(statistics=["block"], deadline=3.0)
                 assert snapshot.unanswered == {guest.uuid}
+
+
+def test_a_guest_that_is_busy_for_a_moment_is_asked_again(qemu_daemon):
+    with (
+        guests(qemu_daemon.qemu_uri, 1) as [guest],
+        Proxy(qemu_daemon) as proxy,
+        Host(proxy.qemu_uri) as host,
+        qemu.stuck(qemu_daemon, guest),
+    ):
+        statistics, calls = host._statistics, itertools.count()
+
+        def go_on():
+            """Before all but the first call: have the guest answer the one that keeps it busy."""
+            if next(calls):
+                os.kill(qemu_daemon.guest_pid(guest.name), signal.SIGCONT)
+                until(lambda: statistics._hanging == 1)
+
+        [answer] = statistics.ask(["balloon", "block"], 3.0).values()
+        assert not answer.complete
+        proxy.on_call(STATS, go_on)
+        [answer] = statistics.ask(["balloon", "block"], 60.0).values()
+        assert answer.complete
 
 
 def test_statistics_are_asked_on_another_connection(daemon, rpc):
