@@ -217,7 +217,8 @@ class Host:
         Raises:
             DomainGone: it does not exist any more.
 
-        Cost: none where its name or id tells, else 1 call, remembered.
+        Cost: none where its name or id tells, else 1 call, remembered; 1 more for a handle from
+        before the host was connected to anew.
         """
         with self._listings.asking(f"read the metadata of domain {domain.name()!r}") as listing:
             launcher = listing.launcher(Handle(domain))
