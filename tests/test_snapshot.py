@@ -404,6 +404,8 @@ def test_statistics_are_asked_on_another_connection(daemon, rpc):
             assert snapshot.unanswered == {nova_instance(1).uuid}
             with pytest.raises(ValueError, match="there is no statistics group 'beer'; there are"):
                 host.snapshot(statistics=["beer"])
+            one = host.snapshot(statistics="interface")
+            assert not one.unanswered, "a single name is no list of letters"
 
 
 def test_statistics_asked_while_the_host_is_closed_leave_no_connection(daemon, proxy):

@@ -174,7 +174,7 @@ class Host:
                 include_dom0=include_dom0,
                 details=details,
             )
-        groups = tuple(statistics)
+        groups = (statistics,) if isinstance(statistics, str) else tuple(statistics)
         if not groups:
             return taken
         return snapshot.with_statistics(taken, self._statistics.ask(groups, deadline))

@@ -192,7 +192,7 @@ class Statistics:
 
 
 def _chosen(groups: Iterable[str]) -> tuple[_Group, ...]:
-    names = (groups,) if isinstance(groups, str) else tuple(groups)
+    names = tuple(groups)
     for name in names:
         if name not in GROUPS:
             raise ValueError(
