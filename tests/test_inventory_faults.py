@@ -317,6 +317,25 @@ def test_g1_while_the_event_loop_is_held_up_the_view_comes_right_by_lists(daemon
             assert live.statistics().connections == 1
 
 
+def test_g1_a_connection_over_which_no_event_ever_comes_is_replaced(daemon, proxy, monkeypatch):
+    """libvirt may leave a registration dead, and a new one is not. It is tried once."""
+    monkeypatch.setattr(following, "FIRST_COMPARISON", 0.1)
+    with populated(daemon.uri(), [ONE]) as connection:
+        proxy.swallow(LIFECYCLE)
+        with synced(proxy.uri(), details=False) as live, live.changes() as changes:
+            handle = handle_of(connection, ONE)
+            handle.suspend()
+            news = [changes.get(timeout=LONG) for _ in range(3)]
+            assert [type(each) for each in news] == [Changed, Stale, Resynced]
+            assert "no events come" in str(news[1].error)
+            handle.resume()
+            assert type(changes.get(timeout=LONG)) is Changed
+            assert live.statistics().connections == 2, "and it is left at that"
+            proxy.reset()
+            handle.suspend()
+            assert changes.get(timeout=LONG).told_at is not None
+
+
 @pytest.mark.parametrize("verify_every", [0.2, None])
 def test_g4_an_event_that_never_came_is_found_by_comparison(daemon, proxy, caplog, verify_every):
     """With `verify_every` the log says so, with what is known of it; `drifts` has it either way."""

@@ -67,6 +67,11 @@ MOST_ASKED = 1_000
 WITHOUT_EVENTS = 5.0
 """Seconds between two lists on a driver that has no events at all."""
 
+FIRST_COMPARISON = 5.0
+"""Seconds from a connection's first list to its first comparison, doubled each time for as long as
+no event has come. libvirt (9.0) can leave a registration without events for good if the last one
+before it was taken back while events were handed out."""
+
 PULSE = 0.25
 """Seconds between two looks at whether the connection is alive. No calls."""
 
@@ -106,6 +111,7 @@ class Follower:
         self._view: View = View()
         self._heard: deque[Event] = deque(maxlen=512)
         self._has_view = False
+        self._was_deaf = False
         self._is_here: bool | None = None
         self._node: Node | str | None = None
         self._failures = 0
@@ -115,6 +121,8 @@ class Follower:
     def _let_go(self) -> None:
         """Forget what belongs to a connection: whoever holds a handle holds its socket open."""
         self._has_events = True
+        self._has_heard = False
+        self._distrust = FIRST_COMPARISON
         self._stated: dict[bytes, Stated] = {}
         self._looks = Looks()
         self._memory: NodeMemory | None = None
@@ -321,7 +329,10 @@ class Follower:
 
     def _states(self, listing: Listing) -> list[Stated]:
         began = time.monotonic()
-        self._next_list = began + self._interval() * random.uniform(0.9, 1.0)
+        interval = self._interval()
+        if not self._has_heard:
+            interval, self._distrust = min(interval, self._distrust), self._distrust * 2
+        self._next_list = began + interval * random.uniform(0.9, 1.0)
         self._board.await_answer(began)
         self.counts["lists"] += 1
         return snapshot.states(listing, include_inactive=True)
@@ -419,10 +430,17 @@ class Follower:
             self._heard.append(event)
             if self._details and one.uuid in self._stated:
                 self._backlog.tell(one.uuid, event, one.arrived)
-        self.counts["events"] += len(raw)
+        if raw:
+            self.counts["events"] += len(raw)
+            self._has_heard, self._was_deaf = True, False
 
     def _find_drift(self, changes: Iterable[Change], suspects: Container[bytes]) -> None:
-        """Report what only a comparison has brought to light."""
+        """Report what only a comparison has brought to light.
+
+        Raises:
+            ConnectionLost: not one event has come over this connection. Once, until one has.
+        """
+        before = self.counts["drifts"]
         for change in changes:
             if change.events or change.uuid.bytes not in suspects:
                 continue
@@ -432,6 +450,10 @@ class Follower:
             self.counts["drifts"] += 1
             if self._verify_every:
                 log.warning("%s: the view had drifted: %s", self.whom, drift)
+        deaf = self._has_events and not self._has_heard and self.counts["drifts"] > before
+        if deaf and not self._was_deaf:
+            self._was_deaf = True
+            raise ConnectionLost(f"no events come from {self.whom}, though its domains change")
 
     def _instance(self, listing: Listing, one: Stated, before: Instance | None) -> Instance | None:
         """The domain as it was found; None where it is gone before it was known whose it is.
