@@ -111,7 +111,7 @@ def test_a_domain_renamed_between_list_and_look_up_is_found(daemon, old):
 
 
 def test_a_domain_renamed_before_each_look_up_is_found_once_it_rests(daemon, old):
-    """The test driver renames in silence: no event tells of it, only a name without an answer."""
+    """An event tells of it, and too late: what tells first is a name without an answer."""
     mover = nova_instance(1, active=False)
     with populated(daemon.uri(), [mover, nova_instance(2, active=False)]) as hand:
         handle = hand.lookupByUUID(mover.uuid.bytes)

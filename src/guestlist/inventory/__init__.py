@@ -95,8 +95,8 @@ class Inventory:
     G10 `close` comes back within 1 s whatever the daemon does, from any thread.
 
     What libvirt tells nobody of is seen when the list is next compared, `resync_every` seconds at
-    most (a domain of the test driver that is renamed, an event that was lost), or with the next
-    reading of the XML, `details_max_age` (vCPUs plugged by hand, an external snapshot).
+    most (an event that was lost), or with the next reading of the XML, `details_max_age` (vCPUs
+    plugged by hand, an external snapshot).
 
     It has one connection and one thread of its own, and shares libvirt's event loop. Opens nothing
     before it is started: by `with`, or by the first `wait_synced` or `changes`. Threads may share

@@ -345,8 +345,8 @@ class Follower:
             self._memory = NodeMemory(peer)
         try:
             self._node = self._memory.now()
-        except libvirt.libvirtError as error:
-            if peer.lost(error):
+        except (libvirt.libvirtError, SyntaxError, ValueError) as error:  # or XML that is none
+            if isinstance(error, libvirt.libvirtError) and peer.lost(error):
                 raise
             self._node = one_line(error)
 

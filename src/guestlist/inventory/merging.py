@@ -32,6 +32,9 @@ View = Map[UUID, Instance]
 """Every domain of a host as it was last seen, by UUID. Never changed: merging makes another, which
 shares with it whatever is the same."""
 
+MOST_TOLD = 32
+"""Events that a change carries, the last ones: a domain may change faster than anybody can ask."""
+
 _PAUSED_STARTING_UP = 11
 
 
@@ -56,14 +59,14 @@ def merge(
         view: what was known.
         reading: the answer; asked for after whatever made `view`.
         events: what has arrived since the domains were last asked about, in order. It tells what a
-            change is called, and when libvirt said so. What is said of domains that were not asked
-            about is not looked at.
+            change is called, and when libvirt said so; a change carries the last `MOST_TOLD`. What
+            is said of domains that were not asked about is not looked at.
 
     Cost: as many steps as domains were asked about, however many there are.
     """
-    told: dict[UUID, tuple[Event, ...]] = {}
+    told: dict[UUID, list[Event]] = {}
     for event in events:
-        told[event.uuid] = (*told.get(event.uuid, ()), event)
+        told.setdefault(event.uuid, []).append(event)
     asked = {*view, *reading.found} if reading.asked is None else reading.asked
     changes = []
     for uuid in asked:
@@ -71,7 +74,7 @@ def merge(
         if before is not after or said:
             kind = _kind(before, after, said)
             if kind is not None:
-                changes.append(kind(before, after, said, reading.at))
+                changes.append(kind(before, after, tuple(said[-MOST_TOLD:]), reading.at))
     return (apply(view, changes) if changes else view), tuple(changes)
 
 

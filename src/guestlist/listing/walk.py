@@ -10,8 +10,8 @@ of ids and the list of names is in neither. What finds it all the same:
 1. Lists that are whole (`uncut`), taken ids, names, ids, names in a row. Whoever is in none of the
    four changed state at least three times meanwhile.
 2. An id or name that nobody answers to any more was somebody's, and not every change sends an
-   event: a start that fails sends none, and the test driver renames in silence. So the lists are
-   taken again (`_Roll`), until each name on the last ones has been answered to; for an id, once:
+   event, or sends it in time: a start that fails sends none. So the lists are taken again
+   (`_Roll`), until each name on the last ones has been answered to; for an id, once:
    whoever had it is on the next lists, as a start takes far longer to fail than lists to take.
 3. Each change of state is an event with the UUID. It may come later than the reply that shows it,
    so where anything moved the walk waits until the late ones are in: time for the daemon to send
