@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from lab.nodes import domain_xml, handmade, node, nova_instance
 from lab.proxy import Proxy
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
 
 from guestlist.cli import words
 from guestlist.cli.columns import BRIEF, COLUMNS, Guest, in_order, record
@@ -59,9 +61,15 @@ def schema(name: str) -> dict[str, Any]:
 def valid(name: str, text: str) -> Any:
     """What the JSON says, which is as docs/schemas/NAME.schema.json has it."""
     said = json.loads(text)
-    Draft202012Validator(schema(name), format_checker=Draft202012Validator.FORMAT_CHECKER).validate(
-        said
-    )
+    schemas = [
+        (path.name, DRAFT202012.create_resource(json.loads(path.read_text())))
+        for path in SCHEMAS.iterdir()
+    ]
+    Draft202012Validator(
+        schema(name),
+        format_checker=Draft202012Validator.FORMAT_CHECKER,
+        registry=Registry().with_resources(schemas),
+    ).validate(said)
     return said
 
 

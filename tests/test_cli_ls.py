@@ -240,7 +240,7 @@ def test_a_lost_connection(proxy: Proxy) -> None:
     proxy.drop_on("CONNECT_GET_ALL_DOMAIN_STATS")
     ended = run("ls", "-c", proxy.uri(node(HOST)))
     assert (ended.returncode, ended.stdout) == (Exit.LOST, "")
-    assert "the connection is lost, nothing was listed" in ended.stderr
+    assert "the connection is lost, nothing was answered" in ended.stderr
     assert ended.stderr.count("\n") == 1
 
 

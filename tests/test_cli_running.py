@@ -19,6 +19,7 @@ import pytest
 from lab.proxy import Proxy
 
 import guestlist
+from guestlist.cli import arguments, terminal
 from guestlist.cli.exits import MEANINGS, Exit, verdict
 
 TEST_HOST = "test:///default"
@@ -32,6 +33,7 @@ LISTS = [
     ["ls", "-a", "-c", TEST_HOST, "-f", "json"],
     ["ls", "-a", "-l", "-c", TEST_HOST],
     ["check", "-c", TEST_HOST],
+    ["watch", "--once", "-a", "-c", TEST_HOST],
     ["completion", "bash"],
     ["ls", "--columns", "help"],
     ["--help"],
@@ -87,7 +89,14 @@ def loaded(*words: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["ls", "--help"], ["ls", "--columns", "help"], ["usage", "--help"], ["--version"]],
+    [
+        ["--help"],
+        ["ls", "--help"],
+        ["ls", "--columns", "help"],
+        ["usage", "--help"],
+        ["watch", "--help"],
+        ["--version"],
+    ],
 )
 def test_help_loads_nothing_that_takes_time(words: list[str]) -> None:
     modules = loaded(*words)
@@ -122,7 +131,7 @@ def test_without_a_command_it_explains_itself_and_fails() -> None:
     assert ended.stderr == run("--help").stdout
 
 
-@pytest.mark.parametrize("words", [[], ["ls"], ["usage"], ["check"], ["completion"]])
+@pytest.mark.parametrize("words", [[], ["ls"], ["usage"], ["watch"], ["check"], ["completion"]])
 def test_help_has_examples_and_every_exit_status(words: list[str]) -> None:
     text = run(*words, "--help").stdout
     assert "examples:\n  " in text
@@ -130,17 +139,22 @@ def test_help_has_examples_and_every_exit_status(words: list[str]) -> None:
         assert re.search(rf"^  {status:d} +{MEANINGS[status]}$", text, re.MULTILINE)
 
 
-def test_examples_are_words_that_the_command_knows(tmp_path: Path) -> None:
+def test_examples_are_words_that_the_command_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "can_redraw", lambda: True)
+
     def shown(*words: str) -> list[str]:
         return re.findall(r"^  guestlist ([^|>\n]*?)(?:  .*|[|>].*)?$", run(*words).stdout, re.M)
 
-    commands = (), ("ls",), ("usage",), ("check",)
+    commands = (), ("ls",), ("usage",), ("watch",), ("check",)
     examples = [example for words in commands for example in shown(*words, "--help")]
     assert len(examples) > 20
     for example in examples:
         if "node1" in example:
             continue
         words = [word.strip("'") for word in example.split()]
+        if "--live" in words or ("watch" in words and "--once" not in words):  # without an end
+            assert arguments.parse(words).command in words
+            continue
         ended = run(*words, LIBVIRT_DEFAULT_URI=TEST_HOST)
         assert ended.returncode == Exit.OK, example
 
@@ -170,6 +184,11 @@ def test_examples_are_words_that_the_command_knows(tmp_path: Path) -> None:
         (["ls", "--timeout", "soon"], "soon is no number of seconds"),
         (["ls", "--name-template", "vm"], "every guest the same name"),
         (["ls", "--name-template", "vm-%y"], "'%y' is no printf conversion"),
+        (["watch", "-f", "table"], "invalid choice: 'table' (choose from"),
+        (["watch", "--inactive"], "unrecognized arguments: --inactive"),
+        (["ls", "--live"], "--live wants a terminal"),
+        (["ls", "--live", "-f", "json"], "--live goes with -f table, not with json"),
+        (["ls", "--live", "-q"], "--live goes with -f table, not with name"),
         (["completion", "fish"], "invalid choice: 'fish'"),
     ],
 )
@@ -200,7 +219,10 @@ def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("''", "ls usage check completion"),
+        ("''", "ls usage watch check completion"),
+        ("watch --on", "--once"),
+        ("watch -f ''", "lines json"),
+        ("ls --li", "--live"),
         ("ls --in", "--inactive"),
         ("ls -f ''", "table json yaml csv name uuid"),
         ("ls --sort st", "state"),
@@ -393,6 +415,7 @@ def test_what_nobody_foresaw_is_one_line(place: str) -> None:
     ("package", "words", "remedy"),
     [
         ("libvirt", ["ls"], "install python3-libvirt"),
+        ("libvirt", ["watch"], "install python3-libvirt"),
         ("libvirt", ["usage"], "install python3-libvirt"),
         ("libvirtmod", ["check"], "pip install libvirt-python"),
         ("yaml", ["ls", "-f", "yaml", "-c", TEST_HOST], "pip install guestlist"),

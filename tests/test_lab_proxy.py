@@ -1,5 +1,6 @@
 """The laboratory's proxy: what it counts, and each fault as a client meets it."""
 
+import queue
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -153,6 +154,23 @@ def test_an_older_daemon_still_delivers_lifecycle_events(
     assert arrived.wait(30)
     assert events == [(nodes.handmade(3).name, libvirt.VIR_DOMAIN_EVENT_DEFINED)]
     domain.undefine()
+    connection.close()
+
+
+def test_events_of_a_kind_can_be_swallowed(proxy: Proxy, event_loop_thread):
+    connection = libvirt.open(proxy.uri())
+    arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
+    registration = connection.domainEventRegisterAny(
+        None,
+        libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+        lambda _connection, _domain, event, _detail, _opaque: arrived.put(event),
+        None,
+    )
+    proxy.swallow("DOMAIN_EVENT_CALLBACK_LIFECYCLE", times=1)
+    connection.defineXML(nodes.domain_xml(nodes.handmade(3))).undefine()
+    assert arrived.get(timeout=30) == libvirt.VIR_DOMAIN_EVENT_UNDEFINED
+    assert arrived.empty()
+    connection.domainEventDeregisterAny(registration)
     connection.close()
 
 

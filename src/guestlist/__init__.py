@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         Stopped,
         Undefined,
     )
-    from guestlist.inventory.following import Drift
+    from guestlist.inventory.drift import Drift
     from guestlist.inventory.merging import Reading, merge
     from guestlist.inventory.subscribers import Changes
     from guestlist.launcher import Anyone, LaunchedBy, Launcher, NovaLaunched
@@ -89,7 +89,7 @@ _ROOMS = {
         "Stopped",
         "Undefined",
     ),
-    "inventory.following": ("Drift",),
+    "inventory.drift": ("Drift",),
     "inventory.merging": ("Reading", "merge"),
     "inventory.subscribers": ("Changes",),
     "launcher": ("Anyone", "LaunchedBy", "Launcher", "NovaLaunched"),

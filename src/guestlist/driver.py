@@ -1,9 +1,9 @@
 """LibvirtDriver: what Nova's compute manager asks of its libvirt driver, from one snapshot.
 
-In: a Host. Out: the answers of Nova's methods of the same names, in Nova's types and units. None
-costs a call per domain, none waits for a stuck guest, and one bad domain spoils nobody else's
-numbers: what is not known of it is left out, named in the result where that has room for it
-(`usage`, `get_available_resource`), and logged once. Knows no libvirt.
+In: a Host, or the live view of one. Out: the answers of Nova's methods of the same names, in Nova's
+types and units. None costs a call per domain, none waits for a stuck guest, and one bad domain
+spoils nobody else's numbers: what is not known of it is left out, named in the result where it has
+room (`usage`, `get_available_resource`), and logged once. Knows no libvirt.
 
 Source: Nova 34.0.0 nova/virt/driver.py and nova/virt/libvirt/driver.py; for memory and Dom0 the
 driver of 2014 to 2019 (nova/virt/libvirt/host.py, `get_memory_mb_used`).
@@ -26,6 +26,7 @@ from guestlist import node, usage
 from guestlist.errors import DomainGone, NotSupported, one_line
 from guestlist.host import Host
 from guestlist.images import Image, Images
+from guestlist.inventory import Inventory
 from guestlist.node import Hypervisor
 from guestlist.records import DomainState, Instance, Source
 from guestlist.usage import Usage
@@ -57,22 +58,29 @@ class InstanceInfo:
     """Nova's InstanceInfo: `state` is one of Nova's power states, `internal_id` libvirt's id.
 
     Power states: 0 no state, 1 running, 3 paused, 4 shut down, 6 crashed, 7 suspended. The id is -1
-    while the instance is inactive.
+    while the instance is inactive. `age`, which is not Nova's, is that of the view that it is from:
+    0.0 of one that is in step, or where libvirt was asked.
     """
 
     state: int
     internal_id: int
+    age: float = 0.0
 
 
 class LibvirtDriver:
-    """Nova's compute-driver methods over a Host. Threads may share it.
+    """Nova's compute-driver methods over a Host, or over a live view of one. Threads may share it.
+
+    Over an `Inventory` no method makes a call, but for what no view can know: whether an instance
+    that it does not have exists, the state where `use_cache=False` asks for it, and the counters of
+    volumes. While the view is stale its last numbers are given, and their `age` beside them where
+    there is room: `get_info`, `usage`, `get_available_resource`. The costs below are a Host's.
 
     Counts the instances that are ours, as the Host's `launched_by` has it; Nova's own driver counts
     every domain, which `Host(launched_by=Anyone())` does as well. An instance is named by its UUID,
     as text or `UUID`, or by any object with a `uuid`, such as Nova's own.
 
     Args:
-        host: whom to ask.
+        host: whom to ask: a `Host`, or an `Inventory`, which is to be started and in step.
         instances_path: the directory of Nova's option of that name: the file system that it is
             on, or would be, is the host's local storage.
         volume_usage_deadline: seconds that guests may take to answer `get_all_volume_usage`.
@@ -80,12 +88,13 @@ class LibvirtDriver:
 
     def __init__(
         self,
-        host: Host,
+        host: Host | Inventory,
         *,
         instances_path: str | os.PathLike[str] = "/var/lib/nova/instances",
         volume_usage_deadline: float = 0.8,
     ) -> None:
-        self._host = host
+        self._view = host
+        self._host = host if isinstance(host, Host) else host.host
         self._instances_path = instances_path
         self._volume_usage_deadline = volume_usage_deadline
         self._images = Images()
@@ -108,26 +117,33 @@ class LibvirtDriver:
     def instance_exists(self, instance: Any) -> bool:
         """Whether libvirt has it, in whatever state and whoever launched it.
 
-        A failure to find out is raised, and no reason to believe that it does not exist.
+        A failure to find out is raised, and no reason to believe that it does not exist. A view is
+        believed that it does, never that it does not.
 
         Cost: 2 calls.
         """
         try:
-            self._host.instance(_uuid_of(instance))
+            self._view.instance(_uuid_of(instance))
         except DomainGone:
             return False
         return True
 
-    def get_info(self, instance: Any, use_cache: bool = True) -> InstanceInfo:  # noqa: ARG002
-        """Its state and id, of one instant: asked now, whatever `use_cache` would allow.
+    def get_info(self, instance: Any, use_cache: bool = True) -> InstanceInfo:
+        """Its state and id, of one instant.
+
+        Args:
+            instance: whose.
+            use_cache: whether a view may be asked. A Host has none, and asks libvirt.
 
         Raises:
             DomainGone: libvirt does not have it.
 
         Cost: 2 calls.
         """
-        found = self._host.instance(_uuid_of(instance))
-        return InstanceInfo(_POWER_STATE[found.state], -1 if found.id is None else found.id)
+        asked = self._view if use_cache else self._host
+        found = asked.instance(_uuid_of(instance))
+        age = asked.age or 0.0 if isinstance(asked, Inventory) else 0.0
+        return InstanceInfo(_POWER_STATE[found.state], -1 if found.id is None else found.id, age)
 
     # What they use
 
@@ -167,8 +183,8 @@ class LibvirtDriver:
     ) -> list[dict[str, Any]]:
         """What guests have read from and written to their volumes since they started.
 
-        The one question here that guests themselves must answer: asked aside, of all at once, under
-        a deadline. One that does not answer in time is left out, and named in the log.
+        The one question here that guests themselves must answer: asked now, aside, of all at once
+        and under a deadline. One that does not answer in time is left out, and named in the log.
 
         Args:
             context: not used.
@@ -228,7 +244,8 @@ class LibvirtDriver:
         `disk_available_least` (GiB free, less all that disks may yet grow by), `hypervisor_type`,
         `hypervisor_version`, `hypervisor_hostname`, `cpu_info` (JSON), `supported_instances`
         ((arch, hypervisor type, VM mode) each), `stats` with `uptime`. None is what cannot be told
-        from here. `unknown`, which is not Nova's, names what the sums lack: "NAME: disk vda: gone".
+        from here. Not Nova's are `unknown`, which names what the sums lack ("NAME: disk vda:
+        gone"), and `age`, the seconds for which nobody could say whether the instances are so.
 
         Left to Nova, which alone knows them: `uuid`, `numa_topology`, `pci_passthrough_devices`.
 
@@ -236,7 +253,7 @@ class LibvirtDriver:
         """
         with self._uptime() as uptime:  # runs beside the calls
             used = self._usage(with_images=True)
-            now = self._host.node()
+            now = self._view.node()
             stats = {"uptime": None if uptime is None else uptime.read()}
         total, free, taken = self._local_bytes()
         hypervisor = now.hypervisor
@@ -260,15 +277,19 @@ class LibvirtDriver:
             ],
             "stats": stats,
             "unknown": used.unknown,
+            "age": used.age,
         }
 
     def _everyone(self) -> list[tuple[str, str]]:
-        domains = self._host.list_instance_domains(include_inactive=True)
+        if isinstance(self._view, Inventory):
+            instances = self._view.snapshot(include_inactive=True).instances
+            return [(instance.name, str(instance.uuid)) for instance in instances]
+        domains = self._view.list_instance_domains(include_inactive=True)
         return sorted((domain.name(), domain.UUIDString()) for domain in domains)
 
     def _usage(self, *, with_images: bool = False) -> Usage:
-        snapshot = self._host.snapshot(include_inactive=True, include_dom0=True)
-        here = self._host.is_here
+        snapshot = self._view.snapshot(include_inactive=True, include_dom0=True)
+        here = self._view.is_here
         images: dict[Source, Image] | None = None
         if with_images:
             sources = usage.sources(snapshot)
@@ -291,7 +312,7 @@ class LibvirtDriver:
     @contextlib.contextmanager
     def _uptime(self) -> Iterator[IO[str] | None]:
         """What `uptime` prints, which runs meanwhile; None on another machine."""
-        if not self._host.is_here:
+        if not self._view.is_here:
             yield None
             return
         with subprocess.Popen(
@@ -304,7 +325,7 @@ class LibvirtDriver:
 
     def _local_bytes(self) -> tuple[int | None, int | None, int | None]:
         """Of the file system that instances are on, or would be: in all, free for them, in use."""
-        if not self._host.is_here:
+        if not self._view.is_here:
             return None, None, None
         path = Path(self._instances_path).absolute()
         existing = next(place for place in (path, *path.parents) if place.exists())

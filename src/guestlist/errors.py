@@ -155,7 +155,7 @@ def call_failure(
     text = f"cannot {asked} of {whom}: {said}"
     if lost:
         return ConnectionLost(
-            f"{text}; the connection is lost, nothing was listed: ask again to reconnect"
+            f"{text}; the connection is lost, nothing was answered: the next question reconnects"
         )
     if is_denial(error):
         return AccessDenied(f"{text}; this user or connection may not: see libvirt's polkit rules")

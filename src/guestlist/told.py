@@ -9,9 +9,9 @@ virDomainEventID); words as virsh prints them (tools/virsh-domain-event.c).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
+from typing import NamedTuple
 from uuid import UUID
 
 
@@ -120,8 +120,7 @@ _LIFECYCLE_WORDS: dict[int, tuple[str, tuple[str, ...]]] = {
 """Of each event its word, and the words for its details: a detail's number is its place."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event as libvirt sent it. libvirt gives no time: `at` is when it arrived here.
 
     `event` and `detail` are those of a lifecycle event, None of the other kinds.

@@ -30,6 +30,7 @@ from lab.loop import Link, Loop
 from lab.procedures import last_procedure, procedure_number, version_tuple
 from lab.wire import (
     CALL,
+    EVENT,
     OK,
     REPLY,
     DomainHandle,
@@ -240,6 +241,10 @@ class Proxy:
         """Send the first bytes of this procedure's reply, then close the connection."""
         self._faults.cuts[procedure_number(procedure)] = (after_bytes, _Budget(times))
 
+    def swallow(self, event: str, *, times: int | None = None) -> None:
+        """Keep events of this kind ("DOMAIN_EVENT_CALLBACK_LIFECYCLE") from the clients."""
+        self._faults.swallowed[procedure_number(event)] = _Budget(times)
+
     # Silence and broken connections
 
     def stall(self) -> None:
@@ -329,6 +334,8 @@ class Proxy:
         message = Message.decode(frame)
         if message.type == REPLY and link.asked(message):
             return
+        if message.type == EVENT and message.remote and self._is_swallowed(message):
+            return
         if not message.remote or message.status != OK:
             link.near.send_later(frame, self._delay_of(message))
         elif self._faults.disguises and message.name == "CONNECT_LIST_DOMAINS":
@@ -390,6 +397,10 @@ class Proxy:
         return self._answer(link, call.answer_error(_CODE_INTERNAL_ERROR, _FROM_REMOTE, text))
 
     # Replies and events
+
+    def _is_swallowed(self, event: Message) -> bool:
+        budget = self._faults.swallowed.get(event.procedure)
+        return budget is not None and budget.take()
 
     def _changed(self, message: Message) -> Message:
         rewrites = self._faults.rewrites.get(message.procedure, ())
@@ -505,6 +516,7 @@ class _Faults:
     rules: defaultdict[int, list[_Rule]] = field(default_factory=lambda: defaultdict(list))
     rewrites: defaultdict[int, list[Rewrite]] = field(default_factory=lambda: defaultdict(list))
     cuts: dict[int, tuple[int, _Budget]] = field(default_factory=dict)
+    swallowed: dict[int, _Budget] = field(default_factory=dict)
     delays: dict[int, float] = field(default_factory=dict)
     delay: float = 0.0
     disguises: list[_Disguise] = field(default_factory=list)

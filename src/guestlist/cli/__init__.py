@@ -4,11 +4,15 @@ In: the command line. Out: an exit status, of which each kind of failure has its
 one line per failure that says what was asked, of whom and what to do. Knows no libvirt and starts
 before it is loaded: each subcommand is imported when it is called.
 
-    arguments   what may be said          ls, usage, check, completion   what is then done
-    columns     what can be shown         hosts                          whom to ask, side by side
-    render      in which format           hidden                         what the filters kept back
-    table       for people                terminal                       the only way out
-    words       numbers for people        exits                          what it ends with
+    arguments    what may be said            ls, live, usage, watch, check, completion
+                                             what is then done
+    hosts        whom to ask, side by side   views         whom to follow, side by side
+    selection    what `ls` is to show        hidden        what the filters kept back
+    columns      what can be shown           differences   between before and after
+    render       in which format             table         for people
+    news_lines   a change for people         news_records  a change for programs
+    words        numbers for people          screen        what is drawn again in its place
+    terminal     the only way out            exits         what it ends with
 """
 
 from __future__ import annotations

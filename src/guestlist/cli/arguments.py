@@ -20,6 +20,7 @@ _LONGEST_TIMEOUT = 86_400.0
 
 _TABLED = ("table", "json", "yaml", "csv")
 _LISTED = ("name", "uuid")
+_TOLD = ("lines", "json")
 
 _EXAMPLES = """\
 examples:
@@ -27,6 +28,7 @@ examples:
   guestlist ls -a              every domain: shut off, launched by others, Domain-0
   guestlist ls -a -f json      the same for a program
   guestlist usage              what they use of it: vCPUs, memory, disks
+  guestlist watch              what happens to them, as it happens
   guestlist check              what this libvirt can do, and what to upgrade
   guestlist ls --help          more about listing, with examples
 
@@ -51,6 +53,8 @@ examples:
       with vCPUs, memory, disks, addresses, owner, flavor and age
   guestlist ls --columns nova_name,project,memory_mib --sort memory_mib --reverse
       the largest first
+  guestlist ls -a -l --live
+      the table on the screen, kept as it is on the host
   guestlist ls --inactive -l -f json | jq -r '.[] | select(.project == "shop") | .uuid'
       whom a project has here
   guestlist ls --inactive -f csv > guests.csv
@@ -84,6 +88,29 @@ What is not known counts as nothing and is said on standard error; JSON names ea
 under 'unknown'. Images are measured on this machine only: of disks on a network or
 of another host no size is known. docs/schemas/usage.schema.json in guestlist's
 source has the keys of JSON.
+"""
+
+_WATCH_EXAMPLES = """\
+examples:
+  guestlist watch
+      what happens to the guests that Nova launched on this host, a line each
+  guestlist watch -a -c test:///default
+      to every domain of libvirt's built-in test host
+  guestlist watch -c qemu+ssh://node1/system -c qemu+ssh://node2/system
+      to those of two hosts
+  guestlist watch --once -a
+      who is there now, in the same form, and no more
+  guestlist watch -f json | jq -r 'select(.change == "stopped") | .uuid'
+      an object a line, for a program
+  guestlist watch | grep -m 1 'instance-0000002a  stopped'
+      until that has happened
+
+A host that cannot be asked is tried again without end; what has changed meanwhile
+is told when it is back, followed by 'back in step'. Why something happened is said
+in libvirt's words, 'stopped (destroyed)'; 'gone' is who left without any. What comes
+and goes faster than it can be looked at is one line, or none. Times are those of
+this machine: TZ=UTC guestlist watch for others. docs/schemas/watch.schema.json in
+guestlist's source has the keys of JSON.
 """
 
 _CHECK_EXAMPLES = """\
@@ -121,6 +148,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         for option, given in {"--columns": options.columns, "--long": options.long}.items():
             if given:
                 top.error(f"{option} goes with -f {', '.join(_TABLED)}, not with {options.format}")
+    if options.command == "ls" and options.live:
+        if options.format != "table":
+            top.error(f"--live goes with -f table, not with {options.format}")
+        if not terminal.can_redraw():
+            top.error("--live wants a terminal; for a pipe or a file there is 'guestlist watch'")
     return options
 
 
@@ -137,6 +169,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND")
     _add_ls(_command(commands, "ls", "list the domains of one host or several", _LS_EXAMPLES))
     _add_usage(_command(commands, "usage", "tell what the guests use", _USAGE_EXAMPLES))
+    _add_watch(_command(commands, "watch", "tell what happens to the domains", _WATCH_EXAMPLES))
     _add_check(_command(commands, "check", "tell what to upgrade, if anything", _CHECK_EXAMPLES))
     _add_completion(
         _command(commands, "completion", "print a script for bash or zsh", _COMPLETION_EXAMPLES)
@@ -192,6 +225,11 @@ def _add_ls(ls: argparse.ArgumentParser) -> None:
         "they cost a call per domain, with --columns and --sort as well",
     )
     _add_order(how, columns.COLUMNS)
+    how.add_argument(
+        "--live",
+        action="store_true",
+        help="keep the table on the screen as it is on the host, until Ctrl-C",
+    )
 
 
 def _add_usage(usage: argparse.ArgumentParser) -> None:
@@ -212,6 +250,24 @@ def _add_usage(usage: argparse.ArgumentParser) -> None:
     how = usage.add_argument_group("how to show it")
     _add_format(how, _TABLED)
     _add_order(how, columns.USAGE_COLUMNS)
+
+
+def _add_watch(watch: argparse.ArgumentParser) -> None:
+    _add_hosts(watch)
+    whom = watch.add_argument_group(
+        "whom to watch", "By default: those that Nova launched, whatever their state."
+    )
+    whom.add_argument("--foreign", action="store_true", help="also those that others launched")
+    whom.add_argument("--dom0", action="store_true", help="also Xen's Domain-0")
+    whom.add_argument("-a", "--all", action="store_true", help="everybody: --foreign --dom0")
+    _add_ours(whom)
+    how = watch.add_argument_group("how to tell")
+    _add_format(how, _TOLD)
+    how.add_argument(
+        "--once",
+        action="store_true",
+        help="tell who is there now, and end, with the status that ls would end with",
+    )
 
 
 def _add_check(check: argparse.ArgumentParser) -> None:
@@ -286,7 +342,7 @@ def _add_format(group: argparse._ActionsContainer, forms: Sequence[str]) -> None
         "-o",
         metavar="FORMAT",
         choices=forms,
-        default="table",
+        default=forms[0],
         help=f"{', '.join(forms)}; without: %(default)s",
     )
 

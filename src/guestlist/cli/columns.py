@@ -8,7 +8,7 @@ a property to the schema in docs/schemas; from then on its name is a promise.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from guestlist.cli import words
@@ -106,7 +106,7 @@ def _ips(nova: NovaMetadata) -> list[str] | None:
 def _created_at(nova: NovaMetadata) -> str | None:
     if nova.created_at is None:
         return None
-    return nova.created_at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return words.instant(nova.created_at)
 
 
 def _age_seconds(row: Guest) -> Value:

@@ -44,11 +44,7 @@ def ask(
     launched_by: LaunchedBy | None = None,
 ) -> tuple[list[Answer[T]], exits.Exit]:
     """Ask each host; the answers of those that did, and what the others make of the exit status."""
-    _listen(verbose=options.verbose)
-    hosts = [
-        Host(uri, readonly=True, launched_by=launched_by, open_timeout=options.timeout)
-        for uri in _each_once(options.connect)
-    ]
+    hosts = named(options, launched_by)
     answers, failures = [], []
     for host, outcome in zip(hosts, _side_by_side(hosts, question, options.timeout), strict=True):
         if isinstance(outcome, Answer):
@@ -57,6 +53,22 @@ def ask(
             failures.append(outcome)
             _report(host, outcome)
     return answers, exits.verdict(len(answers), failures)
+
+
+def named(
+    options: argparse.Namespace,
+    launched_by: LaunchedBy | None = None,
+    heard_by: logging.Handler | None = None,
+) -> list[Host]:
+    """The hosts, each once, to be opened by whoever asks; from now on their log is heard.
+
+    `heard_by` takes it where it is not to go straight to standard error.
+    """
+    _listen(heard_by or terminal.LogLines(), verbose=options.verbose)
+    return [
+        Host(uri, readonly=True, launched_by=launched_by, open_timeout=options.timeout)
+        for uri in _each_once(options.connect)
+    ]
 
 
 def distinct(uris: Sequence[str] | None) -> list[str | None]:
@@ -93,12 +105,13 @@ def _side_by_side(
         while len(by_place) < len(hosts):
             place, outcome = outcomes.get(timeout=max(0, deadline - time.monotonic()))
             by_place[place] = outcome
-    return [by_place.get(place, _silent(host, timeout)) for place, host in enumerate(hosts)]
+    return [by_place.get(place, silent(host.whom, timeout)) for place, host in enumerate(hosts)]
 
 
-def _silent(host: Host, timeout: float) -> ConnectionLost:
+def silent(whom: str, timeout: float) -> ConnectionLost:
+    """What a host is told of that did not answer in time, and said no word."""
     return ConnectionLost(
-        f"no answer from {host.whom} within {timeout:g} s: its daemon accepts calls and does not "
+        f"no answer from {whom} within {timeout:g} s: its daemon accepts calls and does not "
         "finish them; ask again with a longer --timeout"
     )
 
@@ -111,12 +124,12 @@ def _report(host: Host, error: Exception) -> None:
         terminal.complain_of_surprise(host.whom, error)
 
 
-def _listen(*, verbose: bool) -> None:
+def _listen(handler: logging.Handler, *, verbose: bool) -> None:
     """Take the library's warnings, and libvirt's own messages away from standard error.
 
     libvirt would print each error as it happens, over the line that says what it means.
     """
     log.setLevel(logging.DEBUG if verbose else logging.WARNING)
-    log.handlers[:] = [terminal.LogLines()]
+    log.handlers[:] = [handler]
     log.propagate = False
     libvirt.registerErrorHandler(lambda _, error: log.debug("libvirt: %s", error[2]), None)

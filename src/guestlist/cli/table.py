@@ -36,7 +36,7 @@ def lines(
     """
     header = [(column.title or column.name).upper() for column in columns]
     rows, sums = (
-        [[_text(column, record[column.name]) for column in columns] for record in some]
+        [[text(column, record[column.name]) for column in columns] for record in some]
         for some in (records, totals)
     )
     shown = [*([header] if headers else []), *rows, *sums]
@@ -52,18 +52,8 @@ def lines(
         yield from _row_lines(columns, row, widths, paint)
 
 
-def cells(text: str) -> int:
-    """How many cells of a terminal the text takes."""
-    return len(text) if text.isascii() else sum(map(_cells_of, text))
-
-
-def _cells_of(char: str) -> int:
-    if unicodedata.category(char) in ("Mn", "Me"):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
-def _text(column: Column[Any], value: Value) -> str:
+def text(column: Column[Any], value: Value) -> str:
+    """A value of the column as people read it, harmless."""
     if value is not None and column.shown is not None:
         return column.shown(value)
     match value:
@@ -74,6 +64,24 @@ def _text(column: Column[Any], value: Value) -> str:
         case list():
             return escape(",".join(value))
     return escape(str(value))
+
+
+def cells(text: str) -> int:
+    """How many cells of a terminal the text takes."""
+    return len(text) if text.isascii() else sum(map(_cells_of, text))
+
+
+def cut(text: str, width: int) -> str:
+    """The text in at most `width` cells."""
+    if cells(text) <= width:
+        return text
+    return _folded(text, width - 1)[0] + "…"
+
+
+def _cells_of(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 def _fitted(columns: Sequence[Column[Any]], widths: Sequence[int], room: int) -> list[int]:
@@ -108,7 +116,7 @@ def _row_lines(
 ) -> Iterator[str]:
     """One row, in as many lines as its tallest cell."""
     stacks = [
-        _folded(text, width) if column.folds else [_cut(text, width)]
+        _folded(text, width) if column.folds else [cut(text, width)]
         for column, text, width in zip(columns, texts, widths, strict=True)
     ]
     for parts in zip_longest(*stacks, fillvalue=""):
@@ -123,12 +131,6 @@ def _cell(column: Column[Any], text: str, width: int, attributes: str) -> str:
 
 def _painted(text: str, attributes: str) -> str:
     return f"\x1b[{attributes}m{text}\x1b[0m" if attributes and text else text
-
-
-def _cut(text: str, width: int) -> str:
-    if cells(text) <= width:
-        return text
-    return _folded(text, width - 1)[0] + "…"
 
 
 def _folded(text: str, width: int) -> list[str]:

@@ -11,10 +11,15 @@ import contextlib
 import io
 import logging
 import os
+import select
 import shutil
 import signal
 import sys
+import threading
+from collections.abc import Callable
 from typing import NoReturn, TextIO
+
+_USUAL_HEIGHT = 24
 
 
 class Unwritable(Exception):
@@ -115,6 +120,40 @@ def has_colours() -> bool:
 def width() -> int | None:
     """The cells in a line of the terminal; None where standard output is none."""
     return shutil.get_terminal_size().columns if is_terminal() else None
+
+
+def height() -> int:
+    """The lines of the terminal; 24 where it does not tell.
+
+    Never what LINES says, which readline sets once: drawn in more lines than there are, what is to
+    be drawn over has scrolled away.
+    """
+    with contextlib.suppress(OSError):
+        return os.get_terminal_size(sys.stdout.fileno()).lines or _USUAL_HEIGHT
+    return _USUAL_HEIGHT
+
+
+def can_redraw() -> bool:
+    """Whether what stands on standard output can be written over: a terminal that is not dumb."""
+    return is_terminal() and os.environ.get("TERM") != "dumb"
+
+
+def on_departure(call: Callable[[], None]) -> None:
+    """Call, on another thread, when the reader of standard output has left.
+
+    Who writes seldom would find that out at the next write only, perhaps tomorrow: the `watch` of
+    `guestlist watch | head -n 1` would stay for as long. Costs nothing while the reader is there.
+    """
+    if sys.stdout is None:
+        return
+    departure = select.poll()
+    departure.register(sys.stdout, 0)  # errors and hang-ups come unasked
+
+    def wait() -> None:
+        departure.poll()
+        call()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 class LogLines(logging.Handler):

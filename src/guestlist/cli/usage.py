@@ -14,7 +14,7 @@ from functools import reduce
 from operator import add
 from typing import Any, NamedTuple
 
-from guestlist.cli import hidden, hosts, terminal
+from guestlist.cli import hidden, hosts, terminal, words
 from guestlist.cli.columns import USAGE_COLUMNS, Record, Use, in_order, record
 from guestlist.cli.exits import Exit
 from guestlist.cli.hosts import Answer
@@ -140,10 +140,6 @@ def _totals(answers: Sequence[Answer[Usage]]) -> list[Record]:
         sums.append({key: reduce(add, (each[key] for each in sums)) for key in sums[0]})
         whose.append(f"{len(answers)} hosts")
     return [
-        {**each, "host": host, "name": _instances(each["instances"])}
+        {**each, "host": host, "name": words.number(each["instances"], "instance")}
         for host, each in zip(whose, sums, strict=True)
     ]
-
-
-def _instances(count: int) -> str:
-    return f"{count:,} instance{'' if count == 1 else 's'}"

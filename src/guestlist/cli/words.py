@@ -1,8 +1,11 @@
-"""Numbers as people read them. In: a value, in the unit its name tells. Out: a few characters."""
+"""Numbers and times as they are written. In: a value, in the unit its name tells. Out: a few
+characters.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sized
+from datetime import UTC, datetime
 
 _SIZES = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _AGES = ((86_400, "d"), (3_600, "h"), (60, "m"))
@@ -27,3 +30,13 @@ def age(seconds: int) -> str:
 def count(things: Sized) -> str:
     """How many there are."""
     return str(len(things))
+
+
+def number(count: int, thing: str) -> str:
+    """So many of them: 1 domain, 1,000 domains."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def instant(at: datetime, timespec: str = "seconds") -> str:
+    """A time for programs: ISO 8601, UTC."""
+    return at.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")

@@ -18,7 +18,7 @@ import logging
 import threading
 import time
 from collections.abc import Container, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import libvirt
 
@@ -203,4 +203,4 @@ class DetailsMemory:
             self._changed.add(uuid)
             known = self._known.get(uuid)
             if known is not None:
-                self._known[uuid] = replace(known, due=0.0)
+                known.due = 0.0

@@ -9,13 +9,17 @@ lifecycle events, merged in order; work grows with the number of changes, not of
     scope         whom a reader wants to see                                        (pure)
     subscribers   the readers, each with a queue
     board         what readers read
-    feed          the events of a connection
     following     the thread that asks libvirt, and reconnects
+    feed          what is to be asked about: the events of a connection
+    looks         who is asked about again, event or not
+    backlog       whose details are read again
+    drift         what a comparison has brought to light                            (pure)
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -25,7 +29,8 @@ from guestlist import events
 from guestlist.errors import GuestlistError, NotSynced
 from guestlist.host import Host
 from guestlist.inventory.board import Board
-from guestlist.inventory.following import Drift, Follower
+from guestlist.inventory.drift import Drift
+from guestlist.inventory.following import Follower
 from guestlist.inventory.scope import Scope
 from guestlist.inventory.subscribers import Changes
 from guestlist.launcher import LaunchedBy
@@ -237,6 +242,11 @@ class Inventory:
         )
 
     @property
+    def age(self) -> float | None:
+        """As `Snapshot.age`; None before the view is in step. Cost: none."""
+        return self._board.age
+
+    @property
     def drifts(self) -> Sequence[Drift]:
         """The last differences, 64 at most, that only a comparison brought to light."""
         return tuple(self._follower.drifts)
@@ -289,7 +299,8 @@ class Inventory:
         self.start()
         if not self._follower.list_anew(timeout):
             self._board.wait_synced(0)
-            raise NotSynced(f"{self.whom} was not listed anew within {timeout:g} s")
+            why = "it was closed" if self._closed else f"not within {timeout:g} s"
+            raise NotSynced(f"{self.whom} was not listed anew: {why}")
 
     def close(self) -> None:
         """End it, and every iteration over its changes; harmless twice, and from any thread.
@@ -300,13 +311,20 @@ class Inventory:
         """
         with self._lock:
             self._closed = True
-            thread = self._thread
+            ending = [self._thread] if self._thread else []
         self._follower.close()
         self._board.end()
-        if thread and thread is not threading.current_thread() and not events.is_on_loop():
-            thread.join(LONGEST_CLOSE)
-        if self._owns_host:
-            self._host.close()
+        if self._owns_host:  # somebody may be asking it, and wait for an answer
+            closing = threading.Thread(
+                target=self._host.close, name="guestlist-inventory-close", daemon=True
+            )
+            closing.start()
+            ending.append(closing)
+        if not events.is_on_loop():
+            deadline = time.monotonic() + LONGEST_CLOSE
+            for thread in ending:
+                if thread is not threading.current_thread():
+                    thread.join(max(0.0, deadline - time.monotonic()))
 
     def __enter__(self) -> Inventory:
         """Start."""

@@ -28,7 +28,7 @@ class Board:
 
     def __init__(self, longest_queue: int) -> None:
         self._longest_queue = longest_queue
-        self._view: View = {}
+        self._view: View = View()
         self._synced = False
         self._ended = False
         self._stale_since: float | None = None
@@ -92,8 +92,9 @@ class Board:
             self._moved.wait_for(lambda: self._is_in_step() or self._ended, timeout)
             if self._is_in_step():
                 return
-        if self._failure is not None:
-            raise self._failure
+        failure = self._failure
+        if failure is not None:
+            raise type(failure)(str(failure)) from failure
         raise self._not_synced()
 
     # For the thread that merges
@@ -114,7 +115,7 @@ class Board:
     def in_step(self) -> None:
         """The view is as libvirt has it, for the first time or again."""
         with self._lock:
-            if self._is_in_step():
+            if self._is_in_step() or self._ended:
                 return
             self._synced, self._stale_since, self._failure = True, None, None
             now = datetime.now(UTC)
@@ -170,5 +171,8 @@ class Board:
             self._subscribers = tuple(one for one in self._subscribers if one is not changes)
 
     def _not_synced(self) -> NotSynced:
-        why = "it was closed" if self._ended else "call wait_synced() first"
-        return NotSynced(f"nothing is known yet: the view has not been in step; {why}")
+        if self._ended:
+            return NotSynced("the view is not in step, and will not be: it was closed")
+        return NotSynced(
+            "nothing is known yet: the view has not been in step; call wait_synced() first"
+        )

@@ -7,7 +7,7 @@ are only kept here. Kinds that an old libvirt does not have are done without, on
 
 from __future__ import annotations
 
-import threading
+import queue
 import time
 from datetime import UTC, datetime
 from functools import partial
@@ -30,6 +30,7 @@ _KINDS = (*XML_EVENTS, EventKind.REBOOT, EventKind.LIFECYCLE)
 class Raw(NamedTuple):
     """An event as it arrived: `arrived` by the monotonic clock, `at` by the other one."""
 
+    uuid: bytes
     domain: libvirt.virDomain
     kind: EventKind
     event: int | None
@@ -38,9 +39,43 @@ class Raw(NamedTuple):
     at: float
 
     def of(self, uuid: UUID) -> Event:
-        """The event as a value, of the domain with this UUID, which is the one it names."""
+        """The event as a value; `uuid` is its own."""
         at = datetime.fromtimestamp(self.at, UTC)
         return Event(uuid, self.kind, at, self.event, self.detail)
+
+
+class Inbox:
+    """What one thread is to look at next: events, and nudges. Any thread may put into it."""
+
+    def __init__(self) -> None:
+        self.lost: str | None = None
+        """Why something may be missing; whoever lists anew sets it back."""
+        self._queue: queue.SimpleQueue[Raw | None] = queue.SimpleQueue()
+
+    def nudge(self) -> None:
+        """Have `take` return."""
+        self._queue.put(None)
+
+    def put(self, raw: Raw) -> None:
+        """Keep an event, if there is room."""
+        if self._queue.qsize() < MOST:
+            self._queue.put(raw)
+        else:
+            self.lost = f"more than {MOST:,} events at a time"
+
+    def take(self, timeout: float = 0.0) -> list[Raw]:
+        """What has arrived since the last time; the first of it is waited for so long."""
+        if timeout > 0:
+            try:
+                first = self._queue.get(timeout=timeout)
+            except queue.Empty:
+                return []
+            taken = [first]
+        else:
+            taken = []
+        while self._queue.qsize():
+            taken.append(self._queue.get())
+        return [raw for raw in taken if raw is not None]
 
 
 def register(peer: Peer) -> None:
@@ -50,14 +85,10 @@ def register(peer: Peer) -> None:
 
 
 class Feed:
-    """The events of one peer from now on. Whoever takes them is woken by `bell`."""
+    """Puts the events of one peer, from now on, into an inbox."""
 
-    def __init__(self, peer: Peer, bell: threading.Event) -> None:
-        self.peer = peer
-        self._bell = bell
-        self._raw: list[Raw] = []
-        self._lost: str | None = None
-        self._lock = threading.Lock()
+    def __init__(self, peer: Peer, inbox: Inbox) -> None:
+        self._inbox = inbox
         self.has_lifecycle = False
         for kind in _KINDS:
             stream = peer.events(kind, kind.since)
@@ -65,24 +96,12 @@ class Feed:
                 stream.subscribe(partial(self._on_event, kind))
                 self.has_lifecycle = kind is EventKind.LIFECYCLE
 
-    def take(self) -> tuple[list[Raw], str | None]:
-        """What has arrived since the last time; and why something may be missing, if it may."""
-        with self._lock:
-            raw, self._raw = self._raw, []
-            lost, self._lost = self._lost, None
-        return raw, lost
-
     def _on_event(self, kind: EventKind, domain: libvirt.virDomain, *facts: int) -> None:
         try:
             event, detail = facts if kind is EventKind.LIFECYCLE else (None, None)
-            raw = Raw(domain, kind, event, detail, time.monotonic(), time.time())
-            with self._lock:
-                if len(self._raw) == MOST:
-                    self._raw.clear()
-                    self._lost = f"more than {MOST:,} events at a time"
-                self._raw.append(raw)
+            uuid, now = domain.UUID(), time.monotonic()
+            self._inbox.put(Raw(uuid, domain, kind, event, detail, now, time.time()))
         except Exception as error:
-            self._lost = f"the callback failed: {error!r}"
+            self._inbox.lost = f"the callback failed: {error!r}"
+            self._inbox.nudge()
             raise
-        finally:
-            self._bell.set()

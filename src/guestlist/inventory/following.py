@@ -21,8 +21,8 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from uuid import UUID
@@ -41,10 +41,13 @@ from guestlist.errors import (
 from guestlist.events import Pulse
 from guestlist.handle import INACTIVE_ID, Stated
 from guestlist.inventory import feed
+from guestlist.inventory.backlog import Backlog
 from guestlist.inventory.board import Board
 from guestlist.inventory.changes import Change
-from guestlist.inventory.feed import Feed, Raw
-from guestlist.inventory.merging import Reading, View, merge, must_pass
+from guestlist.inventory.drift import Drift
+from guestlist.inventory.feed import Feed, Inbox, Raw
+from guestlist.inventory.looks import LOOK_AGAIN, Looks
+from guestlist.inventory.merging import Reading, View, merge
 from guestlist.listing import Listing
 from guestlist.listing.listings import Listings
 from guestlist.node import Node, NodeMemory
@@ -53,13 +56,10 @@ from guestlist.told import Event, EventKind
 
 log = logging.getLogger(__name__)
 
+stale = logging.getLogger(f"{__name__}.stale")
+"""For who tells its reader of a `Stale` in another way, and can do without this one."""
+
 _MOVES_STATE = EventKind.LIFECYCLE, EventKind.REBOOT
-
-LOOK_AGAIN = 0.05
-"""Seconds after which who cannot stay as it is is asked about again; doubled each time."""
-
-SELDOM = 1.0
-"""Seconds between two such looks at most."""
 
 MOST_ASKED = 1_000
 """Domains that are asked about by name. Beyond it a list of all costs no more."""
@@ -76,55 +76,6 @@ STALL = 1.0
 BACKOFF = (0.05, 2.0)
 """Seconds before the first attempt to reconnect, doubled up to the second number; less up to half,
 at random, lest all clients of a daemon that returns come at the same time."""
-
-MOST_TOLD = 16
-"""Events that are kept of a domain whose details wait to be read."""
-
-QUIET = 0.01
-"""Seconds without an event after which details are read at full speed."""
-
-BUSY_SHARE, CATCHING_UP_SHARE = 0.03, 0.5
-"""The share of its time that the thread reads details for while events keep coming: in general, and
-of those that have not been read over this connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """A difference between the view and libvirt that no event had told of.
-
-    `viewed` is what the view had, `found` what libvirt answered, twice; None: no such domain.
-    `heard` are the last events of that domain.
-    """
-
-    viewed: Instance | None
-    found: Instance | None
-    heard: tuple[Event, ...]
-    noticed_at: datetime
-
-    def __str__(self) -> str:
-        """One line for a log."""
-        either = self.found or self.viewed
-        assert either is not None
-        heard = ", ".join(f"{event} at {event.at:%H:%M:%S.%f}" for event in self.heard)
-        return (
-            f"domain {either.name!r} ({either.uuid}): the view had {_short(self.viewed)}, libvirt "
-            f"has {_short(self.found)}; events: {heard or 'none'}"
-        )
-
-
-def _short(instance: Instance | None) -> str:
-    if instance is None:
-        return "none"
-    return f"{instance.name!r}, {instance.state} (reason {instance.reason}), id {instance.id}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """When (monotonic) a domain is asked about again, and whether a comparison was the reason."""
-
-    due: float
-    patience: float = LOOK_AGAIN
-    suspected: bool = False
 
 
 class Follower:
@@ -147,32 +98,28 @@ class Follower:
         self._details = details
         self._resync_every = resync_every
         self._verify_every = verify_every
-        self._bell = threading.Event()
+        self._inbox = Inbox()
         self._closing = False
         self._wants_list = 0
         self._lists = 0
         self._listed = threading.Condition()
-        self._view: View = {}
+        self._view: View = View()
         self._heard: deque[Event] = deque(maxlen=512)
         self._has_view = False
         self._is_here: bool | None = None
         self._node: Node | str | None = None
         self._failures = 0
-        self._next_list = 0.0
+        self._next_list = self._alive_at = self._turned_at = 0.0
         self._let_go()
 
     def _let_go(self) -> None:
         """Forget what belongs to a connection: whoever holds a handle holds its socket open."""
-        self._feed: Feed | None = None
+        self._has_events = True
         self._stated: dict[bytes, Stated] = {}
-        self._looks: dict[bytes, _Look] = {}
-        self._stale_details: dict[bytes, tuple[Event, ...]] = {}
-        self._never_read: set[bytes] = set()
-        self._last_event = 0.0
-        self._details_due = 0.0
-        self._alive_at = self._turned_at = time.monotonic()
-        self._pulse = Pulse()
+        self._looks = Looks()
         self._memory: NodeMemory | None = None
+        self._backlog = Backlog(time.monotonic())
+        self._pulse = Pulse()
 
     # For other threads
 
@@ -206,12 +153,12 @@ class Follower:
     @property
     def details_pending(self) -> int:
         """Domains whose details may have changed and are not read again yet."""
-        return len(self._stale_details)
+        return len(self._backlog)
 
     def close(self) -> None:
         """Have `run` return. Does not wait."""
         self._closing = True
-        self._bell.set()
+        self._inbox.nudge()
         with self._listed:
             self._listed.notify_all()
 
@@ -220,15 +167,16 @@ class Follower:
         with self._listed:
             self._wants_list += 1
             wanted = self._wants_list
-            self._bell.set()
-            return self._listed.wait_for(lambda: self._lists >= wanted or self._closing, timeout)
+            self._inbox.nudge()
+            self._listed.wait_for(lambda: self._lists >= wanted or self._closing, timeout)
+            return self._lists >= wanted
 
     # On the thread
 
     def run(self) -> None:
         """Follow until closed. Never raises, and never leaves the board without a word."""
         while not self._closing:
-            self._alive_at = time.monotonic()
+            self._alive_at = self._turned_at = time.monotonic()
             try:
                 with self._listings.asking("follow the domains") as listing:
                     try:
@@ -240,19 +188,19 @@ class Follower:
                 self._fail(error)
             except Exception as error:
                 log.exception("%s: following the domains failed", self.whom)
-                self._listings.connection.close()
                 self._fail(LibvirtFailure(f"cannot follow the domains of {self.whom}: {error!r}"))
+            self._listings.connection.close()  # lost or not: events are registered for once
+            self._inbox.take()  # the last ones still hold the connection
             if not self._closing:
                 self._wait_before_retry()
-        self._listings.connection.close()
         self._board.end()
 
     def _follow(self, listing: Listing) -> None:
         feed.register(listing.peer)
         if self._details:
             listing.details.watch()
-        self._feed = Feed(listing.peer, self._bell)
-        if not self._feed.has_lifecycle:
+        self._has_events = Feed(listing.peer, self._inbox).has_lifecycle
+        if not self._has_events:
             log.warning(
                 "%s has no lifecycle events: its domains are listed every %g s instead",
                 self.whom,
@@ -260,6 +208,7 @@ class Follower:
             )
         self._read_node(listing)
         self._list(listing)
+        self._backlog.catch_up()
         self._has_view = True
         self._failures = 0
         self.counts["connections"] += 1
@@ -268,50 +217,51 @@ class Follower:
             self._step(listing)
 
     def _step(self, listing: Listing) -> None:
-        """Do what is most urgent, or wait for something to be."""
-        assert self._feed is not None
-        self._bell.clear()
+        """Wait until something is to be done, and do what is most urgent."""
         now = time.monotonic()
-        raw, lost = self._feed.take()
-        if lost:
-            log.warning("%s: events were lost (%s); listing anew", self.whom, lost)
-            self.counts["losses"] += 1
-        if lost or self._wants_list != self._lists or self._is_stalled(listing, now):
+        raw = self._inbox.take(self._next_due() - now)
+        now = time.monotonic()
+        if self._is_in_doubt(listing, now):
             self._list(listing, raw)
             return
-        looks = [uuid for uuid, look in self._looks.items() if look.due <= now]
-        if raw or looks:
-            self._ask(listing, raw, looks)
-        elif now >= self._next_list:
+        due = self._looks.due(now, shared=bool(raw))
+        if raw or due:
+            self._ask(listing, raw, due)
+        if now >= self._next_list:
             self._compare(listing)
-        elif self._stale_details and now >= self._next_reading():
+        elif self._backlog and now >= self._backlog.next():
             self._read_details(listing)
-        else:
-            self._bell.wait(max(0.0, self._next_due() - now))
 
     def _next_due(self) -> float:
-        due = [self._alive_at + PULSE, self._next_list]
-        due += [look.due for look in self._looks.values()]
-        if self._stale_details:
-            due.append(self._next_reading())
-        return min(due)
+        due = min(self._alive_at + PULSE, self._next_list, self._looks.next())
+        return min(due, self._backlog.next()) if self._backlog else due
 
     # Whether all is well
 
-    def _is_stalled(self, listing: Listing, now: float) -> bool:
-        """Whether the event loop is held up, so that events may wait. Cost: none.
+    def _is_in_doubt(self, listing: Listing, now: float) -> bool:
+        """Whether something may have been missed, or somebody wants to be sure. Cost: none.
 
         Raises:
             ConnectionLost: the connection is dead.
         """
-        if now < self._alive_at + PULSE:
-            return False
+        lost = self._inbox.lost
+        if lost:
+            self._inbox.lost = None
+            log.warning("%s: events were lost (%s); listing anew", self.whom, lost)
+            self.counts["losses"] += 1
+        stalled = now >= self._alive_at + PULSE and self._is_stalled(listing, now)
+        return bool(lost) or stalled or self._wants_list != self._lists
+
+    def _is_stalled(self, listing: Listing, now: float) -> bool:
+        """Whether the event loop is held up, so that events may wait."""
         if not listing.peer.alive():
-            raise ConnectionLost(f"the connection to {self.whom} is lost")
+            raise ConnectionLost(f"the connection to {self.whom} is lost; it is opened again")
         self._alive_at = now
         if self._pulse.beat():
             self._turned_at = now
         elif now - self._turned_at > STALL:
+            if not self.counts["stalls"]:
+                log.warning("%s: the event loop is held up; listing meanwhile", self.whom)
             self._turned_at = now
             self.counts["stalls"] += 1
             return True
@@ -321,7 +271,7 @@ class Follower:
         self._failures += 1
         _forget_frames(error)
         if self._failures == 1:
-            log.warning("%s; the view is stale until it can be asked again", one_line(error))
+            stale.warning("%s; what is known stays as it is until then", one_line(error))
         self._board.fall_behind(self._alive_at, error)
 
     def _wait_before_retry(self) -> None:
@@ -329,9 +279,7 @@ class Follower:
         delay = min(longest, first * 2.0 ** min(self._failures - 1, 16))
         deadline = time.monotonic() + delay * random.uniform(0.5, 1.0)
         while not self._closing and (left := deadline - time.monotonic()) > 0:
-            self._bell.clear()
-            if not self._closing:
-                self._bell.wait(left)
+            self._inbox.take(left)
 
     # Asking
 
@@ -340,19 +288,16 @@ class Follower:
 
         Cost: 1 call; the first time 1 more for each domain, for its details.
         """
-        assert self._feed is not None
         wanted = self._wants_list
         stated = self._states(listing)
         if self._details and not self._has_view:
             listing.details.read(stated)
-        elif self._details:
-            self._never_read = {one.uuid for one in stated if listing.details.believed(one) is None}
-        late, _ = self._feed.take()
-        self._stated = {one.uuid: one for one in stated}
+        late = self._inbox.take()
+        self._stated.clear()
         self._merge(listing, None, stated, [*raw, *late])
         now = time.monotonic()
         for one in late:  # what they tell of may have come after the list was made
-            self._looks[one.domain.UUID()] = _Look(now)
+            self._looks.put(one.uuid, one.domain, now)
         with self._listed:
             self._lists = wanted
             self._listed.notify_all()
@@ -365,16 +310,13 @@ class Follower:
         self._read_node(listing)
         found = {}
         for one in self._states(listing):
+            uuid = _uuid(one.uuid)
             self._stated[one.uuid] = one
-            instance = self._instance(listing, one)
-            if instance is not None:
-                found[instance.uuid] = instance
-            if self._details and listing.details.believed(one) is None:
-                self._stale_details.setdefault(one.uuid, ())
+            found[uuid] = self._instance(listing, one, self._view.get(uuid))
         look_at = time.monotonic() + LOOK_AGAIN
-        for uuid in {**self._view, **found}:
+        for uuid in {*self._view, *found}:
             if self._view.get(uuid) != found.get(uuid):
-                self._looks[uuid.bytes] = _Look(look_at, suspected=True)
+                self._looks.suspect(self._stated[uuid.bytes], look_at)
         self._board.await_answer(None)
 
     def _states(self, listing: Listing) -> list[Stated]:
@@ -398,83 +340,91 @@ class Follower:
             self._node = one_line(error)
 
     def _interval(self) -> float:
-        assert self._feed is not None
-        longest = math.inf if self._feed.has_lifecycle else WITHOUT_EVENTS
+        longest = math.inf if self._has_events else WITHOUT_EVENTS
         return min(self._resync_every, self._verify_every or math.inf, longest)
 
-    def _ask(self, listing: Listing, raw: list[Raw], looks: Iterable[bytes]) -> None:
+    def _ask(self, listing: Listing, raw: list[Raw], due: dict[bytes, libvirt.virDomain]) -> None:
         """Ask about those whom events named, and those who are due. Cost: 1 call."""
-        domains = {uuid: self._stated[uuid].domain for uuid in looks if uuid in self._stated}
         for one in raw:
             if one.kind in _MOVES_STATE:
-                domains[one.domain.UUID()] = one.domain
-        if len(domains) > MOST_ASKED:
+                due[one.uuid] = one.domain
+        if len(due) > MOST_ASKED:
             self._list(listing, raw)
-            return
-        stated = []
-        if domains:
+        elif due:
             self._board.await_answer(raw[0].arrived if raw else time.monotonic())
             self.counts["asks"] += 1
-            stated = snapshot.states_of(listing, list(domains.values()))
-        for one_of in stated:
-            self._stated[one_of.uuid] = one_of
-        self._merge(listing, domains, stated, raw)
+            self._merge(listing, due, snapshot.states_of(listing, list(due.values())), raw)
+        else:
+            self._merge(listing, due, (), raw)
 
     def _merge(
         self,
         listing: Listing,
-        asked: Iterable[bytes] | None,
+        asked: dict[bytes, libvirt.virDomain] | None,
         stated: Iterable[Stated],
         raw: list[Raw],
     ) -> None:
         """Merge an answer, tell the readers, and see who is to be asked again."""
-        before, now = self._view, time.monotonic()
-        found = {}
-        for one in stated:
-            instance = self._instance(listing, one)
-            if instance is not None:
-                found[instance.uuid] = instance
-        events = [one.of(_uuid(one.domain.UUID())) for one in raw]
-        keys = None if asked is None else [_uuid(uuid) for uuid in asked]
+        suspects = self._looks.suspects
+        found = self._found(listing, stated)
+        events = [one.of(_uuid(one.uuid)) for one in raw]
+        if asked is None:
+            keys = None
+            self._forget(listing, [key.bytes for key in self._view if key not in found])
+        else:
+            keys = [_uuid(uuid) for uuid in asked]
+            if len(found) < len(keys):
+                self._forget(listing, [key.bytes for key in keys if key not in found])
         changes = self._publish(Reading(keys, found, datetime.now(UTC)), events)
         self._board.await_answer(None)
         self._note(raw, events)
-        self._find_drift(changes)
-        for key in {**before, **found} if keys is None else keys:
-            self._look_again(key.bytes, before.get(key), found.get(key), now)
-            if key not in found:
-                self._stated.pop(key.bytes, None)
-                self._stale_details.pop(key.bytes, None)
-                listing.details.forget(key.bytes)
-        self._expire_details(listing, stated, events)
+        if suspects:
+            self._find_drift(changes, suspects)
+
+    def _found(self, listing: Listing, stated: Iterable[Stated]) -> dict[UUID, Instance]:
+        """Who was found, and when each of them is to be looked at again."""
+        found = {}
+        now = time.monotonic()
+        for one in stated:
+            uuid = _uuid(one.uuid)
+            before = self._view.get(uuid)
+            instance = self._instance(listing, one, before)
+            if instance is not None:
+                found[uuid] = instance
+                self._stated[one.uuid] = one
+                was = before if self._has_view else instance  # a first list tells of no change
+                self._looks.settle(one, was, instance, now)
+        return found
+
+    def _forget(self, listing: Listing, uuids: Iterable[bytes]) -> None:
+        """Forget those that are gone."""
+        for uuid in uuids:
+            self._looks.drop(uuid)
+            self._backlog.drop(uuid)
+            self._stated.pop(uuid, None)
+            listing.details.forget(uuid)
 
     def _publish(self, reading: Reading, events: Iterable[Event]) -> tuple[Change, ...]:
         self._view, changes = merge(self._view, reading, events)
-        self._board.publish(self._view, changes)
-        self.counts["changes"] += len(changes)
+        if changes:
+            self._board.publish(self._view, changes)
+            self.counts["changes"] += len(changes)
         return changes
 
     def _note(self, raw: list[Raw], events: list[Event]) -> None:
-        if raw:
-            now = time.monotonic()
-            self.reactions.extend(now - one.arrived for one in raw)
-            self.counts["events"] += len(raw)
-            self._heard.extend(events)
-            self._last_event = raw[-1].arrived
+        """Keep what events tell beside the states."""
+        now = time.monotonic()
+        for one, event in zip(raw, events, strict=True):
+            self.reactions.append(now - one.arrived)
+            self._heard.append(event)
+            if self._details and one.uuid in self._stated:
+                self._backlog.tell(one.uuid, event, one.arrived)
+        self.counts["events"] += len(raw)
 
-    def _look_again(
-        self, uuid: bytes, before: Instance | None, after: Instance | None, now: float
-    ) -> None:
-        last = self._looks.pop(uuid, None)
-        if must_pass(before, after):
-            patience = min(SELDOM, last.patience * 2) if last else LOOK_AGAIN
-            self._looks[uuid] = _Look(now + patience, patience)
-
-    def _find_drift(self, changes: Iterable[Change]) -> None:
+    def _find_drift(self, changes: Iterable[Change], suspects: Container[bytes]) -> None:
         """Report what only a comparison has brought to light."""
         for change in changes:
-            look = self._looks.get(change.uuid.bytes)
-            if look is None or not look.suspected or change.events:
+            if change.events or change.uuid.bytes not in suspects:
                 continue
             heard = tuple(event for event in self._heard if event.uuid == change.uuid)
             drift = Drift(change.before, change.after, heard, change.learned_at)
@@ -483,18 +433,23 @@ class Follower:
             if self._verify_every:
                 log.warning("%s: the view had drifted: %s", self.whom, drift)
 
-    def _instance(self, listing: Listing, one: Stated) -> Instance | None:
+    def _instance(self, listing: Listing, one: Stated, before: Instance | None) -> Instance | None:
         """The domain as it was found; None where it is gone before it was known whose it is.
 
         Whose it is stays as it was under the same name until its XML is read again.
         """
-        before = self._view.get(_uuid(one.uuid))
         details = None
         if self._details:
-            details = listing.details.believed(one) or (before.details if before else None)
+            details = listing.details.believed(one)
+            if details is None:
+                self._backlog.add(one.uuid)
+                details = before.details if before else None
         id = None if one.id == INACTIVE_ID else one.id
         if before is None or before.name != one.name or 0 in (before.id, id):
-            return snapshot.instance(listing, one, details)
+            made = snapshot.instance(listing, one, details)
+            if made is not None and self._details:  # its XML may have told whose it is
+                return replace(made, details=listing.details.believed(one) or details)
+            return made
         if (
             before.id == id
             and before.state == one.state
@@ -513,49 +468,22 @@ class Follower:
             ours=before.ours,
         )
 
-    # Details
-
-    def _expire_details(
-        self, listing: Listing, stated: Iterable[Stated], events: Iterable[Event]
-    ) -> None:
-        """Note whose details are to be read again, and what was said of them."""
-        if not self._details:
-            return
-        due = {one.uuid for one in stated if listing.details.believed(one) is None}
-        told: dict[bytes, tuple[Event, ...]] = {}
-        for event in events:
-            uuid = event.uuid.bytes
-            if event.kind is not EventKind.REBOOT and uuid in self._stated:
-                told[uuid] = (*told.get(uuid, ()), event)
-                if event.kind is not EventKind.LIFECYCLE:
-                    due.add(uuid)
-        for uuid in due:
-            before = self._stale_details.get(uuid, ())
-            self._stale_details[uuid] = (*before, *told.get(uuid, ()))[-MOST_TOLD:]
-
     def _read_details(self, listing: Listing) -> None:
         """Read the details of the one that has waited longest. Cost: 1 call."""
         began = time.monotonic()
-        uuid = next(iter(self._stale_details))
-        events = self._stale_details.pop(uuid)
-        one = self._stated[uuid]
+        uuid, told = self._backlog.take()
+        one, before = self._stated.get(uuid), self._view.get(_uuid(uuid))
+        if one is None or before is None:  # found by a comparison, and not believed yet
+            return
         read = listing.details.read([one]).get(uuid)
         launcher = listing.launcher(one) if read else None
-        before = self._view.get(_uuid(uuid))
-        if launcher is None or before is None or listing.details.believed(one) is None:
-            self._looks[uuid] = _Look(began)  # it is gone, or has moved on meanwhile
-        if launcher is not None and before is not None:
+        if launcher is None or listing.details.believed(one) is None:
+            self._looks.put(uuid, one.domain, began)  # it is gone, or has moved on meanwhile
+        if launcher is not None:
             after = replace(before, details=read, launcher=launcher, ours=listing.is_ours(one))
-            told = [event for event in events if event.kind is not EventKind.REBOOT]
             self._publish(Reading([after.uuid], {after.uuid: after}, datetime.now(UTC)), told)
         now = time.monotonic()
-        share = CATCHING_UP_SHARE if uuid in self._never_read else BUSY_SHARE
-        self._never_read.discard(uuid)
-        self._details_due = now + (now - began) * (1 / share - 1)
-
-    def _next_reading(self) -> float:
-        """When the next details may be read: soon, but for a host where much is going on."""
-        return min(self._details_due, self._last_event + QUIET)
+        self._backlog.took(uuid, now - began, now)
 
 
 @lru_cache(maxsize=65_536)

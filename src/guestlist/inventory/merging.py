@@ -9,11 +9,12 @@ are merged in the order in which they were asked for.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
+
+from immutables import Map
 
 from guestlist.inventory.changes import (
     Change,
@@ -27,14 +28,14 @@ from guestlist.inventory.changes import (
 from guestlist.records import DomainState, Instance
 from guestlist.told import Event, EventKind, Lifecycle
 
-View = Mapping[UUID, Instance]
-"""Every domain of a host as it was last seen, by UUID. Never changed: merging makes another."""
+View = Map[UUID, Instance]
+"""Every domain of a host as it was last seen, by UUID. Never changed: merging makes another, which
+shares with it whatever is the same."""
 
 _PAUSED_STARTING_UP = 11
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What libvirt answered about some domains, or about all.
 
     `asked` are those it was asked about, None for everybody; `found` those that exist. Who was
@@ -58,35 +59,31 @@ def merge(
             change is called, and when libvirt said so. What is said of domains that were not asked
             about is not looked at.
 
-    Cost: as many steps as domains were asked about, and a copy of the view if anything is new.
+    Cost: as many steps as domains were asked about, however many there are.
     """
-    told: dict[UUID, list[Event]] = defaultdict(list)
+    told: dict[UUID, tuple[Event, ...]] = {}
     for event in events:
-        told[event.uuid].append(event)
-    asked = {**view, **reading.found} if reading.asked is None else reading.asked
+        told[event.uuid] = (*told.get(event.uuid, ()), event)
+    asked = {*view, *reading.found} if reading.asked is None else reading.asked
     changes = []
     for uuid in asked:
-        before, after = view.get(uuid), reading.found.get(uuid)
-        if before is not after or uuid in told:
-            kind = _kind(before, after, told.get(uuid, ()))
+        before, after, said = view.get(uuid), reading.found.get(uuid), told.get(uuid, ())
+        if before is not after or said:
+            kind = _kind(before, after, said)
             if kind is not None:
-                changes.append(kind(before, after, tuple(told.get(uuid, ())), reading.at))
-    return apply(view, changes), tuple(changes)
+                changes.append(kind(before, after, said, reading.at))
+    return (apply(view, changes) if changes else view), tuple(changes)
 
 
 def apply(view: View, changes: Iterable[Change]) -> View:
-    """The view with these changes made. Who was replaced keeps the place that it had."""
-    changed = None
+    """The view with these changes made."""
+    changed = view.mutate()
     for change in changes:
-        if change.before == change.after:
-            continue
-        if changed is None:
-            changed = dict(view)
-        if change.after is None:
-            changed.pop(change.uuid, None)
-        else:
+        if change.after is not None:
             changed[change.uuid] = change.after
-    return view if changed is None else changed
+        else:
+            changed.pop(change.uuid, None)
+    return changed.finish()
 
 
 def must_pass(before: Instance | None, after: Instance | None) -> bool:

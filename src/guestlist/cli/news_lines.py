@@ -1,0 +1,195 @@
+"""News of a live view for people: one line each.
+
+In: what a view told, and the name of its host. Out: a line that says when (by this machine's clock
+and time zone), of which host where there are several, of which domain, what happened, and why in
+libvirt's words. What strangers chose in it is harmless: `terminal.escape`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from guestlist.cli import table, words
+from guestlist.cli.differences import Difference, differences
+from guestlist.cli.terminal import escape
+from guestlist.errors import ConnectionLost
+from guestlist.inventory.changes import (
+    Change,
+    Changed,
+    Defined,
+    Gone,
+    News,
+    Resynced,
+    Stale,
+    Started,
+    Stopped,
+    Undefined,
+)
+from guestlist.records import DomainState, Instance, Snapshot, state_reason
+from guestlist.told import EventKind
+
+_GAP = "  "
+
+_COLOURS = {
+    "started": "32",
+    "restarted": "32",
+    "stopped": "2",
+    "defined": "36",
+    "undefined": "35",
+    "changed": "33",
+    "gone": "31",
+    "connection lost": "31",
+    "stale": "31",
+    "back in step": "32",
+}
+
+_WORDS: dict[type[News], str] = {
+    Started: "started",
+    Stopped: "stopped",
+    Defined: "defined",
+    Undefined: "undefined",
+    Changed: "changed",
+    Gone: "gone",
+}
+
+_AS_EXPECTED = {
+    Started: DomainState.RUNNING,
+    Stopped: DomainState.SHUTOFF,
+    Defined: DomainState.SHUTOFF,
+}
+"""The state that goes without saying."""
+
+_UNSAID = {"id", "uuid", "active"}
+"""Columns that tell people nothing that the rest of the line does not."""
+
+
+class Lines:
+    """Makes the lines of one run: what is told of a host depends on what was told before.
+
+    `hosts` are the names to make room for; none where there is one host, which needs no name.
+    """
+
+    def __init__(self, hosts: Sequence[str], *, colours: bool, once: bool = False) -> None:
+        self._width = max((table.cells(escape(host)) for host in hosts), default=0)
+        self._colours = colours
+        self._once = once
+        self._met: set[str] = set()
+
+    def of(self, host: str, news: News) -> str:
+        """The line, or lines, with their ends; nothing where there is nothing to tell people."""
+        match news:
+            case Resynced():
+                told = list(self._resynced(host, news))
+            case Stale():
+                lost = isinstance(news.error, ConnectionLost)
+                told = [
+                    ("", "connection lost" if lost else "stale", f": {escape(str(news.error))}")
+                ]
+            case _:
+                told = [_told(news)] if _is_worth_a_line(news) else []
+        return "".join(self._line(host, news.learned_at, *parts) for parts in told)
+
+    def _resynced(self, host: str, news: Resynced) -> Iterator[tuple[str, str, str]]:
+        there = words.number(len(news.snapshot), "domain")
+        if self._once:
+            yield "", there, ""
+            yield from _present(news.snapshot)
+        elif news.missed:
+            yield "", words.number(news.missed, "change") + " missed", f": {there} now"
+        elif host not in self._met:
+            yield "", "watching", f" {there}"
+        else:
+            yield "", "back in step", f": {there}"
+        self._met.add(host)
+
+    def _line(self, host: str, at: datetime, name: str, word: str, rest: str) -> str:
+        shown = escape(host)
+        parts = [
+            f"{at.astimezone():%H:%M:%S}",
+            *([shown + " " * (self._width - table.cells(shown))] if self._width else []),
+            *([escape(name)] if name else []),
+            self._painted(word) + rest,
+        ]
+        return _GAP.join(parts) + "\n"
+
+    def _painted(self, word: str) -> str:
+        attributes = _COLOURS.get(word) if self._colours else None
+        return f"\x1b[{attributes}m{word}\x1b[0m" if attributes else word
+
+
+def _present(snapshot: Snapshot) -> Iterator[tuple[str, str, str]]:
+    for instance in snapshot.instances:
+        yield instance.name, "present", f": {instance.state}{_reason(instance)}"
+
+
+def _is_worth_a_line(change: Change) -> bool:
+    """Whether something happened to the domain, rather than to what is known of it.
+
+    Its details are read a moment after it was seen to start, and are then a change of the view.
+    """
+    if not isinstance(change, Changed) or change.before is None or change.after is None:
+        return True
+    rebooted = any(event.kind is EventKind.REBOOT for event in change.events)
+    return rebooted or any(_differences(change))
+
+
+def _told(change: Change) -> tuple[str, str, str]:
+    """Of whom, what, and the rest of the line."""
+    word = _WORDS[type(change)]
+    if isinstance(change, Started) and change.before and change.before.active:
+        word = "restarted"
+    facts = list(_facts(change))
+    said = list(dict.fromkeys(map(str, change.events)))
+    why = ""
+    if len(said) == 1 and said[0].startswith(f"{word} ("):
+        why = said.pop().removeprefix(word)
+    elif not said and change.after and type(change) in _AS_EXPECTED:
+        why = _reason(change.after)
+    rest = "; ".join(filter(None, [", ".join(facts), ", ".join(said)]))
+    return change.instance.name, word, f"{why}: {rest}" if rest else why
+
+
+def _facts(change: Change) -> Iterator[str]:
+    """What is to be known of the change besides its kind."""
+    match change:
+        case Gone():
+            yield f"was {change.last_known.state}"
+        case Stopped(after=None):
+            yield "it is gone"
+        case Changed(after=None):
+            yield "no longer one of those watched"
+        case Changed(before=None):
+            yield "now one of those watched"
+    expected = _AS_EXPECTED.get(type(change))
+    if change.after and expected is not None and change.after.state != expected:
+        yield str(change.after.state)
+    yield from map(_in_words, _differences(change))
+
+
+def _differences(change: Change) -> Iterator[Difference]:
+    """Between before and after, but for what the kind of the change or its events say."""
+    if change.before is None or change.after is None:
+        return
+    unsaid = set(_UNSAID)
+    state_is_said = type(change) in _AS_EXPECTED
+    if state_is_said or (change.events and change.before.state != change.after.state):
+        unsaid.add("reason")
+    if state_is_said:
+        unsaid.add("state")
+    for each in differences(change.before, change.after):
+        if each.name not in unsaid:
+            yield each
+
+
+def _in_words(difference: Difference) -> str:
+    column = difference.column
+    if column is None:
+        return difference.name
+    before, after = table.text(column, difference.before), table.text(column, difference.after)
+    return f"{column.title or column.name} {before} -> {after}"
+
+
+def _reason(instance: Instance) -> str:
+    reason = state_reason(instance.state, instance.reason)
+    return "" if reason == "unknown" else f" ({reason})"

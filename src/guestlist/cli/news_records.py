@@ -1,0 +1,60 @@
+"""News of a live view for programs: one record each.
+
+In: what a view told, and the name of its host. Out: a mapping whose keys docs/schemas has in
+watch.schema.json: they are promises. Text is carried exactly; times are ISO 8601, UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from guestlist.cli import words
+from guestlist.cli.differences import differences, shown
+from guestlist.inventory.changes import Change, News, Resynced, Stale
+from guestlist.records import Instance
+
+
+def news_record(host: str, news: News) -> dict[str, Any]:
+    """The record. `change`, the kind of it, tells which keys there are."""
+    common = {
+        "change": type(news).__name__.lower(),
+        "host": host,
+        "learned_at": _instant(news.learned_at),
+    }
+    match news:
+        case Resynced():
+            instances = [shown(instance) for instance in news.snapshot.instances]
+            return {**common, "missed": news.missed, "instances": instances}
+        case Stale():
+            return {**common, "since": _instant(news.since), "error": str(news.error)}
+    return {**common, **_of_domain(news)}
+
+
+def _of_domain(change: Change) -> dict[str, Any]:
+    return {
+        "told_at": None if change.told_at is None else _instant(change.told_at),
+        "uuid": str(change.uuid),
+        "name": change.instance.name,
+        "before": _shown(change.before),
+        "after": _shown(change.after),
+        "differs": _differs(change),
+        "why": change.why,
+        "events": [{"event": str(event), "at": _instant(event.at)} for event in change.events],
+    }
+
+
+def _differs(change: Change) -> list[str]:
+    """The keys of `before` and `after` whose values differ; `details` for what has no key."""
+    if change.before is None or change.after is None:
+        return []
+    found = differences(change.before, change.after)
+    return list(dict.fromkeys(each.name if each.column else "details" for each in found))
+
+
+def _shown(instance: Instance | None) -> dict[str, Any] | None:
+    return None if instance is None else shown(instance)
+
+
+def _instant(at: datetime) -> str:
+    return words.instant(at, "microseconds")

@@ -1,0 +1,176 @@
+"""What a live view must be: held against a fresh list, and against its own changes.
+
+In: an `Inventory`. Out: whether it is what libvirt has; and a `Replica`, which is told the changes
+alone, has the view from them, and counts what in them cannot be.
+"""
+
+from __future__ import annotations
+
+import itertools
+from uuid import UUID
+
+from lab.waiting import LONG, wait_until
+
+from guestlist import (
+    Change,
+    Changes,
+    Gone,
+    Host,
+    Instance,
+    Inventory,
+    Resynced,
+    Snapshot,
+    Stale,
+    Started,
+    Stopped,
+    Undefined,
+)
+
+SCOPES = tuple(
+    dict(zip(("include_inactive", "include_foreign", "include_dom0"), options, strict=True))
+    for options in itertools.product((False, True), repeat=3)
+)
+"""The eight ways to ask for a snapshot."""
+
+EVERYBODY = SCOPES[-1]
+
+_ENDS = Gone, Stopped, Undefined
+
+
+def truth(uri: str, *, details: bool = True) -> Snapshot:
+    """Everybody, as a new connection sees it."""
+    with Host(uri) as host:
+        return host.snapshot(
+            include_inactive=True, include_foreign=True, include_dom0=True, details=details
+        )
+
+
+def wait_equal(inventory: Inventory, expected: Snapshot, timeout: float = LONG) -> None:
+    """Return when the view is in step and equal to this, which includes everybody.
+
+    Raises:
+        AssertionError: it is not, and this is what differs.
+    """
+
+    def equal() -> bool:
+        seen = inventory.snapshot(**EVERYBODY)
+        return seen.age == 0.0 and seen == expected
+
+    try:
+        wait_until(equal, timeout)
+    except TimeoutError:
+        seen = inventory.snapshot(**EVERYBODY)
+        raise AssertionError("\n".join([repr(seen), *differences(seen, expected)])) from None
+
+
+def differences(seen: Snapshot, expected: Snapshot) -> list[str]:
+    """What differs, a line for each domain."""
+    return [
+        f"{uuid}: seen {seen.get(uuid)}, expected {expected.get(uuid)}"
+        for uuid in {*seen, *expected}
+        if seen.get(uuid) != expected.get(uuid)
+    ]
+
+
+class Replica:
+    """A view made of `Changes.snapshot` and the changes after it, as the guarantees say it can be.
+
+    `wrong` has a line for each thing that may not be: a change that does not begin where the last
+    one of that domain ended (G3), a domain that runs again under an id that is over (G2: ids only
+    grow while a daemon lives), one that was never there and ends (G4), something told after it was
+    learned (G7).
+    """
+
+    def __init__(self, changes: Changes) -> None:
+        self.changes = changes
+        self.view: dict[UUID, Instance] = dict(changes.snapshot or {})
+        self.synced = changes.snapshot is not None
+        self.stale = bool(changes.snapshot is not None and changes.snapshot.age)
+        self.seen = self.missed = self.resyncs = self.stales = 0
+        self.wrong: list[str] = []
+        self._over: dict[UUID, int] = {}
+
+    def take(self, timeout: float = LONG) -> bool:
+        """Take in the next; False where there is none for so long, or there will be no more."""
+        try:
+            news = self.changes.get(timeout=timeout)
+        except TimeoutError:
+            return False
+        if news is None:
+            return False
+        self.hear(news)
+        return True
+
+    def caught_up(self) -> dict[UUID, Instance]:
+        """The view with every change in it that has been told so far."""
+        while self.take(timeout=0):
+            pass
+        return self.view
+
+    def hear(self, news: Change | Resynced | Stale) -> None:
+        """Take this in."""
+        self.seen += 1
+        if isinstance(news, Resynced):
+            self._resynced(news)
+        elif isinstance(news, Stale):
+            self.stales += 1
+            self._expect(not self.stale, f"stale twice: {news}")
+            self._expect(news.since <= news.learned_at, f"stale since later than now: {news}")
+            self.stale = True
+            self._forget_ids()
+        else:
+            self._changed(news)
+
+    def _resynced(self, news: Resynced) -> None:
+        self.resyncs += 1
+        self.missed += news.missed
+        if self.synced and not news.missed:
+            before = Snapshot(self.view.values())
+            self._expect(
+                before == news.snapshot,
+                "the changes before a Resynced did not lead to its snapshot: "
+                f"{differences(before, news.snapshot)}",
+            )
+        self.view, self.synced = dict(news.snapshot), True
+        self.stale = bool(news.snapshot.age)
+        if news.missed:
+            self._forget_ids()
+        for instance in self.view.values():
+            self._run(instance)
+
+    def _changed(self, change: Change) -> None:
+        known = self.view.get(change.uuid)
+        self._expect(self.synced, f"a change before there is a view: {change}")
+        self._expect(change.before == known, f"begins elsewhere: known {known}, {change}")
+        self._expect(
+            change.before != change.after or bool(change.events), f"nothing has changed: {change}"
+        )
+        for earlier, later in itertools.pairwise(change.events):
+            self._expect(earlier.at <= later.at, f"events out of order: {change}")
+        if change.told_at is not None:
+            self._expect(change.told_at <= change.learned_at, f"told after learned: {change}")
+        if change.after is None:
+            self._expect(known is not None, f"ends and never was there: {change}")
+            self._expect(isinstance(change, _ENDS), f"a strange end: {change}")
+            self.view.pop(change.uuid, None)
+        else:
+            self.view[change.uuid] = change.after
+            if isinstance(change, Started):
+                self._expect(change.after.active, f"started and not active: {change}")
+            self._run(change.after)
+        was, now = (each.id if each else None for each in (change.before, change.after))
+        if was is not None and was != now:
+            self._over[change.uuid] = was
+
+    def _run(self, instance: Instance) -> None:
+        if instance.id is not None:
+            over = self._over.get(instance.uuid, -1)
+            self._expect(instance.id > over, f"runs under id {instance.id} after {over}")
+
+    def _forget_ids(self) -> None:
+        """A daemon that was restarted counts anew."""
+        self._over.clear()
+
+    def _expect(self, holds: bool, what: str) -> None:
+        if not holds:
+            self.wrong.append(what)
