@@ -1,0 +1,137 @@
+"""What the live view makes of what happens between two calls, one case at a time.
+
+Over a fake host, whose connections' `before` and `after` dictate what happens during a call. Each
+case is one that a view has got wrong; the state machine (test_inventory_machine) looks for more.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import libvirt
+import pytest
+from lab.fake import opener
+from lab.fake_host import FakeHost
+from lab.nodes import appliance, handmade, nova_instance
+
+from guestlist import Host, Inventory, Stale
+from guestlist.inventory import board, following
+
+ALL = {"include_inactive": True, "include_foreign": True, "include_dom0": True}
+TIMEOUT = 30.0
+
+
+@pytest.fixture
+def host(monkeypatch):
+    host = FakeHost([nova_instance(1)])
+    monkeypatch.setattr(libvirt, "open", opener(host))
+    return host
+
+
+def follow(**options):
+    return Inventory("fake:///default", **options)
+
+
+def connection(host):
+    """The inventory's: there is no other."""
+    (client,) = host.clients
+    return client
+
+
+def await_truth(live, **options):
+    """Return when the view is what a host sees now."""
+    with Host(live.whom) as host, live.changes(include_foreign=True, include_dom0=True) as changes:
+        truth = host.snapshot(**ALL, **options)
+        deadline = time.monotonic() + TIMEOUT
+        while live.snapshot(**ALL) != truth:
+            changes.get(timeout=deadline - time.monotonic())
+
+
+def test_a_newcomer_whose_name_tells_nothing_has_details(host):
+    """G1. To tell whose it is its XML is read; nobody looked whether it was then known."""
+    with follow() as live:
+        live.wait_synced(TIMEOUT)
+        host.create_transient(handmade(0))
+        await_truth(live)
+
+
+def test_a_newcomer_told_of_when_the_list_was_made_already_is_asked_about(host):
+    """G1. Its event came in time, and named a domain of which the list had no handle."""
+    with follow() as live:
+        live.wait_synced(TIMEOUT)
+        connection(host).after(
+            "getAllDomainStats", lambda: host.create_transient(replace(nova_instance(2)))
+        )
+        live.resync(TIMEOUT)
+        await_truth(live)
+
+
+def test_who_is_gone_when_an_event_of_it_comes_is_asked_about_once(host):
+    """A look at a domain without a handle was never done, and so was due for ever."""
+    host.create_transient(appliance(1))
+    with follow() as live:
+        live.wait_synced(TIMEOUT)
+        client = connection(host)
+        client.before("getAllDomainStats", lambda: host.destroy(appliance(1).uuid))
+        live.resync(TIMEOUT)
+        await_truth(live)
+        steps = []
+        original = following.Follower._ask
+        with pytest.MonkeyPatch.context() as patch:
+
+            def ask(*arguments):
+                steps.append(arguments)
+                original(*arguments)
+
+            patch.setattr(following.Follower, "_ask", ask)
+            for _ in range(3):
+                live.resync(TIMEOUT)
+        assert len(steps) <= 1
+
+
+def test_a_newcomer_that_is_gone_before_its_xml_is_read_was_never_there(host, caplog):
+    """G4. It was noted to have its details read, without a handle to read them by."""
+    with follow() as live, live.changes(include_foreign=True) as changes:
+        live.wait_synced(TIMEOUT)
+        changes.get(TIMEOUT)
+        connection(host).before("XMLDesc", lambda: host.destroy(handmade(0).uuid))
+        host.create_transient(handmade(0))
+        host.create_transient(appliance(1))
+        assert changes.get(TIMEOUT).uuid == appliance(1).uuid
+        await_truth(live)
+        assert live.statistics().connections == 1
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_a_view_that_gets_old_gets_no_younger_when_the_reason_is_known(host, monkeypatch):
+    """G5. Its age began anew with the end of the call that had hung."""
+    monkeypatch.setattr(board, "PATIENCE", 0.01)
+    hung, over = threading.Event(), threading.Event()
+
+    def hang():
+        hung.set()
+        over.wait(TIMEOUT)
+
+    with follow() as live, live.changes() as changes:
+        live.wait_synced(TIMEOUT)
+        changes.get(TIMEOUT)
+        client = connection(host)
+        client.before("getAllDomainStats", hang)
+        asking = threading.Thread(target=live.resync, args=(TIMEOUT,))
+        asking.start()
+        hung.wait(TIMEOUT)
+        while not (age := live.snapshot().age):
+            pass
+        at_the_latest = datetime.now(UTC)
+        host.down = True
+        host.break_off()
+        over.set()
+        stale = changes.get(TIMEOUT)
+        assert isinstance(stale, Stale)
+        assert stale.since <= at_the_latest
+        assert live.snapshot().age >= age
+        host.down = False
+        asking.join()
