@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import libvirt
 import pytest
 from lab.fake import opener
-from lab.fake_host import FakeHost
+from lab.fake_host import METADATA_CHANGE, FakeHost
 from lab.nodes import appliance, handmade, nova_instance
 
 from guestlist import Host, Inventory, Stale
@@ -104,6 +104,23 @@ def test_a_newcomer_that_is_gone_before_its_xml_is_read_was_never_there(host, ca
         await_truth(live)
         assert live.statistics().connections == 1
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_without_details_metadata_still_tells_whose_a_domain_is(host):
+    """G1. Its XML was read to tell whose it is, once and never again."""
+    host.create_transient(handmade(0))
+    with follow(details=False) as live:
+        live.wait_synced(TIMEOUT)
+        assert handmade(0).uuid not in live.snapshot()
+        ours = nova_instance(1).metadata
+        host.alter(handmade(0).uuid, METADATA_CHANGE, 2, "http://…", metadata=ours)
+        await_truth(live, details=False)
+        assert handmade(0).uuid in live.snapshot()
+        calls = live.statistics().calls
+        host.alter(nova_instance(1).uuid, METADATA_CHANGE, 2, "http://…", metadata="")
+        host.suspend(nova_instance(1).uuid)
+        await_truth(live, details=False)
+        assert live.statistics().calls == calls + 1, "no XML is read of whom the name tells"
 
 
 def test_a_view_that_gets_old_gets_no_younger_when_the_reason_is_known(host, monkeypatch):
