@@ -17,8 +17,8 @@ from lab.fake import opener
 from lab.fake_host import METADATA_CHANGE, FakeHost
 from lab.nodes import appliance, handmade, nova_instance
 
-from guestlist import Host, Inventory, Stale
-from guestlist.inventory import board, following
+from guestlist import Host, Inventory, Stale, Stopped
+from guestlist.inventory import board, following, looks
 
 ALL = {"include_inactive": True, "include_foreign": True, "include_dom0": True}
 TIMEOUT = 30.0
@@ -90,6 +90,24 @@ def test_who_is_gone_when_an_event_of_it_comes_is_asked_about_once(host):
             for _ in range(3):
                 live.resync(TIMEOUT)
         assert len(steps) <= 1
+
+
+def test_a_look_that_is_not_due_is_not_forgone_because_of_an_answer_before_it(host, monkeypatch):
+    """G1. A transient one was seen shut off twice in the instant before it was gone."""
+    monkeypatch.setattr(looks, "LOOK_AGAIN", 0.5)
+    visitor = appliance(1)
+    host.create_transient(visitor)
+    with follow(details=False) as live, live.changes(include_foreign=True) as changes:
+        live.wait_synced(TIMEOUT)
+        changes.get(TIMEOUT)
+        host.linger(visitor.uuid, told=True)
+        assert isinstance(changes.get(TIMEOUT), Stopped)
+        client = connection(host)
+        client.after("getAllDomainStats", lambda: host.vanish(visitor.uuid, told=False))
+        live.resync(TIMEOUT)
+        assert visitor.uuid in live.snapshot(**ALL)
+        await_truth(live, details=False)
+        assert visitor.uuid not in live.snapshot(**ALL)
 
 
 def test_a_newcomer_that_is_gone_before_its_xml_is_read_was_never_there(host, caplog):
