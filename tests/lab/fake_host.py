@@ -330,9 +330,9 @@ class FakeHost:
     def break_off(self) -> None:
         """Lose every connection. The domains do not notice."""
         with self.lock:
-            clients, self.clients = self.clients, []
-        for client in clients:
-            client.alive = False
+            for client in self.clients:
+                client.alive = False
+            self.clients.clear()
 
     def renumber(self) -> None:
         """Give every active domain another id, as a daemon may that has been restarted."""
