@@ -1,4 +1,4 @@
-"""`./dev demo`: a compute host, listed as a person would, then the old way beside the new.
+"""`./dev demo`: a compute host, listed as a person would and watched, then the old way and the new.
 
 The host is libvirt's test driver behind a private libvirtd, which needs no privileges, touches no
 other libvirt, and is gone when the demo ends. Where none can be had the same node files are served
@@ -26,6 +26,7 @@ import libvirt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
+from lab.churn import populated
 from lab.daemon import Daemon, daemon_available
 from lab.legacy import legacy_walk
 from lab.nodes import believable_host, node, nova_instance
@@ -75,6 +76,9 @@ class Place(Protocol):
     how: str
     """How it counts and what was timed, in a sentence."""
 
+    def watch(self) -> None:
+        """Show the live view of a host that changes."""
+
     def uri(self, xml: str) -> str:
         """A host with the domains of this node XML."""
 
@@ -93,6 +97,14 @@ class BehindDaemon:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
+
+    def watch(self) -> None:
+        """See `Place`."""
+        say(
+            "Now a live view: the domains of a host as they change, each in one call that asks "
+            "about it. The daemon may go away meanwhile."
+        )
+        show_watching(self._daemon)
 
     def uri(self, xml: str) -> str:
         """See `Place`."""
@@ -119,6 +131,10 @@ class InProcess:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+
+    def watch(self) -> None:
+        """See `Place`."""
+        say("Without a daemon nobody else can change the host, and there is nothing to watch.")
 
     def uri(self, xml: str) -> str:
         """See `Place`."""
@@ -150,6 +166,7 @@ def main() -> int:
     libvirt.registerErrorHandler(lambda *_: None, None)
     with _place(options) as place:
         show_commands(place)
+        place.watch()
         compare(place)
     return 0
 
@@ -174,6 +191,52 @@ def show_commands(place: Place) -> None:
             env={**os.environ, "PATH": path, "host": host},
             check=True,
         )
+
+
+def show_watching(daemon: Daemon) -> None:
+    """Watch a host to which something happens, and whose daemon is killed and comes back."""
+    uri = daemon.uri()
+    web, batch = nova_instance(1), nova_instance(2, active=False)
+    with populated(uri, [web, batch]) as connection:
+        guest = connection.lookupByUUID(batch.uuid.bytes)
+        doings: list[tuple[str | None, str, Callable[[], object]]] = [
+            (None, "watching", lambda: None),
+            ("start instance-00000002", "started", guest.create),
+            ("suspend instance-00000002", "paused", guest.suspend),
+            ("destroy instance-00000002", "stopped", guest.destroy),
+            ("undefine instance-00000002", "undefined", guest.undefine),
+            ("(the daemon is killed)", "connection lost", daemon.kill),
+            ("(and started again: this host forgets its guests)", "back in step", daemon.restart),
+        ]
+        print(f"\n$ host='{uri}'\n$ guestlist watch -c \"$host\" &", flush=True)
+        with subprocess.Popen(
+            [Path(sys.executable).parent / "guestlist", "watch", "-c", uri],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "NO_COLOR": "1"},
+        ) as watching:
+            try:
+                for said, awaited, do in doings:
+                    if said:
+                        print(f"  # {said}", flush=True)
+                    do()
+                    _show_until(watching, awaited)
+            finally:
+                watching.terminate()
+
+
+def _show_until(watching: subprocess.Popen[str], awaited: str) -> None:
+    assert watching.stdout is not None
+    for line in watching.stdout:
+        print(_bounded(line.rstrip("\n")), flush=True)
+        if awaited in line:
+            return
+    raise SystemExit("demo: guestlist watch ended by itself")
+
+
+def _bounded(line: str) -> str:
+    return line if len(line) <= 100 else f"{line[:99]}…"
 
 
 def compare(place: Place) -> None:

@@ -45,6 +45,10 @@ def test_the_demo_counts_one_call_on_the_wire_against_more_than_a_thousand():
     shown = run("demo/demo.py")
     check_shown(shown)
     assert "calls on the wire" in shown
+    assert re.search(r"instance-00000002  started \(booted\)$", shown, re.MULTILINE)
+    assert re.search(
+        r"connection lost: .*\n(.*\n)+.* back in step: 0 domains$", shown, re.MULTILINE
+    )
 
 
 def test_without_a_daemon_the_demo_says_so_and_counts_calls_into_libvirt():

@@ -587,6 +587,7 @@ def test_g10_under_churn_at_any_moment(daemon):
     domains = [nova_instance(n) for n in range(5)]
     uuids = [domain.uuid for domain in domains]
     with populated(daemon.uri(), domains), ThreadChurner(daemon.uri(), uuids) as churner:
+        churner.wait_changes(1)  # it has connected
         with leaving_nothing():
             for n in range(30):
                 live = Inventory(daemon.uri(), details=n % 2 == 0)

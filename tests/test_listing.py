@@ -18,8 +18,10 @@ from lab.wire import xdr_string
 from guestlist import (
     AccessDenied,
     ConnectionLost,
+    DomainGone,
     GuestlistError,
     Host,
+    Launcher,
     LibvirtFailure,
     NovaLaunched,
     TooManyDomains,
@@ -136,6 +138,23 @@ def test_a_domain_gone_before_its_metadata_is_read_is_left_out(daemon, rpc):
         with Host(rpc.uri()) as host:
             listed = host.list_instance_domains()
         assert [domain.name() for domain in listed] == ["instance-00000001"]
+
+
+def test_who_launched_a_domain_is_told_by_a_handle_of_a_lost_connection_too(daemon, proxy):
+    domain = handmade(0, active=False)
+    everyone = {"include_inactive": True, "include_foreign": True}
+    with populated(daemon.uri(), [domain]) as connection, Host(proxy.uri()) as host:
+        [handle] = host.list_instance_domains(**everyone)
+        proxy.drop()
+        while host._connection.current.alive():
+            pass
+        host.snapshot()  # over another connection, of which this one is not asked
+        assert host.launcher(handle) is Launcher.OTHER
+        [instance] = host.snapshot(**everyone).values()
+        assert instance.details.unknown == ()
+        connection.lookupByUUID(domain.uuid.bytes).undefine()
+        with pytest.raises(DomainGone):
+            host.launcher(handle)
 
 
 @pytest.mark.parametrize(

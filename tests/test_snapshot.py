@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +18,12 @@ from lab.churn import Churner, populated
 from lab.losses import count_contradictions
 from lab.nodes import appliance, domain_xml, handmade, node, nova_instance
 from lab.places import HOUSEHOLD, PLACES, make_place
+from lab.proxy import Proxy
 from lab.qemu import guest_xml, guests
 from lab.wire import xdr_string
 
 from guestlist import ConnectionLost, DomainGone, DomainState, Host, Launcher
+from guestlist.statistics import MOST_HANGING
 
 STATS = "CONNECT_GET_ALL_DOMAIN_STATS"
 XML = "DOMAIN_GET_XML_DESC"
@@ -352,6 +359,40 @@ def test_who_does_not_answer_is_named_and_the_others_are_heard(qemu_daemon, stuc
         assert host.snapshot().cost == 1
 
 
+def test_a_stuck_guest_is_named_though_none_of_its_disks_has_a_path(qemu_daemon):
+    drive = """<controller type='scsi' model='virtio-scsi'/>
+        <disk type='file' device='cdrom'><target dev='sda' bus='scsi'/><readonly/></disk>"""
+    guest = replace(nova_instance(1), devices=drive)
+    with guests(qemu_daemon.qemu_uri, [guest]), Host(qemu_daemon.qemu_uri) as host:
+        assert not host.snapshot(statistics=["block"]).unanswered
+        with qemu.stuck(qemu_daemon, guest):
+            for _ in range(2):
+                snapshot = host.snapshot(statistics=["block"], deadline=3.0)
+                assert snapshot.unanswered == {guest.uuid}
+
+
+def test_a_guest_that_is_busy_for_a_moment_is_asked_again(qemu_daemon):
+    with (
+        guests(qemu_daemon.qemu_uri, 1) as [guest],
+        Proxy(qemu_daemon) as proxy,
+        Host(proxy.qemu_uri) as host,
+        qemu.stuck(qemu_daemon, guest),
+    ):
+        statistics, calls = host._statistics, itertools.count()
+
+        def go_on():
+            """Before all but the first call: have the guest answer the one that keeps it busy."""
+            if next(calls):
+                os.kill(qemu_daemon.guest_pid(guest.name), signal.SIGCONT)
+                until(lambda: statistics._hanging == 1)
+
+        [answer] = statistics.ask(["balloon", "block"], 3.0).values()
+        assert not answer.complete
+        proxy.on_call(STATS, go_on)
+        [answer] = statistics.ask(["balloon", "block"], 60.0).values()
+        assert answer.complete
+
+
 def test_statistics_are_asked_on_another_connection(daemon, rpc):
     with populated(daemon.uri(), [nova_instance(1), nova_instance(2, active=False)]):
         with Host(rpc.uri()) as host:
@@ -363,6 +404,55 @@ def test_statistics_are_asked_on_another_connection(daemon, rpc):
             assert snapshot.unanswered == {nova_instance(1).uuid}
             with pytest.raises(ValueError, match="there is no statistics group 'beer'; there are"):
                 host.snapshot(statistics=["beer"])
+            one = host.snapshot(statistics="interface")
+            assert not one.unanswered, "a single name is no list of letters"
+
+
+def test_statistics_asked_while_the_host_is_closed_leave_no_connection(daemon, proxy):
+    with populated(daemon.uri(), [nova_instance(1)]), Host(proxy.uri()) as host:
+        host.snapshot()
+        calls = itertools.count()  # the first is the listing's: closing waits for its answer
+        proxy.on_call(STATS, lambda: next(calls) and host.close())
+        assert not host.snapshot(statistics=["interface"]).unanswered
+        until(lambda: not proxy.connections)
+
+
+def test_more_threads_than_calls_may_hang_are_all_answered(daemon, proxy):
+    called, go = threading.Semaphore(0), threading.Event()
+    proxy.on_call(STATS, lambda: (called.release(), go.wait()))
+
+    def names():
+        """What the last one asks for: once it begins, those who are before it may go on."""
+        yield "interface"
+        go.set()
+
+    with populated(daemon.uri(), [nova_instance(1)]), Host(proxy.uri()) as host:
+        ask = host._statistics.ask
+        with ThreadPoolExecutor(MOST_HANGING) as pool:
+            others = [pool.submit(ask, ["interface"], 60) for _ in range(MOST_HANGING)]
+            for _ in others:
+                called.acquire()
+            last = ask(names(), 60)
+            answers = [last, *(other.result() for other in others)]
+    assert [list(answer) for answer in answers] == [[nova_instance(1).uuid.bytes]] * len(answers)
+
+
+def test_a_call_that_no_second_one_may_overtake_is_still_waited_for(daemon, proxy, monkeypatch):
+    monkeypatch.setattr("guestlist.statistics.MOST_HANGING", 1)
+    go = threading.Event()
+    proxy.on_call(STATS, go.wait)
+    with populated(daemon.uri(), [nova_instance(1)]), Host(proxy.uri()) as host:
+        statistics = host._statistics
+        attempt = statistics._attempt
+
+        def attempted(*arguments):
+            had = attempt(*arguments)
+            if not had:
+                go.set()
+            return had
+
+        monkeypatch.setattr(statistics, "_attempt", attempted)
+        assert list(statistics.ask(["interface"], 1.5)) == [nova_instance(1).uuid.bytes]
 
 
 # One domain

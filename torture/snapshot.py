@@ -19,7 +19,7 @@ import libvirt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from lab.churn import Churner, Mode, populated
+from lab.churn import Churner, Mode, populated, starts_active
 from lab.daemon import Daemon
 from lab.losses import Tally, count_contradictions
 from lab.nodes import nova_instance
@@ -65,7 +65,7 @@ def _run(
     daemon: Daemon, uri: str, way: str, mode: Mode, *, cold: bool, domains: int, snapshots: int
 ) -> bool:
     """One line: so many snapshots in one way under one kind of churn. Whether all were right."""
-    churned = [nova_instance(n, active=_starts_active(mode, n)) for n in range(domains)]
+    churned = [nova_instance(n, active=starts_active(mode, n)) for n in range(domains)]
     uuids = [domain.uuid for domain in churned]
     with (
         populated(daemon.uri(), churned),
@@ -87,10 +87,6 @@ def _run(
         flush=True,
     )
     return tally.right and not stale
-
-
-def _starts_active(mode: Mode, n: int) -> bool:
-    return mode == "kind" or (mode == "redefine" and n % 2 == 0)
 
 
 def _calls(tally: Tally) -> float:

@@ -8,6 +8,10 @@ hangs there all the same; it is left to itself, and another one then gets past. 
 guest is stuck that call stays, and with it one connection and one of the daemon's workers: one for
 each stuck guest, `MOST_HANGING` at most. Listing and states never come here.
 
+NOWAIT passes over a guest that is merely busy as well, as with the statistics that somebody else
+asks for at that instant: two who poll a host side by side do that to each other in most of their
+calls. So whoever was passed over is asked again, a few times within some 0.03 s.
+
 Source: libvirt src/qemu/qemu_driver.c (qemuConnectGetAllDomainStats, qemuDomainGetStats*); which
 keys a guest leaves out while its monitor cannot be had: measured on libvirt 9.0.
 """
@@ -33,19 +37,31 @@ Values = Mapping[str, Any]
 """libvirt's names ("balloon.current", "block.0.rd.bytes") and values: int, bool, float or str."""
 
 MOST_HANGING = 4
-"""Calls that may hang at a time. Beyond it nobody is asked until one of them returns."""
+"""Calls that may hang at a time. Beyond it nobody is asked until one of them returns: one that is
+under way looks like one that hangs, so whoever comes then waits for that, within their deadline.
+"""
 
 _ATTEMPTS = 3
+_PAUSES = 0.002, 0.004, 0.008, 0.016
+"""Seconds before each time that guests which were passed over are asked again. One is busy with
+somebody else's statistics for a few thousandths of a second.
+"""
+
 _ACTIVE = 1
 _NOWAIT = 1 << 29
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """A group: libvirt's bit, and whether a record holds what only the guest can tell."""
+    """A group: libvirt's bit, and whether a record holds what only the guest can tell.
+
+    `at_least` is the key that the record of a guest which was passed over holds all the same. Where
+    that is missing too, this libvirt does not have the group.
+    """
 
     bit: int
     is_there: Callable[[Values], bool]
+    at_least: str | None = None
 
 
 def _has(key: str) -> Callable[[Values], bool]:
@@ -53,11 +69,8 @@ def _has(key: str) -> Callable[[Values], bool]:
 
 
 def _has_blocks(values: Values) -> bool:
-    return "block.count" in values and all(
-        f"{key.removesuffix('.path')}.rd.reqs" in values
-        for key in values
-        if key.startswith("block.") and key.endswith(".path")
-    )
+    """A guest answers for all its disks at once; names and paths libvirt tells by itself."""
+    return values.get("block.count") == 0 or any(key.endswith(".rd.reqs") for key in values)
 
 
 def _anything(_values: Values) -> bool:
@@ -66,10 +79,10 @@ def _anything(_values: Values) -> bool:
 
 GROUPS: dict[str, _Group] = {
     "cpu-total": _Group(1 << 1, _has("cpu.time")),
-    "balloon": _Group(1 << 2, _has("balloon.rss")),
+    "balloon": _Group(1 << 2, _has("balloon.rss"), "balloon.current"),
     "vcpu": _Group(1 << 3, _has("vcpu.current")),
     "interface": _Group(1 << 4, _anything),
-    "block": _Group(1 << 5, _has_blocks),
+    "block": _Group(1 << 5, _has_blocks, "block.count"),
     "perf": _Group(1 << 6, _anything),
     "iothread": _Group(1 << 7, _anything),
     "memory": _Group(1 << 8, _anything),
@@ -95,7 +108,8 @@ class Statistics:
         self._like = connection
         self._idle: list[Connection] = []
         self._hanging = 0
-        self._lock = threading.Lock()
+        self._closed = 0
+        self._changed = threading.Condition()
 
     def ask(self, groups: Iterable[str], deadline: float) -> dict[bytes, Answer]:
         """What the active domains answer within `deadline` seconds, by UUID.
@@ -105,14 +119,16 @@ class Statistics:
         Raises:
             ValueError: there is no such group.
 
-        Cost: 1 call, of which libvirtd makes some for each guest; up to 3 while one hangs.
+        Cost: 1 call, of which libvirtd makes some for each guest; up to 3 while one hangs, and 4
+        more for those alone that were passed over.
         """
         chosen = _chosen(groups)
         outcomes: queue.SimpleQueue[dict[bytes, Answer] | None] = queue.SimpleQueue()
         end = time.monotonic() + deadline
         for left in range(_ATTEMPTS, 0, -1):
-            if not self._attempt(chosen, outcomes):
-                break
+            patience = deadline if left == _ATTEMPTS else 0
+            if not self._attempt(chosen, outcomes, patience) and patience:
+                break  # the later ones are only to get past the first, which may yet return
             try:
                 return outcomes.get(timeout=max(end - time.monotonic(), 0) / left) or {}
             except queue.Empty:
@@ -121,24 +137,29 @@ class Statistics:
         return {}
 
     def close(self) -> None:
-        """Close what is idle; a call that hangs closes its own connection when it returns."""
-        with self._lock:
+        """Close what is idle; a call under way closes its own connection when it returns."""
+        with self._changed:
             idle, self._idle = self._idle, []
+            self._closed += 1
         for connection in idle:
             connection.close()
 
     def _attempt(
-        self, groups: tuple[_Group, ...], outcomes: queue.SimpleQueue[dict[bytes, Answer] | None]
+        self,
+        groups: tuple[_Group, ...],
+        outcomes: queue.SimpleQueue[dict[bytes, Answer] | None],
+        patience: float,
     ) -> bool:
-        """Have a thread ask; whether one could be had."""
-        with self._lock:
-            if self._hanging == MOST_HANGING:
+        """Have a thread ask; whether one could be had within so many seconds."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._hanging < MOST_HANGING, patience):
                 return False
             self._hanging += 1
             connection = self._idle.pop() if self._idle else self._like.like_this()
+            closed = self._closed
         threading.Thread(
             target=self._run,
-            args=(connection, groups, outcomes),
+            args=(connection, closed, groups, outcomes),
             name="guestlist-statistics",
             daemon=True,
         ).start()
@@ -147,9 +168,11 @@ class Statistics:
     def _run(
         self,
         connection: Connection,
+        closed: int,
         groups: tuple[_Group, ...],
         outcomes: queue.SimpleQueue[dict[bytes, Answer] | None],
     ) -> None:
+        """Ask, and keep the connection for the next call unless `close` was called since."""
         answers = None
         try:
             with connection.asking("read statistics") as peer:
@@ -157,9 +180,10 @@ class Statistics:
         except GuestlistError as error:
             log.warning("no statistics: %s", error)
         finally:
-            with self._lock:
+            with self._changed:
                 self._hanging -= 1
-                kept = answers is not None and not self._idle
+                self._changed.notify()
+                kept = answers is not None and not self._idle and closed == self._closed
                 if kept:
                     self._idle.append(connection)
             outcomes.put(answers)
@@ -168,7 +192,7 @@ class Statistics:
 
 
 def _chosen(groups: Iterable[str]) -> tuple[_Group, ...]:
-    names = (groups,) if isinstance(groups, str) else tuple(groups)
+    names = tuple(groups)
     for name in names:
         if name not in GROUPS:
             raise ValueError(
@@ -181,17 +205,37 @@ def _answers(peer: Peer, groups: tuple[_Group, ...]) -> dict[bytes, Answer]:
     bits = 0
     for group in groups:
         bits |= group.bit
+    nowait = _NOWAIT
     try:
-        records = peer.connection.getAllDomainStats(bits, _ACTIVE | _NOWAIT)
+        records = peer.connection.getAllDomainStats(bits, _ACTIVE | nowait)
     except AttributeError as error:  # getAllDomainStats is of 1.2.8
         raise NotSupported("this libvirt has no bulk statistics") from error
     except libvirt.libvirtError as error:
         if error.get_error_code() != Code.INVALID_ARG:
             raise
-        records = peer.connection.getAllDomainStats(bits, _ACTIVE)  # NOWAIT is of 4.5.0
-    return {
-        domain.UUID(): Answer(
-            domain.ID(), values, complete=all(group.is_there(values) for group in groups)
-        )
-        for domain, values in records
-    }
+        nowait = 0  # it is of 4.5.0
+        records = peer.connection.getAllDomainStats(bits, _ACTIVE)
+    answers: dict[bytes, Answer] = {}
+    _take(records, groups, answers)
+    for pause in _PAUSES if nowait else ():
+        passed_over = [domain for domain, values in records if _passed_over(values, groups)]
+        if not passed_over:
+            break
+        time.sleep(pause)
+        records = peer.connection.domainListGetStats(passed_over, bits, nowait)
+        _take(records, groups, answers)
+    return answers
+
+
+def _take(
+    records: Iterable[tuple[libvirt.virDomain, Values]],
+    groups: tuple[_Group, ...],
+    answers: dict[bytes, Answer],
+) -> None:
+    for domain, values in records:
+        complete = all(group.is_there(values) for group in groups)
+        answers[domain.UUID()] = Answer(domain.ID(), values, complete)
+
+
+def _passed_over(values: Values, groups: tuple[_Group, ...]) -> bool:
+    return any(group.at_least in values and not group.is_there(values) for group in groups)

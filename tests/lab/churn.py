@@ -15,6 +15,7 @@ modes:
                  first while they run
     kind         running domains change between persistent and transient
     come-and-go  transient domains with new names and UUIDs appear and disappear
+    boot         QEMU guests are started, paused, and destroyed; one that cannot start fails to
 
 `test:///default` is one host for all connections of a process (the daemon's, or this one), but
 lives only as long as one of them is open: hold one (`populated` does).
@@ -46,8 +47,13 @@ if __name__ == "__main__":
 
 from lab.nodes import Domain, domain_xml
 
-Mode = Literal["switch", "rename", "redefine", "kind", "come-and-go"]
+Mode = Literal["switch", "rename", "redefine", "kind", "come-and-go", "boot"]
 _PASSERS_BY = 4
+
+
+def starts_active(mode: Mode, n: int) -> bool:
+    """Whether the n-th domain should run when churn of this mode begins, to have all it can do."""
+    return mode == "kind" or (mode == "redefine" and n % 2 == 0)
 
 
 def populate(uri: str, domains: Iterable[Domain]) -> libvirt.virConnect:
@@ -327,7 +333,13 @@ def _changes(
     if mode == "come-and-go":
         changers = [_come_and_go(connection, chance) for _ in range(_PASSERS_BY)]
     else:
-        change = {"switch": _switch, "rename": _rename, "redefine": _redefine, "kind": _kind}[mode]
+        change = {
+            "switch": _switch,
+            "rename": _rename,
+            "redefine": _redefine,
+            "kind": _kind,
+            "boot": _boot,
+        }[mode]
         changers = [change(connection, connection.lookupByUUID(domain.bytes)) for domain in domains]
     while True:
         next(chance.choice(changers))
@@ -340,6 +352,16 @@ def _switch(connection: libvirt.virConnect, handle: libvirt.virDomain) -> Iterat
             handle.destroy()
         else:
             handle.create()
+        yield
+
+
+def _boot(connection: libvirt.virConnect, handle: libvirt.virDomain) -> Iterator[None]:
+    while True:
+        if handle.isActive():
+            handle.destroy()
+        else:
+            with contextlib.suppress(libvirt.libvirtError):
+                handle.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
         yield
 
 

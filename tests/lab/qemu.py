@@ -56,6 +56,15 @@ def guest_xml(domain: Domain) -> str:
 """
 
 
+def broken_guest_xml(domain: Domain) -> str:
+    """XML of a guest that cannot start: its QEMU is launched, complains, and ends."""
+    return guest_xml(domain).replace(
+        "<domain type='qemu'>",
+        "<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
+        "<qemu:commandline><qemu:arg value='-nonsense'/></qemu:commandline>",
+    )
+
+
 @contextlib.contextmanager
 def guests(uri: str, domains: int | Iterable[Domain]) -> Iterator[list[Domain]]:
     """These guests, or so many of Nova's; destroyed and undefined in the end.

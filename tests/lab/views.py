@@ -114,10 +114,9 @@ class Replica:
             self._resynced(news)
         elif isinstance(news, Stale):
             self.stales += 1
-            self._expect(not self.stale, f"stale twice: {news}")
-            self._expect(news.since <= news.learned_at, f"stale since later than now: {news}")
+            self._expect(not self.stale, "stale twice", news)
+            self._expect(news.since <= news.learned_at, "stale since later than now", news)
             self.stale = True
-            self._forget_ids()
         else:
             self._changed(news)
 
@@ -126,51 +125,42 @@ class Replica:
         self.missed += news.missed
         if self.synced and not news.missed:
             before = Snapshot(self.view.values())
-            self._expect(
-                before == news.snapshot,
-                "the changes before a Resynced did not lead to its snapshot: "
-                f"{differences(before, news.snapshot)}",
-            )
+            differ = differences(before, news.snapshot)
+            self._expect(not differ, "changes did not lead to the Resynced after them", *differ)
         self.view, self.synced = dict(news.snapshot), True
         self.stale = bool(news.snapshot.age)
-        if news.missed:
-            self._forget_ids()
-        for instance in self.view.values():
-            self._run(instance)
+        self._over.clear()  # a daemon that was restarted counts anew
 
     def _changed(self, change: Change) -> None:
         known = self.view.get(change.uuid)
-        self._expect(self.synced, f"a change before there is a view: {change}")
-        self._expect(change.before == known, f"begins elsewhere: known {known}, {change}")
+        self._expect(self.synced, "a change before there is a view", change)
+        self._expect(change.before == known, "begins elsewhere: known", known, change)
         self._expect(
-            change.before != change.after or bool(change.events), f"nothing has changed: {change}"
+            change.before != change.after or bool(change.events), "nothing has changed", change
         )
         for earlier, later in itertools.pairwise(change.events):
-            self._expect(earlier.at <= later.at, f"events out of order: {change}")
+            self._expect(earlier.at <= later.at, "events out of order", change)
         if change.told_at is not None:
-            self._expect(change.told_at <= change.learned_at, f"told after learned: {change}")
+            self._expect(change.told_at <= change.learned_at, "told after learned", change)
         if change.after is None:
-            self._expect(known is not None, f"ends and never was there: {change}")
-            self._expect(isinstance(change, _ENDS), f"a strange end: {change}")
+            self._expect(known is not None, "ends and never was there", change)
+            self._expect(isinstance(change, _ENDS), "a strange end", change)
             self.view.pop(change.uuid, None)
         else:
             self.view[change.uuid] = change.after
             if isinstance(change, Started):
-                self._expect(change.after.active, f"started and not active: {change}")
-            self._run(change.after)
+                self._expect(change.after.active, "started and not active", change)
+        if not self.stale:
+            self._follow_id(change)
+
+    def _follow_id(self, change: Change) -> None:
         was, now = (each.id if each else None for each in (change.before, change.after))
+        if now is not None:
+            over = self._over.get(change.uuid, -1)
+            self._expect(now > over, "runs again under an id not above", over, change)
         if was is not None and was != now:
             self._over[change.uuid] = was
 
-    def _run(self, instance: Instance) -> None:
-        if instance.id is not None:
-            over = self._over.get(instance.uuid, -1)
-            self._expect(instance.id > over, f"runs under id {instance.id} after {over}")
-
-    def _forget_ids(self) -> None:
-        """A daemon that was restarted counts anew."""
-        self._over.clear()
-
-    def _expect(self, holds: bool, what: str) -> None:
-        if not holds:
-            self.wrong.append(what)
+    def _expect(self, holds: bool, what: str, *facts: object) -> None:
+        if not holds:  # to put a change with its thousands of events into words takes long
+            self.wrong.append(": ".join([what, *map(str, facts)]))

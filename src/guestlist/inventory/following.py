@@ -109,7 +109,7 @@ class Follower:
         self._is_here: bool | None = None
         self._node: Node | str | None = None
         self._failures = 0
-        self._next_list = self._alive_at = self._turned_at = 0.0
+        self._next_list = self._alive_at = self._beat_at = 0.0
         self._let_go()
 
     def _let_go(self) -> None:
@@ -176,7 +176,7 @@ class Follower:
     def run(self) -> None:
         """Follow until closed. Never raises, and never leaves the board without a word."""
         while not self._closing:
-            self._alive_at = self._turned_at = time.monotonic()
+            self._alive_at = time.monotonic()
             try:
                 with self._listings.asking("follow the domains") as listing:
                     try:
@@ -256,15 +256,15 @@ class Follower:
         if not listing.peer.alive():
             raise ConnectionLost(f"the connection to {self.whom} is lost; it is opened again")
         self._alive_at = now
+        if now < self._beat_at + STALL:
+            return False
+        self._beat_at = now
         if self._pulse.beat():
-            self._turned_at = now
-        elif now - self._turned_at > STALL:
-            if not self.counts["stalls"]:
-                log.warning("%s: the event loop is held up; listing meanwhile", self.whom)
-            self._turned_at = now
-            self.counts["stalls"] += 1
-            return True
-        return False
+            return False
+        if not self.counts["stalls"]:
+            log.warning("%s: the event loop is held up; listing meanwhile", self.whom)
+        self.counts["stalls"] += 1
+        return True
 
     def _fail(self, error: GuestlistError) -> None:
         self._failures += 1

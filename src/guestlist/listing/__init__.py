@@ -131,13 +131,21 @@ class Listing:
     def launcher(self, handle: Handle) -> Launcher | None:
         """Who launched it; None if only its metadata could tell and it is gone.
 
-        Cost: none where its id or name tells, else 1 call, remembered.
+        Raises:
+            libvirt.libvirtError: a handle of another connection, and it is gone.
+
+        Cost: none where its id or name tells, else 1 call, remembered; 1 more for a handle of
+        another connection.
         """
         if handle.id == _DOM0:
             return Launcher.DOM0
         launcher = recognise(handle.name, self._nova)
         if launcher is not None:
             return launcher
+        connection = self.peer.connection
+        if handle.domain.connect() is not connection:  # of the last one, which may be dead
+            self.peer.calls += 1
+            handle = Handle(connection.lookupByUUID(handle.uuid))
         namespaces = self.details.namespaces(handle)
         return None if namespaces is None else by_namespaces(namespaces, handle.name)
 
