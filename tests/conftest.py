@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from hypothesis import settings
 
 from guestlist.events import ensure_loop
+
+# Examples are judged by what they show, not by how long they take. A pipeline tries the same each
+# time. `--hypothesis-profile=long` tries many more.
+settings.register_profile("short", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.register_profile("long", settings.get_profile("short"), max_examples=2_000)
+settings.load_profile("short")
 
 pytest_plugins = ["lab.fixtures", "lab.places"]
 

@@ -1,13 +1,21 @@
 """The fake connection says what the real test driver says: one script, three connections."""
 
+import math
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import libvirt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lab import nodes
 from lab.daemon import Daemon
-from lab.fake import FakeConnection
+from lab.fake import FakeConnection, opener, parse
+from lab.fake_host import DEVICE_ADDED, LIFECYCLE, METADATA_CHANGE, FakeHost
+
+from guestlist.events import drain
 
 HOST = nodes.believable_host(6)
 FLAGS = [0, 1, 2, 3, 4, 8, 1 | 4, 2 | 8, 4 | 8, 16, 32, 64, 1 | 32, 16 | 64]
@@ -106,6 +114,141 @@ def test_info_and_xml(connection):
     assert f"<uuid>{HOST[1].uuid}</uuid>" in handle.XMLDesc()
 
 
+# What is done to a host
+
+KINDS = (LIFECYCLE, METADATA_CHANGE)
+CAST = [
+    nodes.nova_instance(1),
+    nodes.nova_instance(2, active=False),
+    nodes.handmade(0, active=False),
+    nodes.appliance(1),
+]
+ACTS = {
+    "define": lambda c, d: c.defineXML(nodes.domain_xml(d)),
+    "redefine": lambda c, d: c.defineXML(nodes.domain_xml(replace(d, vcpus=7))),
+    "take a name": lambda c, d: c.defineXML(nodes.domain_xml(replace(d, name=CAST[0].name))),
+    "create": lambda c, d: c.lookupByUUID(d.uuid.bytes).create(),
+    "create transient": lambda c, d: c.createXML(nodes.domain_xml(replace(d, vcpus=5))),
+    "suspend": lambda c, d: c.lookupByUUID(d.uuid.bytes).suspend(),
+    "resume": lambda c, d: c.lookupByUUID(d.uuid.bytes).resume(),
+    "shutdown": lambda c, d: c.lookupByUUID(d.uuid.bytes).shutdown(),
+    "destroy": lambda c, d: c.lookupByUUID(d.uuid.bytes).destroy(),
+    "save": lambda c, d: c.lookupByUUID(d.uuid.bytes).managedSave(),
+    "undefine": lambda c, d: c.lookupByUUID(d.uuid.bytes).undefineFlags(1),
+    "rename": lambda c, d: c.lookupByUUID(d.uuid.bytes).rename("alias"),
+    "take another's name": lambda c, d: c.lookupByUUID(d.uuid.bytes).rename(CAST[1].name),
+    "set metadata": lambda c, d: c.lookupByUUID(d.uuid.bytes).setMetadata(
+        2, "<element/>", "key", "http://example.org/", 0
+    ),
+}
+A_LONG_DAY = [
+    *[("define", 2), ("redefine", 2), ("create", 2), ("create", 2), ("suspend", 2)],
+    *[("suspend", 2), ("resume", 2), ("resume", 2), ("redefine", 2), ("rename", 2)],
+    *[("set metadata", 2), ("shutdown", 2), ("shutdown", 2), ("destroy", 2), ("rename", 2)],
+    *[("define", 2), ("take another's name", 2), ("take a name", 1), ("create", 1), ("save", 1)],
+    *[("create", 1), ("undefine", 1), ("undefine", 1), ("redefine", 1), ("undefine", 1)],
+    *[("destroy", 1), ("destroy", 1), ("create transient", 1), ("create transient", 1)],
+    *[("redefine", 1), ("destroy", 1), ("create transient", 1), ("suspend", 1), ("shutdown", 1)],
+    *[("undefine", 1), ("destroy", 3), ("create transient", 3), ("define", 3), ("undefine", 3)],
+]
+
+
+def effects(connection, script, events=0):
+    """What the acts of a script did: of each its error and what the host then says; and all events.
+
+    Waits until there are so many events: a daemon's come when they come.
+    """
+    told, seen, came = [], [], threading.Condition()
+
+    def on_event(kind):
+        def note(_connection, domain, *facts):
+            with came:
+                told.append((kind, domain.name(), domain.ID() >= 0, facts[:-1]))
+                came.notify()
+
+        return note
+
+    tokens = [connection.domainEventRegisterAny(None, kind, on_event(kind), None) for kind in KINDS]
+    for name, place in script:
+        error = None
+        try:
+            ACTS[name](connection, CAST[place])
+        except libvirt.libvirtError as failed:
+            error = failed.get_error_code(), failed.get_error_domain()
+        seen.append((name, error, describe(connection)))
+    with came:
+        came.wait_for(lambda: len(told) >= events, timeout=30)
+    drain()
+    for token in tokens:
+        connection.domainEventDeregisterAny(token)
+    return seen, told
+
+
+def assert_same_effects(uri, script):
+    expected, events = effects(FakeConnection(CAST), script)
+    connection = libvirt.open(uri)
+    try:
+        seen, told = effects(connection, script, len(events))
+    finally:
+        connection.close()
+    assert seen == expected
+    assert told == events
+
+
+def describe(connection):
+    """An id counts for its place among all: drivers begin to count where they like."""
+    stats = connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE)
+    ids = sorted(handle.ID() for handle, _ in stats if handle.ID() >= 0)
+    return {
+        handle.name(): (
+            ids.index(handle.ID()) if handle.ID() >= 0 else None,
+            record,
+            handle.isPersistent(),
+            handle.info()[3],
+            parse(handle.XMLDesc(2)).vcpus,
+            "http://example.org/" in handle.XMLDesc(),
+        )
+        for handle, record in stats
+    }
+
+
+@pytest.fixture(params=["in-process", "daemon"])
+def real_uri(request: pytest.FixtureRequest, event_loop_thread: None) -> str:
+    daemon: Daemon = request.getfixturevalue("daemon")
+    file = daemon.write_node(nodes.node(CAST))
+    return f"test://{file}" if request.param == "in-process" else daemon.uri(file)
+
+
+def test_the_same_acts_have_the_same_effects(real_uri):
+    assert_same_effects(real_uri, A_LONG_DAY)
+
+
+@pytest.mark.parametrize("real_uri", ["in-process"], indirect=True)
+def test_acts_at_random_have_the_same_effects(real_uri):
+    acts = st.tuples(st.sampled_from(sorted(ACTS)), st.integers(0, len(CAST) - 1))
+
+    @settings(deadline=None)
+    @given(st.lists(acts, max_size=15))
+    def same(script):
+        assert_same_effects(real_uri, script)
+
+    same()
+
+
+def test_xml_is_read_as_it_was_written():
+    for domain in HOST:
+        plain = replace(domain, active=True, paused=False, transient=False)
+        assert parse(nodes.domain_xml(domain)) == plain
+
+
+def test_the_node_is_described_in_the_same_terms(connection):
+    assert len(connection.getInfo()) == 8
+    cpus, online, count = connection.getCPUMap()
+    assert (len(online), sum(online)) == (cpus, count)
+    assert connection.getHostname()
+    assert "<domain type='test'" in connection.getCapabilities().replace('"', "'")
+
+
 # What only a fake can do
 
 
@@ -140,3 +283,104 @@ def test_broken_off_every_call_fails():
     with pytest.raises(libvirt.libvirtError) as lost:
         fake.listAllDomains()
     assert lost.value.get_error_domain() == libvirt.VIR_FROM_RPC
+
+
+def listening(fake, kind=LIFECYCLE):
+    """What the connection is told from now on of events of a kind."""
+    told = []
+    fake.domainEventRegisterAny(None, kind, lambda c, d, *facts: told.append(facts[:-1]), None)
+    return told
+
+
+def states(fake):
+    return [(handle.ID(), *record.values()) for handle, record in fake.getAllDomainStats(1)]
+
+
+def test_a_start_that_fails_is_seen_and_not_told():
+    domain = nodes.nova_instance(1, active=False)
+    fake = FakeConnection([domain])
+    told = listening(fake)
+    fake.host.begin_start(domain.uuid)
+    assert states(fake) == [(1, 3, 11)]
+    fake.host.shut_down(domain.uuid, told=False)
+    assert states(fake) == [(1, 4, 0)]
+    fake.host.fail_start(domain.uuid)
+    assert states(fake) == [(-1, 5, 6)]
+    fake.host.begin_transient(nodes.appliance(1))
+    fake.host.fail_start(nodes.appliance(1).uuid)
+    assert [handle.name() for handle in fake.listAllDomains()] == [domain.name]
+    assert told == []
+
+
+def test_what_qemu_does_and_the_test_driver_does_not():
+    domain = nodes.nova_instance(1)
+    fake = FakeConnection([domain, nodes.nova_instance(2), nodes.appliance(1)])
+    told, plugged = listening(fake), listening(fake, DEVICE_ADDED)
+    host = fake.host
+    host.panic(domain.uuid)
+    host.shut_down(domain.uuid)
+    host.migrate_away(domain.uuid, kept=True)
+    host.begin_start(domain.uuid)
+    host.finish_start(domain.uuid)
+    assert told == [(8, 0), (6, 0), (5, 3), (2, 0)]
+    told.clear()
+    host.migrate_away(nodes.nova_instance(2).uuid, kept=False)
+    host.linger(nodes.appliance(1).uuid, told=False)
+    assert states(fake) == [(4, 1, 1), (3, 5, 2)], "shut off, under the id it had"
+    host.vanish(nodes.appliance(1).uuid, told=True)
+    assert told == [(5, 3), (1, 0), (5, 1)]
+    host.alter(domain.uuid, DEVICE_ADDED, "net1", devices="<interface type='user'/>")
+    assert plugged == [("net1",)]
+    assert "interface" in fake.lookupByUUID(domain.uuid.bytes).XMLDesc()
+    assert [guest and guest.state for guest in host.history[domain.uuid]] == [
+        *[None, 1, 6, 4, 5, 3, 1, 1]
+    ]
+
+
+def test_events_wait_or_are_lost_as_a_test_likes():
+    domain = nodes.nova_instance(1)
+    fake = FakeConnection([domain])
+    told = listening(fake)
+    fake.mail.lose()
+    fake.host.suspend(domain.uuid)
+    fake.mail.hold()
+    fake.host.resume(domain.uuid)
+    fake.host.suspend(domain.uuid)
+    assert told == [(3, 0)], "the first is lost, and the last overtook the one before"
+    fake.mail.hold(math.inf)
+    fake.host.shutdown(domain.uuid)
+    assert [letter.facts for letter in fake.mail.waiting] == [(4, 0), (5, 0)]
+    fake.mail.release(1)
+    fake.mail.release()
+    fake.host.create(domain.uuid)
+    assert told == [(3, 0), (5, 0), (4, 0), (2, 0)]
+    assert [letter.facts for letter in fake.mail.lost] == [(3, 0)]
+
+
+def test_a_daemon_that_is_restarted_has_the_same_domains():
+    host = FakeHost([nodes.nova_instance(1), nodes.nova_instance(2, active=False)])
+    connect = opener(host)
+    first = connect("fake:///")
+    told = listening(first)
+    host.down = True
+    host.break_off()
+    assert not first.isAlive()
+    with pytest.raises(libvirt.libvirtError) as refused:
+        connect("fake:///")
+    assert refused.value.get_error_code() == 38
+    host.renumber()
+    host.create(nodes.nova_instance(2).uuid)
+    host.down = False
+    assert states(connect("fake:///")) == [(2, 1, 0), (3, 1, 1)]
+    assert told == [], "an old connection's callbacks stay silent"
+
+
+def test_what_happens_between_two_calls_is_dictated():
+    fake = FakeConnection([nodes.nova_instance(1)])
+    name = nodes.nova_instance(1).name
+    fake.after("getAllDomainStats", lambda: fake.stop(name))
+    assert states(fake) == [(1, 1, 0)], "the answer is from before"
+    assert states(fake) == [(-1, 5, 1)]
+    fake.before("getAllDomainStats", lambda: fake.start(name))
+    fake.disarm()
+    assert states(fake) == [(-1, 5, 1)]

@@ -7,7 +7,8 @@
     qemu       a few real guests, 16 MiB each, paused
     images     disks for them, with something in them
     per_domain the questions of a compute driver, asked domain by domain
-    fake       a connection without libvirt behind it, checked against the real ones
+    fake       a connection without libvirt behind it, checked against the real ones; its handles
+               (fake_domain), its host (fake_host) and its events (fake_mail)
     fixtures   all this as pytest fixtures; the only module here that knows pytest
 
 Nothing here touches the libvirt of the machine it runs on.

@@ -205,8 +205,7 @@ class Follower:
 
     def _follow(self, listing: Listing) -> None:
         feed.register(listing.peer)
-        if self._details:
-            listing.details.watch()
+        listing.details.watch()
         self._has_events = Feed(listing.peer, self._inbox).has_lifecycle
         if not self._has_events:
             log.warning(
@@ -388,7 +387,7 @@ class Follower:
                 self._forget(listing, [key.bytes for key in keys if key not in found])
         changes = self._publish(Reading(keys, found, datetime.now(UTC)), events)
         self._board.await_answer(None)
-        self._note(raw, events)
+        self._note(listing, raw, events)
         if suspects:
             self._find_drift(changes, suspects)
 
@@ -422,13 +421,14 @@ class Follower:
             self.counts["changes"] += len(changes)
         return changes
 
-    def _note(self, raw: list[Raw], events: list[Event]) -> None:
+    def _note(self, listing: Listing, raw: list[Raw], events: list[Event]) -> None:
         """Keep what events tell beside the states."""
         now = time.monotonic()
         for one, event in zip(raw, events, strict=True):
             self.reactions.append(now - one.arrived)
             self._heard.append(event)
-            if self._details and one.uuid in self._stated:
+            known = self._stated.get(one.uuid)
+            if known is not None and self._reads(listing, known):
                 self._backlog.tell(one.uuid, event, one.arrived)
         if raw:
             self.counts["events"] += len(raw)
@@ -461,11 +461,14 @@ class Follower:
         Whose it is stays as it was under the same name until its XML is read again.
         """
         details = None
-        if self._details:
+        if self._reads(listing, one):
             details = listing.details.believed(one)
             if details is None:
                 self._backlog.add(one.uuid)
-                details = before.details if before else None
+        if not self._details:
+            details = None
+        elif details is None and before is not None:
+            details = before.details
         id = None if one.id == INACTIVE_ID else one.id
         if before is None or before.name != one.name or 0 in (before.id, id):
             made = snapshot.instance(listing, one, details)
@@ -490,6 +493,10 @@ class Follower:
             ours=before.ours,
         )
 
+    def _reads(self, listing: Listing, one: Stated) -> bool:
+        """Whether its XML is read: for its details, or to tell whose it is."""
+        return self._details or not listing.is_told_by_name(one.name)
+
     def _read_details(self, listing: Listing) -> None:
         """Read the details of the one that has waited longest. Cost: 1 call."""
         began = time.monotonic()
@@ -502,7 +509,8 @@ class Follower:
         if launcher is None or listing.details.believed(one) is None:
             self._looks.put(uuid, one.domain, began)  # it is gone, or has moved on meanwhile
         if launcher is not None:
-            after = replace(before, details=read, launcher=launcher, ours=listing.is_ours(one))
+            details = read if self._details else None
+            after = replace(before, details=details, launcher=launcher, ours=listing.is_ours(one))
             self._publish(Reading([after.uuid], {after.uuid: after}, datetime.now(UTC)), told)
         now = time.monotonic()
         self._backlog.took(uuid, now - began, now)

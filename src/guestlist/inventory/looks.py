@@ -82,6 +82,8 @@ class Looks:
             patience = min(SELDOM, last.patience * 2) if last else LOOK_AGAIN
             self._looks[one.uuid] = _Look(one.domain, now + patience, patience)
             self._first = min(self._first, now + patience)
+        elif last is not None and last.due > now + SLACK / 2 and not after.active:
+            self._looks[one.uuid] = last  # so soon it is as it was: about to be gone, perhaps
 
     def drop(self, uuid: bytes) -> None:
         """Forget a domain that is gone."""

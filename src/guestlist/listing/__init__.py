@@ -123,6 +123,11 @@ class Listing:
         walk = self._the_walk()
         return walk.everyone() if include_inactive else walk.active()
 
+    def is_told_by_name(self, name: str) -> bool:
+        """Whether a name alone tells who launched a domain, and whether it is ours. Cost: none."""
+        told = recognise(name, self._nova) is not None
+        return told and self._launched_by.by_name(name) is not None
+
     def launcher(self, handle: Handle) -> Launcher | None:
         """Who launched it; None if only its metadata could tell and it is gone.
 

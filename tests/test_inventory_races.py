@@ -1,0 +1,172 @@
+"""What the live view makes of what happens between two calls, one case at a time.
+
+Over a fake host, whose connections' `before` and `after` dictate what happens during a call. Each
+case is one that a view has got wrong; the state machine (test_inventory_machine) looks for more.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import libvirt
+import pytest
+from lab.fake import opener
+from lab.fake_host import METADATA_CHANGE, FakeHost
+from lab.nodes import appliance, handmade, nova_instance
+
+from guestlist import Host, Inventory, Stale, Stopped
+from guestlist.inventory import board, following, looks
+
+ALL = {"include_inactive": True, "include_foreign": True, "include_dom0": True}
+TIMEOUT = 30.0
+
+
+@pytest.fixture
+def host(monkeypatch):
+    host = FakeHost([nova_instance(1)])
+    monkeypatch.setattr(libvirt, "open", opener(host))
+    return host
+
+
+def follow(**options):
+    return Inventory("fake:///default", **options)
+
+
+def connection(host):
+    """The inventory's: there is no other."""
+    (client,) = host.clients
+    return client
+
+
+def await_truth(live, **options):
+    """Return when the view is what a host sees now."""
+    with Host(live.whom) as host, live.changes(include_foreign=True, include_dom0=True) as changes:
+        truth = host.snapshot(**ALL, **options)
+        deadline = time.monotonic() + TIMEOUT
+        while live.snapshot(**ALL) != truth:
+            changes.get(timeout=deadline - time.monotonic())
+
+
+def test_a_newcomer_whose_name_tells_nothing_has_details(host):
+    """G1. To tell whose it is its XML is read; nobody looked whether it was then known."""
+    with follow() as live:
+        live.wait_synced(TIMEOUT)
+        host.create_transient(handmade(0))
+        await_truth(live)
+
+
+def test_a_newcomer_told_of_when_the_list_was_made_already_is_asked_about(host):
+    """G1. Its event came in time, and named a domain of which the list had no handle."""
+    with follow() as live:
+        live.wait_synced(TIMEOUT)
+        connection(host).after(
+            "getAllDomainStats", lambda: host.create_transient(replace(nova_instance(2)))
+        )
+        live.resync(TIMEOUT)
+        await_truth(live)
+
+
+def test_who_is_gone_when_an_event_of_it_comes_is_asked_about_once(host):
+    """A look at a domain without a handle was never done, and so was due for ever."""
+    host.create_transient(appliance(1))
+    with follow() as live:
+        live.wait_synced(TIMEOUT)
+        client = connection(host)
+        client.before("getAllDomainStats", lambda: host.destroy(appliance(1).uuid))
+        live.resync(TIMEOUT)
+        await_truth(live)
+        steps = []
+        original = following.Follower._ask
+        with pytest.MonkeyPatch.context() as patch:
+
+            def ask(*arguments):
+                steps.append(arguments)
+                original(*arguments)
+
+            patch.setattr(following.Follower, "_ask", ask)
+            for _ in range(3):
+                live.resync(TIMEOUT)
+        assert len(steps) <= 1
+
+
+def test_a_look_that_is_not_due_is_not_forgone_because_of_an_answer_before_it(host, monkeypatch):
+    """G1. A transient one was seen shut off twice in the instant before it was gone."""
+    monkeypatch.setattr(looks, "LOOK_AGAIN", 0.5)
+    visitor = appliance(1)
+    host.create_transient(visitor)
+    with follow(details=False) as live, live.changes(include_foreign=True) as changes:
+        live.wait_synced(TIMEOUT)
+        changes.get(TIMEOUT)
+        host.linger(visitor.uuid, told=True)
+        assert isinstance(changes.get(TIMEOUT), Stopped)
+        client = connection(host)
+        client.after("getAllDomainStats", lambda: host.vanish(visitor.uuid, told=False))
+        live.resync(TIMEOUT)
+        assert visitor.uuid in live.snapshot(**ALL)
+        await_truth(live, details=False)
+        assert visitor.uuid not in live.snapshot(**ALL)
+
+
+def test_a_newcomer_that_is_gone_before_its_xml_is_read_was_never_there(host, caplog):
+    """G4. It was noted to have its details read, without a handle to read them by."""
+    with follow() as live, live.changes(include_foreign=True) as changes:
+        live.wait_synced(TIMEOUT)
+        changes.get(TIMEOUT)
+        connection(host).before("XMLDesc", lambda: host.destroy(handmade(0).uuid))
+        host.create_transient(handmade(0))
+        host.create_transient(appliance(1))
+        assert changes.get(TIMEOUT).uuid == appliance(1).uuid
+        await_truth(live)
+        assert live.statistics().connections == 1
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_without_details_metadata_still_tells_whose_a_domain_is(host):
+    """G1. Its XML was read to tell whose it is, once and never again."""
+    host.create_transient(handmade(0))
+    with follow(details=False) as live:
+        live.wait_synced(TIMEOUT)
+        assert handmade(0).uuid not in live.snapshot()
+        ours = nova_instance(1).metadata
+        host.alter(handmade(0).uuid, METADATA_CHANGE, 2, "http://…", metadata=ours)
+        await_truth(live, details=False)
+        assert handmade(0).uuid in live.snapshot()
+        calls = live.statistics().calls
+        host.alter(nova_instance(1).uuid, METADATA_CHANGE, 2, "http://…", metadata="")
+        host.suspend(nova_instance(1).uuid)
+        await_truth(live, details=False)
+        assert live.statistics().calls == calls + 1, "no XML is read of whom the name tells"
+
+
+def test_a_view_that_gets_old_gets_no_younger_when_the_reason_is_known(host, monkeypatch):
+    """G5. Its age began anew with the end of the call that had hung."""
+    monkeypatch.setattr(board, "PATIENCE", 0.01)
+    hung, over = threading.Event(), threading.Event()
+
+    def hang():
+        hung.set()
+        over.wait(TIMEOUT)
+
+    with follow() as live, live.changes() as changes:
+        live.wait_synced(TIMEOUT)
+        changes.get(TIMEOUT)
+        client = connection(host)
+        client.before("getAllDomainStats", hang)
+        asking = threading.Thread(target=live.resync, args=(TIMEOUT,))
+        asking.start()
+        hung.wait(TIMEOUT)
+        while not (age := live.snapshot().age):
+            pass
+        at_the_latest = datetime.now(UTC)
+        host.down = True
+        host.break_off()
+        over.set()
+        stale = changes.get(TIMEOUT)
+        assert isinstance(stale, Stale)
+        assert stale.since <= at_the_latest
+        assert live.snapshot().age >= age
+        host.down = False
+        asking.join()
