@@ -199,8 +199,10 @@ def test_g6_an_answer_that_is_cut_in_the_middle_is_a_loss(daemon, proxy):
 def test_g5_a_connection_lost_before_it_was_in_step_is_tried_again(daemon, proxy):
     with populated(daemon.uri(), [ONE]):
         proxy.drop_on(STATS, times=2)
+        proxy.stall()  # until there is a reader
         with Inventory(proxy.uri()) as live:
             changes = live.changes()
+            proxy.resume()
             assert isinstance(changes.get(timeout=LONG), Resynced), "nobody hears of it"
             wait_equal(live, truth(daemon.uri()))
 

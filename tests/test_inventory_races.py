@@ -6,6 +6,7 @@ case is one that a view has got wrong; the state machine (test_inventory_machine
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from dataclasses import replace
@@ -31,8 +32,12 @@ def host(monkeypatch):
     return host
 
 
-def follow(**options):
-    return Inventory("fake:///default", **options)
+@contextlib.contextmanager
+def synced(**options):
+    """An inventory of the fake host that is in step: who subscribes now has a snapshot at once."""
+    with Inventory("fake:///default", **options) as live:
+        live.wait_synced(TIMEOUT)
+        yield live
 
 
 def connection(host):
@@ -52,16 +57,14 @@ def await_truth(live, **options):
 
 def test_a_newcomer_whose_name_tells_nothing_has_details(host):
     """G1. To tell whose it is its XML is read; nobody looked whether it was then known."""
-    with follow() as live:
-        live.wait_synced(TIMEOUT)
+    with synced() as live:
         host.create_transient(handmade(0))
         await_truth(live)
 
 
 def test_a_newcomer_told_of_when_the_list_was_made_already_is_asked_about(host):
     """G1. Its event came in time, and named a domain of which the list had no handle."""
-    with follow() as live:
-        live.wait_synced(TIMEOUT)
+    with synced() as live:
         connection(host).after(
             "getAllDomainStats", lambda: host.create_transient(replace(nova_instance(2)))
         )
@@ -72,8 +75,7 @@ def test_a_newcomer_told_of_when_the_list_was_made_already_is_asked_about(host):
 def test_who_is_gone_when_an_event_of_it_comes_is_asked_about_once(host):
     """A look at a domain without a handle was never done, and so was due for ever."""
     host.create_transient(appliance(1))
-    with follow() as live:
-        live.wait_synced(TIMEOUT)
+    with synced() as live:
         client = connection(host)
         client.before("getAllDomainStats", lambda: host.destroy(appliance(1).uuid))
         live.resync(TIMEOUT)
@@ -97,9 +99,7 @@ def test_a_look_that_is_not_due_is_not_forgone_because_of_an_answer_before_it(ho
     monkeypatch.setattr(looks, "LOOK_AGAIN", 0.5)
     visitor = appliance(1)
     host.create_transient(visitor)
-    with follow(details=False) as live, live.changes(include_foreign=True) as changes:
-        live.wait_synced(TIMEOUT)
-        changes.get(TIMEOUT)
+    with synced(details=False) as live, live.changes(include_foreign=True) as changes:
         host.linger(visitor.uuid, told=True)
         assert isinstance(changes.get(TIMEOUT), Stopped)
         client = connection(host)
@@ -112,9 +112,7 @@ def test_a_look_that_is_not_due_is_not_forgone_because_of_an_answer_before_it(ho
 
 def test_a_newcomer_that_is_gone_before_its_xml_is_read_was_never_there(host, caplog):
     """G4. It was noted to have its details read, without a handle to read them by."""
-    with follow() as live, live.changes(include_foreign=True) as changes:
-        live.wait_synced(TIMEOUT)
-        changes.get(TIMEOUT)
+    with synced() as live, live.changes(include_foreign=True) as changes:
         connection(host).before("XMLDesc", lambda: host.destroy(handmade(0).uuid))
         host.create_transient(handmade(0))
         host.create_transient(appliance(1))
@@ -127,8 +125,7 @@ def test_a_newcomer_that_is_gone_before_its_xml_is_read_was_never_there(host, ca
 def test_without_details_metadata_still_tells_whose_a_domain_is(host):
     """G1. Its XML was read to tell whose it is, once and never again."""
     host.create_transient(handmade(0))
-    with follow(details=False) as live:
-        live.wait_synced(TIMEOUT)
+    with synced(details=False) as live:
         assert handmade(0).uuid not in live.snapshot()
         ours = nova_instance(1).metadata
         host.alter(handmade(0).uuid, METADATA_CHANGE, 2, "http://…", metadata=ours)
@@ -150,9 +147,7 @@ def test_a_view_that_gets_old_gets_no_younger_when_the_reason_is_known(host, mon
         hung.set()
         over.wait(TIMEOUT)
 
-    with follow() as live, live.changes() as changes:
-        live.wait_synced(TIMEOUT)
-        changes.get(TIMEOUT)
+    with synced() as live, live.changes() as changes:
         client = connection(host)
         client.before("getAllDomainStats", hang)
         asking = threading.Thread(target=live.resync, args=(TIMEOUT,))

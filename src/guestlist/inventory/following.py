@@ -120,6 +120,7 @@ class Follower:
 
     def _let_go(self) -> None:
         """Forget what belongs to a connection: whoever holds a handle holds its socket open."""
+        self._is_in_step = False
         self._has_events = True
         self._has_heard = False
         self._distrust = FIRST_COMPARISON
@@ -215,11 +216,6 @@ class Follower:
             )
         self._read_node(listing)
         self._list(listing)
-        self._backlog.catch_up()
-        self._has_view = True
-        self._failures = 0
-        self.counts["connections"] += 1
-        self._board.in_step()
         while not self._closing:
             self._step(listing)
 
@@ -305,6 +301,12 @@ class Follower:
         now = time.monotonic()
         for one in late:  # what they tell of may have come after the list was made
             self._looks.put(one.uuid, one.domain, now)
+        if not self._is_in_step:
+            self._backlog.catch_up()
+            self._has_view = self._is_in_step = True
+            self._failures = 0
+            self.counts["connections"] += 1
+            self._board.in_step()
         with self._listed:
             self._lists = wanted
             self._listed.notify_all()
@@ -446,10 +448,10 @@ class Follower:
                 continue
             heard = tuple(event for event in self._heard if event.uuid == change.uuid)
             drift = Drift(change.before, change.after, heard, change.learned_at)
-            self.drifts.append(drift)
-            self.counts["drifts"] += 1
             if self._verify_every:
                 log.warning("%s: the view had drifted: %s", self.whom, drift)
+            self.counts["drifts"] += 1
+            self.drifts.append(drift)
         deaf = self._has_events and not self._has_heard and self.counts["drifts"] > before
         if deaf and not self._was_deaf:
             self._was_deaf = True
