@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from collections.abc import Callable
 
 import libvirt
+
+from guestlist.native import threading
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +25,15 @@ Subscriber = Callable[..., None]
 lifecycle event: event and detail); must be quick and must not raise.
 """
 
+LONGEST_PROOF = 1.0
+"""Seconds within which a loop of somebody else's must turn, to be relied upon."""
+
 LONGEST_TURN = 5.0
 """Seconds that one turn of the loop is waited for."""
 
 _loop_lock = threading.Lock()
 _loop: threading.Thread | None = None
+_borrowed = False
 
 
 def ensure_loop() -> None:
@@ -38,10 +43,26 @@ def ensure_loop() -> None:
     """
     global _loop  # noqa: PLW0603  libvirt's loop is one per process, whatever we would prefer
     with _loop_lock:
-        if _loop is None:
+        if _loop is None and not _borrowed:
             libvirt.virEventRegisterDefaultImpl()
             _loop = threading.Thread(target=_run_loop, name="guestlist-libvirt-events", daemon=True)
             _loop.start()
+
+
+def borrow_loop() -> bool:
+    """Have no loop of our own where somebody else runs libvirt's in this process; whether so.
+
+    For who lives in a program that does. Two threads that run it would take turns, and hand each
+    other's events out. Must come before the first connection; costs a second where nobody does.
+    """
+    global _borrowed  # noqa: PLW0603  as the loop is
+    with _loop_lock:
+        if _loop is None and not _borrowed:
+            libvirt.virEventRegisterDefaultImpl()
+            before = _turns.count
+            _turns.wait_for(1, LONGEST_PROOF)
+            _borrowed = _turns.count > before
+        return _borrowed
 
 
 def drain(longest_turn: float = LONGEST_TURN) -> None:

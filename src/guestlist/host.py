@@ -40,6 +40,7 @@ class Host:
             after interval * (count + 1) seconds: 6 by default.
         details_max_age: seconds for which details are believed that no event has contradicted;
             see `guestlist.details`.
+        keep_xml: keep the documents themselves too, in `Details.xml`: some 6 KiB a domain.
         open_timeout: seconds that opening may take; None: no bound. A transport that asks a person
             for a password wants more than the default.
 
@@ -57,6 +58,7 @@ class Host:
         keepalive_count: int = 5,
         open_timeout: float | None = 10.0,
         details_max_age: float = 300.0,
+        keep_xml: bool = False,
     ) -> None:
         self._connection = Connection(
             uri,
@@ -66,7 +68,7 @@ class Host:
             open_timeout=open_timeout,
         )
         launched_by = launched_by if launched_by is not None else NovaLaunched()
-        self._listings = Listings(self._connection, launched_by, details_max_age)
+        self._listings = Listings(self._connection, launched_by, details_max_age, keep_xml=keep_xml)
         self._statistics = Statistics(self._connection)
         self._node: NodeMemory | None = None
 

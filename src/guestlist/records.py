@@ -11,7 +11,7 @@ prints them (tools/virsh-domain-monitor.c).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from ipaddress import IPv4Address, IPv6Address
@@ -245,7 +245,8 @@ class Details:
 
     `unknown` names what should be there and could not be read ("memory", "disk vda: source",
     "xml: undeclared entity, line 9"), never in words out of the XML. With an "xml: …" among them
-    the text was broken: more may be missing than is named.
+    the text was broken: more may be missing than is named. `xml` is the document itself where the
+    host keeps it (`Host(keep_xml=True)`); it is left out of comparisons.
     """
 
     uuid: UUID | None
@@ -262,6 +263,7 @@ class Details:
     nova: NovaMetadata | None = None
     unknown: tuple[str, ...] = ()
     id: int | None = None
+    xml: str | None = field(default=None, repr=False, compare=False)
 
     @property
     def devices_known(self) -> bool:

@@ -19,9 +19,6 @@ keys a guest leaves out while its monitor cannot be had: measured on libvirt 9.0
 from __future__ import annotations
 
 import logging
-import queue
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +27,7 @@ import libvirt
 
 from guestlist.connection import Connection, Peer
 from guestlist.errors import Code, GuestlistError, NotSupported
+from guestlist.native import queue, threading, time
 
 log = logging.getLogger(__name__)
 

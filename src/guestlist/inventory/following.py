@@ -17,7 +17,6 @@ from __future__ import annotations
 import logging
 import math
 import random
-import threading
 import time
 import traceback
 from collections import Counter, deque
@@ -50,6 +49,7 @@ from guestlist.inventory.looks import LOOK_AGAIN, Looks
 from guestlist.inventory.merging import Reading, View, merge
 from guestlist.listing import Listing
 from guestlist.listing.listings import Listings
+from guestlist.native import threading
 from guestlist.node import Node, NodeMemory
 from guestlist.records import DomainState, Instance
 from guestlist.told import Event, EventKind
@@ -107,6 +107,8 @@ class Follower:
         self._closing = False
         self._wants_list = 0
         self._lists = 0
+        self.listed_at = -math.inf
+        """When (monotonic) the list was begun that the view was last held against."""
         self._listed = threading.Condition()
         self._view: View = View()
         self._heard: deque[Event] = deque(maxlen=512)
@@ -115,7 +117,7 @@ class Follower:
         self._is_here: bool | None = None
         self._node: Node | str | None = None
         self._failures = 0
-        self._next_list = self._alive_at = self._beat_at = 0.0
+        self._next_list = self._list_began = self._alive_at = self._beat_at = 0.0
         self._let_go()
 
     def _let_go(self) -> None:
@@ -164,6 +166,10 @@ class Follower:
         """Domains whose details may have changed and are not read again yet."""
         return len(self._backlog)
 
+    def is_in_doubt(self, uuid: bytes) -> bool:
+        """Whether a domain may be another than the view has it. Takes no lock."""
+        return self._inbox.names(uuid) or uuid in self._looks
+
     def close(self) -> None:
         """Have `run` return. Does not wait."""
         self._closing = True
@@ -199,7 +205,7 @@ class Follower:
                 log.exception("%s: following the domains failed", self.whom)
                 self._fail(LibvirtFailure(f"cannot follow the domains of {self.whom}: {error!r}"))
             self._listings.connection.close()  # lost or not: events are registered for once
-            self._inbox.take()  # the last ones still hold the connection
+            self._inbox.clear()
             if not self._closing:
                 self._wait_before_retry()
         self._board.end()
@@ -226,10 +232,12 @@ class Follower:
         now = time.monotonic()
         if self._is_in_doubt(listing, now):
             self._list(listing, raw)
+            self._inbox.done(raw)
             return
         due = self._looks.due(now, shared=bool(raw))
         if raw or due:
             self._ask(listing, raw, due)
+            self._inbox.done(raw)
         if now >= self._next_list:
             self._compare(listing)
         elif self._backlog and now >= self._backlog.next():
@@ -301,6 +309,8 @@ class Follower:
         now = time.monotonic()
         for one in late:  # what they tell of may have come after the list was made
             self._looks.put(one.uuid, one.domain, now)
+        self._inbox.done(late)
+        self.listed_at = self._list_began
         if not self._is_in_step:
             self._backlog.catch_up()
             self._has_view = self._is_in_step = True
@@ -326,10 +336,11 @@ class Follower:
         for uuid in {*self._view, *found}:
             if self._view.get(uuid) != found.get(uuid):
                 self._looks.suspect(self._stated[uuid.bytes], look_at)
+        self.listed_at = self._list_began
         self._board.await_answer(None)
 
     def _states(self, listing: Listing) -> list[Stated]:
-        began = time.monotonic()
+        self._list_began = began = time.monotonic()
         interval = self._interval()
         if not self._has_heard:
             interval, self._distrust = min(interval, self._distrust), self._distrust * 2

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -18,6 +17,7 @@ from types import TracebackType
 
 from guestlist.inventory.changes import Change, News, Resynced
 from guestlist.inventory.scope import Scope
+from guestlist.native import threading
 from guestlist.records import Snapshot
 
 

@@ -27,7 +27,6 @@ Source: libvirt src/conf/virdomainobjlist.c; lateness measured at -4 to +10 ms o
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -38,6 +37,7 @@ from guestlist.connection import Peer
 from guestlist.errors import Code, ListingUnstable
 from guestlist.events import drain
 from guestlist.listing.uncut import active_ids, inactive_names
+from guestlist.native import threading
 
 ROUNDS = 8
 """Rounds before the walk gives up. With events the second round is the last but for freak cases."""
