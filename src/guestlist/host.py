@@ -197,6 +197,16 @@ class Host:
             raise DomainGone(f"there is no domain {uuid} on {self.whom}")
         return found
 
+    def forget(self, uuid: UUID | str) -> None:
+        """Believe nothing that was read of a domain: for who knows that its XML is another.
+
+        The next snapshot reads it again. Cost: none.
+        """
+        uuid = uuid if isinstance(uuid, UUID) else UUID(uuid)
+        listing = self._listings.current
+        if listing is not None:
+            listing.details.forget(uuid.bytes)
+
     def node(self) -> Node:
         """The host itself: processors, memory, kinds of guests. Cost: 2 calls; the first time 6."""
         with self._listings.asking("read the facts of the node") as listing:

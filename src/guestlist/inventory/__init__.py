@@ -211,17 +211,14 @@ class Inventory:
         known = self._board.snapshot(Scope(True, True, True)).get(uuid)
         return known if known is not None else self._host.instance(uuid)
 
-    def certain(self, uuid: UUID, longest_unlisted: float) -> Instance | None:
+    def certain(self, uuid: UUID) -> Instance | None:
         """One domain, if nothing speaks against the view: for who would else ask libvirt.
 
         None where the view does not have it or is not in step, where an event has named it and is
-        not answered yet, where it must pass to another state; and where the last list that the view
-        was held against began more than `longest_unlisted` seconds ago: `resync` makes one.
+        not answered yet, and where it is in a state that must pass.
 
         Cost: no call, and no lock.
         """
-        if time.monotonic() - self._follower.listed_at > longest_unlisted:
-            return None
         known = self._board.row(uuid)
         return None if self._follower.is_in_doubt(uuid.bytes) else known
 
@@ -254,6 +251,14 @@ class Inventory:
             reaction_median=reactions[len(reactions) // 2] if reactions else None,
             reaction_worst=reactions[-1] if reactions else None,
         )
+
+    @property
+    def unlisted(self) -> float:
+        """Seconds since the list began that the view was last held against; `resync` makes one.
+
+        Infinite before the first. Cost: no call, and no lock.
+        """
+        return time.monotonic() - self._follower.listed_at
 
     @property
     def age(self) -> float | None:
