@@ -17,8 +17,9 @@ import pytest
 from lab.fake import opener
 from lab.fake_host import METADATA_CHANGE, FakeHost
 from lab.nodes import appliance, handmade, nova_instance
+from lab.waiting import wait_until
 
-from guestlist import Host, Inventory, Stale, Stopped
+from guestlist import DomainState, Host, Inventory, Stale, Stopped
 from guestlist.inventory import board, following, looks
 
 ALL = {"include_inactive": True, "include_foreign": True, "include_dom0": True}
@@ -165,3 +166,45 @@ def test_a_view_that_gets_old_gets_no_younger_when_the_reason_is_known(host, mon
         assert live.snapshot().age >= age
         host.down = False
         asking.join()
+
+
+def test_of_a_domain_that_an_event_has_named_nothing_is_certain_until_it_was_asked(host):
+    """Who would else ask libvirt must not read a row that libvirt has said something of."""
+    one, two = nova_instance(1), nova_instance(2)
+    host.create_transient(two)
+    with synced(details=False) as live:
+        assert live.certain(one.uuid) == live.snapshot(**ALL)[one.uuid]
+        asked, over = threading.Event(), threading.Event()
+
+        def hang():
+            asked.set()
+            over.wait(TIMEOUT)
+
+        connection(host).before("domainListGetStats", hang)
+        host.suspend(one.uuid)
+        assert asked.wait(TIMEOUT)
+        assert live.certain(one.uuid) is None
+        assert live.certain(two.uuid) is not None, "of nobody else was anything said"
+        over.set()
+        await_truth(live, details=False)
+        wait_until(lambda: live.certain(one.uuid) is not None)
+        assert live.certain(one.uuid).state is DomainState.PAUSED
+
+
+def test_nothing_is_certain_of_who_is_not_there_or_while_the_view_is_stale(host):
+    with synced(details=False) as live:
+        assert live.certain(nova_instance(2).uuid) is None
+        unlisted = live.unlisted
+        live.resync(TIMEOUT)
+        assert live.unlisted < unlisted + 1
+        host.down = True
+        host.break_off()
+        wait_until(lambda: live.snapshot().age)
+        assert live.certain(nova_instance(1).uuid) is None
+        host.down = False
+
+
+def test_nothing_is_certain_before_the_first_list():
+    live = Inventory("fake:///default")
+    assert live.unlisted == float("inf")
+    assert live.certain(nova_instance(1).uuid) is None

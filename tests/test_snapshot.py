@@ -482,3 +482,25 @@ def test_under_churn_nobody_is_lost_and_no_id_contradicts_its_state(daemon, mode
         tally = count_contradictions(lambda: Host(daemon.uri()), uuids, 300)
         churner.wait_changes(1)
     assert tally.right, tally
+
+
+def test_the_xml_is_kept_on_request_and_changes_no_comparison(daemon):
+    with populated(daemon.uri(), [nova_instance(1)]) as connection:
+        uuid = nova_instance(1).uuid
+        with Host(daemon.uri(), keep_xml=True) as keeper, Host(daemon.uri()) as other:
+            kept = keeper.snapshot()[uuid].details
+            assert kept.xml == connection.lookupByUUID(uuid.bytes).XMLDesc(0)
+            assert other.snapshot()[uuid].details.xml is None
+            assert other.snapshot()[uuid].details == kept
+            assert kept.xml not in repr(kept)
+
+
+def test_what_is_forgotten_is_read_again(daemon, proxy):
+    with populated(daemon.uri(), [nova_instance(1), nova_instance(2)]), Host(proxy.uri()) as host:
+        host.forget(nova_instance(1).uuid)  # before anything is known
+        host.snapshot()
+        host.forget(str(nova_instance(1).uuid))
+        host.forget(nova_instance(3).uuid)
+        with proxy.counting() as calls:
+            assert len(host.snapshot()) == 2
+        assert calls.count(XML) == 1

@@ -17,7 +17,7 @@ from guestlist.nova.domains import Listed
 from guestlist.records import Instance, Source, SourceKind
 
 DEADLINE = 0.8
-"""Seconds that guests may take to answer for their volumes."""
+"""Seconds that guests may take to answer for their vCPUs, or their volumes."""
 
 RESYNC_TIMEOUT = 5.0
 
@@ -92,7 +92,11 @@ class Sight:
         fail, as on QEMU without KVM, they tell how many there are and name none, and Nova counts 1.
         """
         snapshot = self._host.snapshot(
-            include_foreign=True, include_dom0=True, details=False, statistics=("vcpu",)
+            include_foreign=True,
+            include_dom0=True,
+            details=False,
+            statistics=("vcpu",),
+            deadline=DEADLINE,
         )
         return [
             Vcpus(str(uuid), instance.id or 0, _vcpus(instance.statistics))

@@ -2,7 +2,7 @@
 
 In: questions of Nova's, on its threads, green or real. Out: guestlist's answers, or None, and then
 Nova asks libvirt as it always did: where an option says so, after the driver is cleaned up, and
-wherever guestlist fails. Never raises. What Nova itself may be changing is not believed from memory.
+wherever guestlist fails. Never raises. What Nova may be changing is not believed from memory.
 """
 
 from __future__ import annotations
