@@ -144,9 +144,9 @@ class Sight:
 
     def follow(self, *, resync_interval: float | None) -> None:
         """Keep a live view from now on; None: keep none."""
-        live, self._live = self._live, None
-        if live is not None:
-            live.close()
+        if self._live is not None:
+            self._live.close()
+            self._live = None
         if resync_interval is not None:
             self._live = guestlist.Inventory(
                 self._host.uri,

@@ -114,8 +114,8 @@ class Window:
                 sight.follow(resync_interval=interval)
                 self._followed = interval
             if sight is not None and not wanted:
-                self._sight = None
                 sight.close()
+                self._sight = None
             return self._sight
 
     # Questions
