@@ -166,9 +166,7 @@ def test_what_it_costs_does_not_depend_on_how_many_there_are(daemon, proxy, nova
         for request in asked:
             ours.tell(*request)
         settled(ours)
-        cost = {request[:2]: calls_of(proxy, ours, *request) for request in asked}
-        assert cost.pop(("call", "get_available_resource")) <= 25
-        assert cost == {
+        expected = {
             ("call", "list_instances"): 1,
             ("call", "list_instance_uuids"): 1,
             ("call", "get_num_instances"): 1,
@@ -180,6 +178,13 @@ def test_what_it_costs_does_not_depend_on_how_many_there_are(daemon, proxy, nova
             ("mounts",): 2,
             ("each", "get_info"): 0,
         }
+
+        def cost():
+            return {request[:2]: calls_of(proxy, ours, *request) for request in asked[:-1]}
+
+        wait_until(lambda: cost() == expected)  # events of their start may still come
+        assert cost() == expected
+        assert calls_of(proxy, ours, *asked[-1]) <= 25
 
 
 # A cache that nobody is misled by
@@ -393,25 +398,34 @@ def test_no_method_waits_for_a_stuck_guest(disk_daemon, mode):
 # What can go wrong
 
 
-def test_it_survives_the_daemon_as_nova_does(own_daemon, mode):
-    """Until it is back Nova's own errors are raised; then everything is as it was."""
+def test_it_survives_the_daemon(own_daemon, mode):
+    """Until it is back Nova's own error is raised; then everything is as it was."""
     uri = own_daemon.uri()
-    with NovaDriver(uri, mode, NOVAS) as novas, NovaDriver(uri, mode, OURS) as ours:
+    with NovaDriver(uri, mode, OURS) as ours:
+        counts = []
         for _ in range(3):
             with populated(uri, [ONE, TWO, replace(THREE, active=False)]):
-                for method in METHODS:
-                    assert ours.tell(*method) == novas.tell(*method), method
+                answers = [ours.tell(*method) for method in METHODS]
+                with NovaDriver(uri, mode, NOVAS, init=False) as novas:
+                    assert answers == [novas.tell(*method) for method in METHODS]
+                counts.append(ours.tell("census")["files"])
                 own_daemon.kill()
                 for method in METHODS[:3]:
-                    errors = []
-                    for nova in (ours, novas):
-                        with pytest.raises(NovaError) as raised:
-                            nova.tell(*method)
-                        errors.append(raised.value.kind)
-                    assert errors[0] == errors[1], method
+                    with pytest.raises(NovaError) as raised:
+                        ours.tell(*method)
+                    assert raised.value.kind == "HypervisorUnavailable"
                 own_daemon.restart()
-        census = ours.tell("census")
-        assert census["files"] < 60
+        assert counts[2] <= counts[1], "files are left open"
+
+
+def test_nova_does_not_lock_itself_out_when_it_is_the_first_to_find_libvirt_gone(daemon, mode):
+    """Nova 34 alone does, on native threads: the next call for a connection never returns."""
+    with Proxy(daemon) as proxy, NovaDriver(proxy.uri(), mode, OURS) as ours:
+        ours.call("_host.get_connection")
+        for _ in range(3):
+            proxy.drop_on("CONNECT_GET_LIB_VERSION", times=1)
+            ours.call("_host.get_connection")
+            assert ours.call("list_instances") == ["test"]
 
 
 def test_while_the_daemon_hangs_nova_does_other_things(own_daemon, mode):

@@ -17,8 +17,10 @@ import nova.monkey_patch
 if hasattr(nova.monkey_patch, "patch"):
     nova.monkey_patch.patch()
 
+import faulthandler
 import json
 import logging
+import signal
 import socket
 import threading
 import time
@@ -85,7 +87,7 @@ class Worker:
         logging.getLogger().addHandler(self.log)
         logging.getLogger().setLevel(logging.INFO)
         sys.addaudithook(self._count_programs)
-        config.parse_args(["nova-compute", "--config-file", str(conf)], init_rpc=False)
+        config.parse_args(["nova-compute", "--config-file", str(conf)])
         objects.register_all()
         for options in (nova.conf.neutron, nova.conf.devices):  # as the compute manager does
             options.register_dynamic_opts(CONF)
@@ -235,6 +237,7 @@ def serve(worker: Worker, asked: socket.socket) -> None:
 
 
 def main() -> None:
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     asked = socket.socket(fileno=int(sys.argv[2]))
     serve(Worker(Path(sys.argv[1])), asked)
     os._exit(0)  # Nova's threads do not end

@@ -65,8 +65,7 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
         if type(self._host) is libvirt_host.Host:
             self._host.__class__ = Host  # others hold it already, so it is not made anew
         if isinstance(self._host, Host):
-            self._host.guestlist = self._window
-            self._host.guestlist_proven = self._proven
+            self._host.guestlist_attach(self._window, self._proven)
 
     def init_host(self, host: str) -> None:
         """As Nova's; connects guestlist."""

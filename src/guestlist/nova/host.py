@@ -6,6 +6,7 @@ and what is known of each, in place of a call per domain. Nova's code itself is 
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from nova.virt.libvirt import guest as libvirt_guest
 from nova.virt.libvirt import host as libvirt_host
 from oslo_log import log as logging
 
+from guestlist.nova import threads
 from guestlist.nova.domains import KnownDomain, Roll, stand_in
 from guestlist.nova.sight import Sight
 from guestlist.nova.window import Window
@@ -25,6 +27,17 @@ class Host(libvirt_host.Host):
 
     guestlist: Window | None = None
     guestlist_proven: frozenset[str] = frozenset()
+
+    def guestlist_attach(self, window: Window, proven: frozenset[str]) -> None:
+        """Answer through a window from now on, with the conversions that are proven.
+
+        On native threads Nova (34) locks itself out where a thread of its own is the first to find
+        the connection lost: libvirt tells that thread so within the call that it made under the
+        lock, and Nova's callback takes the lock again. So the lock lets its owner in.
+        """
+        self.guestlist, self.guestlist_proven = window, proven
+        if not threads.are_green() and type(self._wrapped_conn_lock) is type(threading.Lock()):
+            self._wrapped_conn_lock = threading.RLock()
 
     def list_instance_domains(self, only_running: bool = True) -> list[Any]:
         """As Nova's. 1 call; their XML, should it be asked for, 1 more for all of them."""
