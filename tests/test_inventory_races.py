@@ -18,7 +18,7 @@ from lab.fake import opener
 from lab.fake_host import METADATA_CHANGE, FakeHost
 from lab.nodes import appliance, handmade, nova_instance
 
-from guestlist import Host, Inventory, Stale, Stopped
+from guestlist import Host, Inventory, Resynced, Stale, Stopped
 from guestlist.inventory import board, following, looks
 
 ALL = {"include_inactive": True, "include_foreign": True, "include_dom0": True}
@@ -165,3 +165,25 @@ def test_a_view_that_gets_old_gets_no_younger_when_the_reason_is_known(host, mon
         assert live.snapshot().age >= age
         host.down = False
         asking.join()
+
+
+def test_a_reader_that_missed_the_stale_is_told_of_it_all_the_same(host):
+    """G5, G8. It was among what was given up, and the `Resynced` in its place read as its end."""
+    uuid = nova_instance(1).uuid
+    with synced(longest_queue=1) as live, live.changes() as slow, live.changes() as quick:
+        for act in (host.suspend, host.resume):
+            act(uuid)
+            quick.get(TIMEOUT)
+        host.down = True
+        host.break_off()
+        stale = quick.get(TIMEOUT)
+        assert isinstance(stale, Stale)
+        replaced = slow.get(TIMEOUT)
+        assert isinstance(replaced, Resynced)
+        assert replaced.snapshot.age > 0
+        assert slow.get(TIMEOUT) == stale
+        host.down = False
+        live.wait_synced(TIMEOUT)
+        ended = slow.get(TIMEOUT)
+        assert isinstance(ended, Resynced)
+        assert (ended.missed, ended.snapshot.age) == (0, 0.0)
