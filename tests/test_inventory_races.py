@@ -17,6 +17,7 @@ import pytest
 from lab.fake import opener
 from lab.fake_host import METADATA_CHANGE, FakeHost
 from lab.nodes import appliance, handmade, nova_instance
+from lab.waiting import wait_until
 
 from guestlist import Host, Inventory, Resynced, Stale, Stopped
 from guestlist.inventory import board, following, looks
@@ -187,3 +188,26 @@ def test_a_reader_that_missed_the_stale_is_told_of_it_all_the_same(host):
         ended = slow.get(TIMEOUT)
         assert isinstance(ended, Resynced)
         assert (ended.missed, ended.snapshot.age) == (0, 0.0)
+
+
+@pytest.mark.parametrize("asked", ["XMLDesc", "getInfo"])
+def test_a_view_gets_old_whatever_call_does_not_come_back(host, monkeypatch, asked):
+    """G5. It passed for current while an XML was waited for, or the facts of the host."""
+    monkeypatch.setattr(board, "PATIENCE", 0.01)
+    monkeypatch.setattr(following, "FIRST_COMPARISON", 0.05)
+    hung, over = threading.Event(), threading.Event()
+
+    def hang():
+        hung.set()
+        over.wait(TIMEOUT)
+
+    with synced() as live:
+        connection(host).before(asked, hang)
+        if asked == "XMLDesc":
+            host.alter(nova_instance(1).uuid, METADATA_CHANGE, 2, "http://…", metadata="")
+        assert hung.wait(TIMEOUT)
+        try:
+            wait_until(lambda: live.snapshot().age > 0)
+        finally:
+            over.set()
+        wait_until(lambda: live.snapshot().age == 0)

@@ -344,12 +344,14 @@ class Follower:
         self._is_here = peer.location().here
         if self._memory is None or self._memory.peer is not peer:
             self._memory = NodeMemory(peer)
+        self._board.await_answer(time.monotonic())
         try:
             self._node = self._memory.now()
         except (libvirt.libvirtError, SyntaxError, ValueError) as error:  # or XML that is none
             if isinstance(error, libvirt.libvirtError) and peer.lost(error):
                 raise
             self._node = one_line(error)
+        self._board.await_answer(None)
 
     def _interval(self) -> float:
         longest = math.inf if self._has_events else WITHOUT_EVENTS
@@ -506,8 +508,10 @@ class Follower:
         one, before = self._stated.get(uuid), self._view.get(_uuid(uuid))
         if one is None or before is None:  # found by a comparison, and not believed yet
             return
+        self._board.await_answer(began)
         read = listing.details.read([one]).get(uuid)
         launcher = listing.launcher(one) if read else None
+        self._board.await_answer(None)
         if launcher is None or listing.details.believed(one) is None:
             self._looks.put(uuid, one.domain, began)  # it is gone, or has moved on meanwhile
         if launcher is not None:
