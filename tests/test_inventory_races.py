@@ -211,3 +211,15 @@ def test_a_view_gets_old_whatever_call_does_not_come_back(host, monkeypatch, ask
         finally:
             over.set()
         wait_until(lambda: live.snapshot().age == 0)
+
+
+def test_without_details_nothing_is_kept_of_who_has_come_and_gone(host):
+    """Each domain that an event ever named was kept in mind for a reading that never came."""
+    with synced(details=False) as live, live.changes(include_foreign=True) as changes:
+        for n in range(20):
+            host.create_transient(nova_instance(100 + n))
+            host.destroy(nova_instance(100 + n).uuid)
+        host.suspend(nova_instance(1).uuid)
+        while changes.get(TIMEOUT).uuid != nova_instance(1).uuid:
+            pass
+        assert not live._follower._listings.current.details._changed
