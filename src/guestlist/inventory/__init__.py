@@ -134,10 +134,14 @@ class Inventory:
         else:
             self._host = Host(host, readonly=bool(readonly), launched_by=launched_by)
             self._owns_host = True
-        for name, seconds in {"resync_every": resync_every, "verify_every": verify_every}.items():
+        for name, seconds in {
+            "resync_every": resync_every,
+            "verify_every": verify_every,
+            "details_max_age": details_max_age,
+        }.items():
             if seconds is not None and not seconds > 0:
                 raise ValueError(f"{name} is {seconds!r}: it must be a number of seconds above 0")
-        if longest_queue < 1:
+        if not longest_queue >= 1:
             raise ValueError(f"longest_queue is {longest_queue!r}: it must be at least 1")
         self._board = Board(longest_queue)
         self._follower = Follower(
