@@ -20,6 +20,7 @@ from lab.nodes import appliance, handmade, nova_instance
 from lab.waiting import wait_until
 
 from guestlist import Host, Inventory, Resynced, Stale, Stopped
+from guestlist.connection import Connection
 from guestlist.inventory import board, following, looks
 
 ALL = {"include_inactive": True, "include_foreign": True, "include_dom0": True}
@@ -223,3 +224,29 @@ def test_without_details_nothing_is_kept_of_who_has_come_and_gone(host):
         while changes.get(TIMEOUT).uuid != nova_instance(1).uuid:
             pass
         assert not live._follower._listings.current.details._changed
+
+
+def test_one_that_could_not_be_started_is_started_by_the_next_call(host, monkeypatch):
+    """It passed for started: whoever waited for it waited for ever, and closing it failed."""
+    live = Inventory("fake:///default")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start"):
+            live.start()
+    live.wait_synced(TIMEOUT)
+    live.close()
+
+
+def test_a_connection_that_cannot_be_closed_is_replaced_all_the_same(host, monkeypatch):
+    """G5, G6. Where the process may have no more threads, the farewell has none: it was the end."""
+    with synced() as live, live.changes() as changes:
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "close", refuse)
+            host.break_off()
+            assert isinstance(changes.get(TIMEOUT), Stale)
+            assert isinstance(changes.get(TIMEOUT), Resynced)
+
+
+def refuse(_self):
+    """What Python does where the process may have no more threads."""
+    raise RuntimeError("can't start new thread")

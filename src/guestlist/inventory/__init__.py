@@ -287,10 +287,11 @@ class Inventory:
         """Start to follow the host, on a thread of its own; harmless twice."""
         with self._lock:
             if self._thread is None and not self._closed:
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._follower.run, name="guestlist-inventory", daemon=True
                 )
-                self._thread.start()
+                thread.start()
+                self._thread = thread
 
     def resync(self, timeout: float | None = None) -> None:
         """List everybody now, whatever the view has; return when that is in the view.

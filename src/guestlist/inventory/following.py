@@ -198,7 +198,7 @@ class Follower:
             except Exception as error:
                 log.exception("%s: following the domains failed", self.whom)
                 self._fail(LibvirtFailure(f"cannot follow the domains of {self.whom}: {error!r}"))
-            self._listings.connection.close()  # lost or not: events are registered for once
+            self._close_connection()  # lost or not: events are registered for once
             self._inbox.take()  # the last ones still hold the connection
             if not self._closing:
                 self._wait_before_retry()
@@ -276,6 +276,12 @@ class Follower:
         if self._failures == 1:
             stale.warning("%s; what is known stays as it is until then", one_line(error))
         self._board.fall_behind(self._alive_at, error)
+
+    def _close_connection(self) -> None:
+        try:
+            self._listings.connection.close()
+        except Exception:  # no thread is to be had for the farewell
+            log.exception("%s: the connection was not closed", self.whom)
 
     def _wait_before_retry(self) -> None:
         first, longest = BACKOFF
