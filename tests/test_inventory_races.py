@@ -184,6 +184,11 @@ def test_a_reader_that_missed_the_stale_is_told_of_it_all_the_same(host):
         assert isinstance(replaced, Resynced)
         assert replaced.snapshot.age > 0
         assert slow.get(TIMEOUT) == stale
+        late = live.changes()
+        assert late.snapshot is not None
+        assert late.snapshot.age > 0
+        with pytest.raises(TimeoutError):
+            late.get(0)
         host.down = False
         live.wait_synced(TIMEOUT)
         ended = slow.get(TIMEOUT)

@@ -39,6 +39,8 @@ class Changes(Iterator[News], AsyncIterator[News]):
         lock: threading.Lock,
         view: Callable[[Scope], Snapshot | None],
         forget: Callable[[Changes], None],
+        *,
+        stale: Stale | None,
     ) -> None:
         self._scope = scope
         self._longest = longest
@@ -46,7 +48,7 @@ class Changes(Iterator[News], AsyncIterator[News]):
         self._forget = forget
         self._queue: deque[News] = deque()
         self._missed = 0
-        self._stale: Stale | None = None  # the last, until a `Resynced` ends it
+        self._stale = stale  # the last, until a `Resynced` ends it
         self._is_closed = False
         self._changed = threading.Condition(lock)
         self._wake: Callable[[], None] | None = None
