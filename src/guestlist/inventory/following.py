@@ -146,7 +146,7 @@ class Follower:
 
     @property
     def node(self) -> Node:
-        """The host itself at the time of the last list."""
+        """The host itself at the time of the last comparison."""
         if isinstance(self._node, Node):
             return self._node
         if self._node is None:
