@@ -15,6 +15,8 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
@@ -219,6 +221,16 @@ def test_it_is_the_table_of_ls(host: str) -> None:
             screen = live.shows(lambda screen: "1 host in step" in screen.status)
             assert screen.table == table
             assert screen.colours == set()
+
+
+def test_ages_grow_though_nothing_happens(tmp_path: Path) -> None:
+    """The column stood still until something changed."""
+    now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    metadata = re.sub("(?<=creationTime>)[^<]+", now, ONE.metadata)
+    uri = served(tmp_path, [replace(ONE, metadata=metadata)])
+    with Live("-c", uri, "--columns", "name,age_seconds") as live:
+        age = live.in_step(1).table[-1]
+        live.shows(lambda screen: len(screen.table) == 2 and screen.table[-1] != age)
 
 
 def test_it_is_coloured_as_a_terminal_may_be(host: str) -> None:

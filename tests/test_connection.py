@@ -17,6 +17,7 @@ from lab.nodes import nova_instance
 from lab.proxy import Proxy
 
 from guestlist import AccessDenied, ConnectionFailed, ConnectionLost, GuestlistError, Host
+from guestlist.connection import Connection
 from guestlist.events import ensure_loop
 
 
@@ -107,6 +108,36 @@ def test_somebody_who_accepts_and_never_answers_is_given_up(tmp_path):
             pytest.raises(ConnectionFailed, match=r"no answer within 0\.2 s"),
         ):
             host.list_instance_domains()
+
+
+def test_attempts_that_were_given_up_are_few_however_long_nobody_answers(tmp_path):
+    """A live view tries again without end: it left a thread and a socket behind each time."""
+    path = str(tmp_path / "deaf")
+    before = set(threading.enumerate())
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(path)
+        deaf.listen(100)
+        connection = Connection(f"test+unix:///default?socket={path}", open_timeout=0.01)
+        for _ in range(100):
+            with pytest.raises(ConnectionFailed, match=r"no answer within 0\.01 s"):
+                connection.peer()
+        attempts = set(threading.enumerate()) - before
+        assert 1 <= len(attempts) < 25, "after n times the timeout there are log n"
+    for attempt in attempts:
+        attempt.join(30)
+        assert not attempt.is_alive()
+
+
+def test_after_attempts_that_were_given_up_one_that_is_answered_connects(rpc):
+    rpc.stall()
+    connection = Connection(rpc.uri(), open_timeout=0.1)
+    for _ in range(3):
+        with pytest.raises(ConnectionFailed, match="no answer"):
+            connection.peer()
+    connection.open_timeout = 30.0
+    threading.Timer(0, rpc.resume).start()
+    assert connection.peer().alive()
+    connection.close()
 
 
 def test_a_connection_that_opens_too_late_is_closed(rpc):

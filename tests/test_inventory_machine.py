@@ -163,6 +163,7 @@ class Reader:
             assert self.mine == dict(news.snapshot), "G6: what changed arrives before Resynced"
             assert news.snapshot.age == 0
         self.restart_from(news.snapshot)
+        self.is_stale = False  # if it is, a Stale comes next
 
     def take_change(self, change):
         assert self.mine is not None, "G3: the first is a Resynced, where there was no snapshot"

@@ -19,7 +19,8 @@ from lab.fake_host import METADATA_CHANGE, FakeHost
 from lab.nodes import appliance, handmade, nova_instance
 from lab.waiting import wait_until
 
-from guestlist import DomainState, Host, Inventory, Stale, Stopped
+from guestlist import DomainState, Host, Inventory, Resynced, Stale, Stopped
+from guestlist.connection import Connection
 from guestlist.inventory import board, following, looks
 
 ALL = {"include_inactive": True, "include_foreign": True, "include_dom0": True}
@@ -208,3 +209,91 @@ def test_nothing_is_certain_before_the_first_list():
     live = Inventory("fake:///default")
     assert live.unlisted == float("inf")
     assert live.certain(nova_instance(1).uuid) is None
+
+
+def test_a_reader_that_missed_the_stale_is_told_of_it_all_the_same(host):
+    """G5, G8. It was among what was given up, and the `Resynced` in its place read as its end."""
+    uuid = nova_instance(1).uuid
+    with synced(longest_queue=1) as live, live.changes() as slow, live.changes() as quick:
+        for act in (host.suspend, host.resume):
+            act(uuid)
+            quick.get(TIMEOUT)
+        host.down = True
+        host.break_off()
+        stale = quick.get(TIMEOUT)
+        assert isinstance(stale, Stale)
+        replaced = slow.get(TIMEOUT)
+        assert isinstance(replaced, Resynced)
+        assert replaced.snapshot.age > 0
+        assert slow.get(TIMEOUT) == stale
+        late = live.changes()
+        assert late.snapshot is not None
+        assert late.snapshot.age > 0
+        with pytest.raises(TimeoutError):
+            late.get(0)
+        host.down = False
+        live.wait_synced(TIMEOUT)
+        ended = slow.get(TIMEOUT)
+        assert isinstance(ended, Resynced)
+        assert (ended.missed, ended.snapshot.age) == (0, 0.0)
+
+
+@pytest.mark.parametrize("asked", ["XMLDesc", "getInfo"])
+def test_a_view_gets_old_whatever_call_does_not_come_back(host, monkeypatch, asked):
+    """G5. It passed for current while an XML was waited for, or the facts of the host."""
+    monkeypatch.setattr(board, "PATIENCE", 0.01)
+    monkeypatch.setattr(following, "FIRST_COMPARISON", 0.05)
+    hung, over = threading.Event(), threading.Event()
+
+    def hang():
+        hung.set()
+        over.wait(TIMEOUT)
+
+    with synced() as live:
+        connection(host).before(asked, hang)
+        if asked == "XMLDesc":
+            host.alter(nova_instance(1).uuid, METADATA_CHANGE, 2, "http://…", metadata="")
+        assert hung.wait(TIMEOUT)
+        try:
+            wait_until(lambda: live.snapshot().age > 0)
+        finally:
+            over.set()
+        wait_until(lambda: live.snapshot().age == 0)
+
+
+def test_without_details_nothing_is_kept_of_who_has_come_and_gone(host):
+    """Each domain that an event ever named was kept in mind for a reading that never came."""
+    with synced(details=False) as live, live.changes(include_foreign=True) as changes:
+        for n in range(20):
+            host.create_transient(nova_instance(100 + n))
+            host.destroy(nova_instance(100 + n).uuid)
+        host.suspend(nova_instance(1).uuid)
+        while changes.get(TIMEOUT).uuid != nova_instance(1).uuid:
+            pass
+        assert not live._follower._listings.current.details._changed
+
+
+def test_one_that_could_not_be_started_is_started_by_the_next_call(host, monkeypatch):
+    """It passed for started: whoever waited for it waited for ever, and closing it failed."""
+    live = Inventory("fake:///default")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start"):
+            live.start()
+    live.wait_synced(TIMEOUT)
+    live.close()
+
+
+def test_a_connection_that_cannot_be_closed_is_replaced_all_the_same(host, monkeypatch):
+    """G5, G6. Where the process may have no more threads, the farewell has none: it was the end."""
+    with synced() as live, live.changes() as changes:
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "close", refuse)
+            host.break_off()
+            assert isinstance(changes.get(TIMEOUT), Stale)
+            assert isinstance(changes.get(TIMEOUT), Resynced)
+
+
+def refuse(_self):
+    """What Python does where the process may have no more threads."""
+    raise RuntimeError("can't start new thread")

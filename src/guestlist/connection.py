@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -263,6 +264,8 @@ class Connection:
         self.keepalive_count = keepalive_count
         self.open_timeout = open_timeout
         self._peer: Peer | None = None
+        self._given_up: list[threading.Thread] = []
+        self._next_attempt = 0.0
         self._turn = threading.RLock()
 
     def like_this(self) -> Connection:
@@ -347,7 +350,13 @@ class Connection:
         )
 
     def _open_within_deadline(self) -> libvirt.virConnect:
-        """Open on a thread of its own: libvirt's open has no deadline and cannot be interrupted."""
+        """Open on a thread of its own: libvirt's open has no deadline and cannot be interrupted.
+
+        An attempt that is given up goes on, and while one does another begins beside it only after
+        twice as long as before: a live view of a daemon that hangs for days would have thousands.
+        """
+        if not self._may_attempt():
+            raise self._no_answer()
         outcome: queue.SimpleQueue[libvirt.virConnect | Exception] = queue.SimpleQueue()
         given_up = threading.Event()
 
@@ -362,15 +371,16 @@ class Connection:
             if given_up.is_set():
                 _close(connection)
 
-        threading.Thread(target=attempt, name="guestlist-open", daemon=True).start()
+        attempting = threading.Thread(target=attempt, name="guestlist-open", daemon=True)
+        attempting.start()
         try:
             result = outcome.get(timeout=self.open_timeout)
         except queue.Empty:
             given_up.set()
-            raise ConnectionFailed(
-                f"cannot connect to {self.whom}: no answer within {self.open_timeout:g} s; the "
-                "daemon is stopped, hung, or already serves as many clients as max_clients allows"
-            ) from None
+            self._given_up.append(attempting)
+            patience = (self.open_timeout or 0.0) * 2 ** len(self._given_up)
+            self._next_attempt = time.monotonic() + patience
+            raise self._no_answer() from None
         if isinstance(result, libvirt.libvirtError):
             raise open_failure(result, self.whom) from result
         if isinstance(result, ValueError):  # a URI with a NUL or a lone surrogate in it
@@ -378,6 +388,20 @@ class Connection:
         if isinstance(result, Exception):
             raise result
         return result
+
+    def _may_attempt(self) -> bool:
+        """Whether to begin another attempt, now or when the last one has ended within the time."""
+        self._given_up = [thread for thread in self._given_up if thread.is_alive()]
+        if not self._given_up or time.monotonic() >= self._next_attempt:
+            return True
+        self._given_up[-1].join(self.open_timeout)
+        return not self._given_up[-1].is_alive()
+
+    def _no_answer(self) -> ConnectionFailed:
+        return ConnectionFailed(
+            f"cannot connect to {self.whom}: no answer within {self.open_timeout:g} s; the "
+            "daemon is stopped, hung, or already serves as many clients as max_clients allows"
+        )
 
     def _keep_alive(self, connection: libvirt.virConnect) -> bool | None:
         if not self.keepalive_interval:

@@ -28,14 +28,15 @@ from pathlib import Path
 from typing import Any
 
 import nova.conf
-from nova import config, objects
-from nova import context as nova_context
 from nova.db import migration
 from nova.db.main import api as database
-from nova.virt import driver as virt_driver
-from nova.virt import virtapi
 from nova.virt.libvirt import host as libvirt_host
 from nova.virt.libvirt.volume import mount
+
+from nova import config, objects
+from nova import context as nova_context
+from nova.virt import driver as virt_driver
+from nova.virt import virtapi
 
 CONF = nova.conf.CONF
 TICK = 0.01

@@ -128,7 +128,7 @@ class Replica:
             differ = differences(before, news.snapshot)
             self._expect(not differ, "changes did not lead to the Resynced after them", *differ)
         self.view, self.synced = dict(news.snapshot), True
-        self.stale = bool(news.snapshot.age)
+        self.stale = False  # if it is, a `Stale` comes next
         self._over.clear()  # a daemon that was restarted counts anew
 
     def _changed(self, change: Change) -> None:

@@ -30,7 +30,7 @@ PAUSE = 0.25
 """Seconds between two drawings at least."""
 
 TICK = 1.0
-"""Seconds after which the line that says how old a view is is drawn again, while it is."""
+"""Seconds after which what says how old something is, a view or a domain, is drawn again."""
 
 
 class _Terminal(Enum):
@@ -82,6 +82,7 @@ class _LiveTable:
         self._views = followed
         self._inbox = inbox
         self._screen = Screen()
+        self._ages = any(column.name == "age_seconds" for column in wanted.columns)
         self._changes = 0
 
     def show(self) -> NoReturn:
@@ -90,7 +91,7 @@ class _LiveTable:
             while True:
                 in_step = self._draw()
                 due = time.monotonic() + PAUSE
-                self._take(None if in_step else TICK)
+                self._take(None if in_step and not self._ages else TICK)
                 while (left := due - time.monotonic()) > 0:
                     self._take(left)
         finally:

@@ -93,7 +93,8 @@ class DetailsMemory:
         self._read_one = partial(reading.read, keep_xml=keep_xml)
         self._connection = connection
         self._known: dict[bytes, _Known] = {}
-        self._changed: set[bytes] = set()
+        self._changed: set[bytes] = set()  # while XML is being read: else it would grow for ever
+        self._reading = False
         self._watching = False
         self._lock = threading.Lock()
 
@@ -136,19 +137,22 @@ class DetailsMemory:
         now = time.monotonic()
         with self._lock:
             self._changed.clear()
+            self._reading = True
             for handle in handles:
                 one = self._known.get(handle.uuid)
                 if one is not None and one.holds(handle, now):
                     known[handle.uuid] = one.details
                 else:
                     wanted.append(handle)
-        if wanted:
-            for handle, read in self._read(wanted):
+        try:
+            for handle, read in self._read(wanted) if wanted else ():
                 if read is not None:
                     self._remember(handle, read, now)
                     known[handle.uuid] = read.details
                 else:
                     self._known.pop(handle.uuid, None)
+        finally:
+            self._reading = False
         return known
 
     def namespaces(self, handle: Handle) -> frozenset[str] | None:
@@ -204,7 +208,8 @@ class DetailsMemory:
     def _on_change(self, domain: libvirt.virDomain, *_facts: object) -> None:
         uuid = domain.UUID()
         with self._lock:
-            self._changed.add(uuid)
+            if self._reading:
+                self._changed.add(uuid)
             known = self._known.get(uuid)
             if known is not None:
                 known.due = 0.0

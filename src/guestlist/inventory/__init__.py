@@ -46,8 +46,8 @@ class InventoryStatistics:
     """What a live view has done since it was started.
 
     `events` arrived; `asks` are calls about those whom events named, or who could not stay as they
-    were; `lists` are calls about everybody; `calls` are all that were made for answers, the reading
-    of details included. `changes` were merged, `drifts` of them found by comparison alone.
+    were; `lists` are calls about everybody; `calls` are all about domains, the reading of details
+    included. `changes` were merged, `drifts` of them found by comparison alone.
     `connections` were in step, `stalls` are times the event loop was held up, `losses` times events
     were lost on the way. `details_pending` domains are yet to have their XML read again.
 
@@ -86,7 +86,8 @@ class Inventory:
     G5  Without libvirt the view is stale: it stays as it last was, its `age` tells for how long
         nobody could say whether it is still so, and a `Stale` arrives. It is never empty, but for a
         host without domains. Before it first is in step there is none: `NotSynced`.
-    G6  Once libvirt is back, all that has changed meanwhile arrives, and then a `Resynced`.
+    G6  Once libvirt is back, all that has changed meanwhile arrives, and then a `Resynced`; what is
+        new in details follows, when they are read again.
     G7  Each change tells when libvirt last said something of it (`told_at`, None if it did not) and
         when it answered (`learned_at`).
     G8  Readers are independent: one that is slow holds up nobody, holds a bounded number of
@@ -95,8 +96,8 @@ class Inventory:
     G10 `close` comes back within 1 s whatever the daemon does, from any thread.
 
     What libvirt tells nobody of is seen when the list is next compared, `resync_every` seconds at
-    most (an event that was lost), or with the next reading of the XML, `details_max_age` (vCPUs
-    plugged by hand, an external snapshot).
+    most (an event that was lost), or when the XML is read again, with the first comparison after
+    `details_max_age` (vCPUs plugged by hand, an external snapshot).
 
     It has one connection and one thread of its own, and shares libvirt's event loop. Opens nothing
     before it is started: by `with`, or by the first `wait_synced` or `changes`. Threads may share
@@ -104,14 +105,16 @@ class Inventory:
 
     Args:
         host: whom to follow: a URI, None for libvirt's default, or a `Host`, whose options it then
-            has; the Host's connection is left alone.
+            has but for `details_max_age`; the Host's connection is left alone.
         readonly, launched_by: as for `Host`; not beside a Host, which has its own.
         details: without, `Instance.details` is None, and no XML is read but to tell whose a domain
             is.
-        resync_every: seconds after which everybody is listed and compared. 1 call.
+        resync_every: seconds after which everybody is listed and compared. 1 call, and 2 about the
+            host itself.
         verify_every: the same, and each difference that no event told of goes to the log, with what
             is known of it; also in `drifts`. None: it goes to `drifts` only.
-        details_max_age: seconds for which details are believed that no event has contradicted.
+        details_max_age: seconds for which details are believed that no event has contradicted; a
+            comparison has those read again that are older.
         longest_queue: changes that are kept for a slow reader.
     """
 
@@ -134,10 +137,14 @@ class Inventory:
         else:
             self._host = Host(host, readonly=bool(readonly), launched_by=launched_by)
             self._owns_host = True
-        for name, seconds in {"resync_every": resync_every, "verify_every": verify_every}.items():
+        for name, seconds in {
+            "resync_every": resync_every,
+            "verify_every": verify_every,
+            "details_max_age": details_max_age,
+        }.items():
             if seconds is not None and not seconds > 0:
                 raise ValueError(f"{name} is {seconds!r}: it must be a number of seconds above 0")
-        if longest_queue < 1:
+        if not longest_queue >= 1:
             raise ValueError(f"longest_queue is {longest_queue!r}: it must be at least 1")
         self._board = Board(longest_queue)
         self._follower = Follower(
@@ -202,7 +209,8 @@ class Inventory:
 
         Raises:
             DomainGone: libvirt has none.
-            GuestlistError: the view does not have it, and libvirt could not be asked.
+            GuestlistError: the view does not have it, and libvirt could not be asked; `NotSynced`
+                where there is no view yet.
             ValueError: that is no UUID.
 
         Cost: no call for one that is in the view, else 2 of `Host.instance`.
@@ -223,7 +231,7 @@ class Inventory:
         return None if self._follower.is_in_doubt(uuid.bytes) else known
 
     def node(self) -> Node:
-        """The host itself, as it was when everybody was last listed.
+        """The host itself, as it was when everybody was last compared.
 
         Raises:
             NotSynced: the view has not been in step yet.
@@ -302,10 +310,11 @@ class Inventory:
         """Start to follow the host, on a thread of its own; harmless twice."""
         with self._lock:
             if self._thread is None and not self._closed:
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._follower.run, name="guestlist-inventory", daemon=True
                 )
-                self._thread.start()
+                thread.start()
+                self._thread = thread
 
     def resync(self, timeout: float | None = None) -> None:
         """List everybody now, whatever the view has; return when that is in the view.

@@ -33,6 +33,7 @@ class Board:
         self._synced = False
         self._ended = False
         self._stale_since: float | None = None
+        self._stale: Stale | None = None
         self._awaiting_since: float | None = None
         self._failure: GuestlistError | None = None
         self._parts: dict[Scope, Part] = {}
@@ -80,7 +81,14 @@ class Board:
     def subscribe(self, scope: Scope) -> Changes:
         """A new reader of changes."""
         with self._lock:
-            changes = Changes(scope, self._longest_queue, self._lock, self._snapshot, self._forget)
+            changes = Changes(
+                scope,
+                self._longest_queue,
+                self._lock,
+                self._snapshot,
+                self._forget,
+                stale=self._stale,
+            )
             if self._ended:
                 changes.end()
             else:
@@ -122,7 +130,8 @@ class Board:
         with self._lock:
             if self._is_in_step() or self._ended:
                 return
-            self._synced, self._stale_since, self._failure = True, None, None
+            self._synced = True
+            self._stale_since = self._stale = self._failure = None
             now = datetime.now(UTC)
             for reader in self._subscribers:
                 snapshot = self._snapshot(reader.scope)
@@ -140,7 +149,8 @@ class Board:
             self._stale_since = since
             now = datetime.now(UTC)
             was = now - timedelta(seconds=time.monotonic() - since)
-            self._tell([Stale(was, error, now)])
+            self._stale = Stale(was, error, now)
+            self._tell([self._stale])
 
     def end(self) -> None:
         """Nothing will be merged any more."""

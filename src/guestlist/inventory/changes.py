@@ -100,7 +100,7 @@ class Resynced:
     """The whole view as it is: forget what you had.
 
     Comes when the view is in step for the first time or again, and in place of the `missed` changes
-    that a reader was too slow for.
+    that a reader was too slow for; while the view is stale, a `Stale` comes after that one.
     """
 
     snapshot: Snapshot

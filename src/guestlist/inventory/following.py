@@ -148,7 +148,7 @@ class Follower:
 
     @property
     def node(self) -> Node:
-        """The host itself at the time of the last list."""
+        """The host itself at the time of the last comparison."""
         if isinstance(self._node, Node):
             return self._node
         if self._node is None:
@@ -204,7 +204,7 @@ class Follower:
             except Exception as error:
                 log.exception("%s: following the domains failed", self.whom)
                 self._fail(LibvirtFailure(f"cannot follow the domains of {self.whom}: {error!r}"))
-            self._listings.connection.close()  # lost or not: events are registered for once
+            self._close_connection()  # lost or not: events are registered for once
             self._inbox.clear()
             if not self._closing:
                 self._wait_before_retry()
@@ -285,6 +285,12 @@ class Follower:
             stale.warning("%s; what is known stays as it is until then", one_line(error))
         self._board.fall_behind(self._alive_at, error)
 
+    def _close_connection(self) -> None:
+        try:
+            self._listings.connection.close()
+        except Exception:  # no thread is to be had for the farewell
+            log.exception("%s: the connection was not closed", self.whom)
+
     def _wait_before_retry(self) -> None:
         first, longest = BACKOFF
         delay = min(longest, first * 2.0 ** min(self._failures - 1, 16))
@@ -355,12 +361,14 @@ class Follower:
         self._is_here = peer.location().here
         if self._memory is None or self._memory.peer is not peer:
             self._memory = NodeMemory(peer)
+        self._board.await_answer(time.monotonic())
         try:
             self._node = self._memory.now()
         except (libvirt.libvirtError, SyntaxError, ValueError) as error:  # or XML that is none
             if isinstance(error, libvirt.libvirtError) and peer.lost(error):
                 raise
             self._node = one_line(error)
+        self._board.await_answer(None)
 
     def _interval(self) -> float:
         longest = math.inf if self._has_events else WITHOUT_EVENTS
@@ -517,8 +525,10 @@ class Follower:
         one, before = self._stated.get(uuid), self._view.get(_uuid(uuid))
         if one is None or before is None:  # found by a comparison, and not believed yet
             return
+        self._board.await_answer(began)
         read = listing.details.read([one]).get(uuid)
         launcher = listing.launcher(one) if read else None
+        self._board.await_answer(None)
         if launcher is None or listing.details.believed(one) is None:
             self._looks.put(uuid, one.domain, began)  # it is gone, or has moved on meanwhile
         if launcher is not None:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from types import TracebackType
 
-from guestlist.inventory.changes import Change, News, Resynced
+from guestlist.inventory.changes import Change, News, Resynced, Stale
 from guestlist.inventory.scope import Scope
 from guestlist.native import threading
 from guestlist.records import Snapshot
@@ -39,6 +39,8 @@ class Changes(Iterator[News], AsyncIterator[News]):
         lock: threading.Lock,
         view: Callable[[Scope], Snapshot | None],
         forget: Callable[[Changes], None],
+        *,
+        stale: Stale | None,
     ) -> None:
         self._scope = scope
         self._longest = longest
@@ -46,6 +48,7 @@ class Changes(Iterator[News], AsyncIterator[News]):
         self._forget = forget
         self._queue: deque[News] = deque()
         self._missed = 0
+        self._stale = stale  # the last, until a `Resynced` ends it
         self._is_closed = False
         self._changed = threading.Condition(lock)
         self._wake: Callable[[], None] | None = None
@@ -119,6 +122,8 @@ class Changes(Iterator[News], AsyncIterator[News]):
             seen = self._scope.seen(each) if isinstance(each, Change) else each
             if seen is None:
                 continue
+            if not isinstance(seen, Change):
+                self._stale = seen if isinstance(seen, Stale) else None
             self._queue.append(seen)
             if self._missed or len(self._queue) > self._longest:
                 self._missed += len(self._queue)
@@ -141,6 +146,8 @@ class Changes(Iterator[News], AsyncIterator[News]):
             snapshot = self._view(self._scope)
             if snapshot is not None:
                 missed, self._missed = self._missed, 0
+                if self._stale is not None:  # it was among them, or is no longer believed
+                    self._queue.append(self._stale)
                 return Resynced(snapshot, missed, datetime.now(UTC))
         return self._queue.popleft() if self._queue else None
 
