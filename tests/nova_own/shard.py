@@ -24,11 +24,15 @@ SWAPPED = {"driver": "LibvirtDriver", "host": "Host"}
 
 def swap_in() -> None:
     """Put guestlist's classes where Nova, and so its tests, look for Nova's."""
+    package = importlib.import_module("nova.virt.libvirt")
     for name, swapped in SWAPPED.items():
-        ours = importlib.import_module(f"guestlist.nova.{name}")
-        novas = importlib.import_module(f"nova.virt.libvirt.{name}")
-        keep_own_name(novas, swapped)
-        setattr(novas, swapped, getattr(ours, swapped))
+        ours = getattr(importlib.import_module(f"guestlist.nova.{name}"), swapped)
+        module = importlib.import_module(f"nova.virt.libvirt.{name}")
+        copy_functions(getattr(module, swapped), ours)
+        keep_own_name(module, swapped)
+        for place in (module, package):
+            if hasattr(place, swapped):
+                setattr(place, swapped, ours)
 
 
 def keep_own_name(module, name: str) -> None:
@@ -42,6 +46,16 @@ def keep_own_name(module, name: str) -> None:
     code = original.__init__.__code__
     names = tuple(own if used == name else used for used in code.co_names)
     original.__init__.__code__ = code.replace(co_names=names)
+
+
+def copy_functions(novas: type, ours: type) -> None:
+    """Have a class's inherited static and class methods in itself.
+
+    The tests patch them, and fixtures does not see of an inherited one that it takes no self.
+    """
+    for name, value in vars(novas).items():
+        if isinstance(value, staticmethod | classmethod) and name not in vars(ours):
+            setattr(ours, name, value)
 
 
 def each(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
@@ -103,7 +117,7 @@ def main() -> None:
     parser.add_argument("-k", action="append", default=[])
     options = parser.parse_args()
 
-    # The first patches, or forbids eventlet, before all other imports; in old series the second does.
+    # The first patches, or forbids eventlet, before all other imports; of old the second does.
     importlib.import_module("nova.tests.unit")
     importlib.import_module("nova.test")
 
