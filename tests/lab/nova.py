@@ -11,11 +11,13 @@ What is not Nova's own is in `in_nova/ground.py` (`lend_what_is_missing`).
 from __future__ import annotations
 
 import configparser
+import contextlib
 import itertools
 import json
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import threading
@@ -31,7 +33,7 @@ SERIES = "2026.2"
 HOST = "lab"
 """The name that the compute host has in Nova's database."""
 
-START_SECONDS = 120.0
+START_SECONDS = 60.0
 ANSWER_SECONDS = 60.0
 
 Mode = Literal["threading", "eventlet"]
@@ -139,8 +141,9 @@ class NovaProcess:
             raise RuntimeError(reason)
         self.directory = Path(tempfile.mkdtemp(prefix="gl-nova-", dir="/tmp"))
         (self.directory / "instances").mkdir()
-        self._write_configuration()
         try:
+            self._write_configuration()
+            self._make_database()
             self._start()
         except BaseException:
             self._clean_up()
@@ -171,91 +174,6 @@ class NovaProcess:
     def output(self) -> str:
         """What the process wrote on standard output and standard error."""
         return (self.directory / "output").read_text(errors="replace")
-
-    def configure(self, config: Configuration) -> None:
-        """Write these options into nova.conf. The process does not know of it yet."""
-        self._add(config)
-        self._write_configuration()
-
-    def _add(self, config: Configuration) -> None:
-        for group, options in config.items():
-            self._extra.setdefault(group, {}).update(options)
-
-    def _options(self) -> dict[str, dict[str, object]]:
-        """What the laboratory sets."""
-        return {
-            "DEFAULT": {
-                "host": HOST,
-                "my_ip": "127.0.0.1",
-                "state_path": self.directory,
-                "log_file": self.directory / "nova.log",
-                "use_stderr": False,
-                "transport_url": "fake:/",
-                "compute_driver": self._compute_driver,
-            },
-            "database": {"connection": f"sqlite:///{self.directory}/nova.sqlite"},
-            "oslo_concurrency": {"lock_path": self.directory},
-            "libvirt": {"connection_uri": self._uri, "virt_type": "qemu"},
-        }
-
-    def _write_configuration(self) -> None:
-        file = configparser.RawConfigParser()
-        for options in (self._options(), self._extra):
-            for group, values in options.items():
-                if group != "DEFAULT" and not file.has_section(group):
-                    file.add_section(group)
-                for name, value in values.items():
-                    file.set(group, name, str(value).replace("$", "$$"))
-        with (self.directory / "nova.conf").open("w") as stream:
-            file.write(stream)
-
-    def _spawn(self, *inherited: int, **environment: str) -> None:
-        python = nova_python(self._series)
-        patched = {"OS_NOVA_DISABLE_EVENTLET_PATCHING": str(self._mode == "threading")}
-        script = str(_IN_NOVA / self.script)
-        with (self.directory / "output").open("wb") as output:
-            self._process = subprocess.Popen(
-                [python, script, "--config-file", str(self.directory / "nova.conf")],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=inherited,
-                cwd=self.directory,
-                env={**os.environ, **patched, **environment},
-                start_new_session=True,
-            )
-        self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", _GUARD, "guard", str(self.pid), str(self.directory)],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
-
-    def _start(self) -> None:
-        raise NotImplementedError
-
-    def _clean_up(self) -> None:
-        if process := getattr(self, "_process", None):
-            process.kill()
-            process.wait()
-        if guard := getattr(self, "_guard", None):
-            guard.stdin.close()
-            guard.wait()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-
-class NovaDriver(NovaProcess):
-    """A driver that answers, any number of requests at a time.
-
-    `series` up to 2025.2 know no mode but "eventlet".
-
-    Raises:
-        RuntimeError: no such environment.
-        NovaError: the driver did not load or start; what it logged is in its notes.
-
-    Cost: 3 to 6 seconds and 150 MB; some 20 calls to libvirt.
-    """
-
-    script = "drive.py"
 
     def call(self, name: str, *args: object, **kwargs: object) -> Any:
         """What a method of the driver returns, as plain JSON values.
@@ -321,21 +239,86 @@ class NovaDriver(NovaProcess):
         """
         return float(self._request("longest_gap"))
 
-    def events(self) -> list[tuple[str, str]]:
-        """Lifecycle events that the driver has passed on to Nova: UUID and transition."""
-        return [(uuid, name) for uuid, name in self._request("events")]
+    def configure(self, config: Configuration) -> None:
+        """Write these options into nova.conf. The process does not know of it yet."""
+        self._add(config)
+        self._write_configuration()
 
-    def reload(self, config: Configuration) -> list[str]:
-        """Change nova.conf and have it read again, as by SIGHUP.
+    def _add(self, config: Configuration) -> None:
+        for group, options in config.items():
+            self._extra.setdefault(group, {}).update(options)
 
-        Returns: what Nova took up, as "group.option"; only mutable options are.
-        """
-        self.configure(config)
-        return list(self._request("reload"))
+    def _options(self) -> dict[str, dict[str, object]]:
+        """What the laboratory sets."""
+        return {
+            "DEFAULT": {
+                "host": HOST,
+                "my_ip": "127.0.0.1",
+                "state_path": self.directory,
+                "log_file": self.directory / "nova.log",
+                "use_stderr": False,
+                "transport_url": "fake:/",
+                "compute_driver": self._compute_driver,
+            },
+            "database": {"connection": f"sqlite:///{self.directory}/nova.sqlite"},
+            "oslo_concurrency": {"lock_path": self.directory},
+            "libvirt": {"connection_uri": self._uri, "virt_type": "qemu"},
+        }
 
-    def stop(self) -> None:
-        """Stop the driver (`cleanup_host`). The process stays, and answers."""
-        self._request("stop")
+    def _write_configuration(self) -> None:
+        file = configparser.RawConfigParser()
+        for options in (self._options(), self._extra):
+            for group, values in options.items():
+                if group != "DEFAULT" and not file.has_section(group):
+                    file.add_section(group)
+                for name, value in values.items():
+                    file.set(group, name, str(value).replace("$", "$$"))
+        with (self.directory / "nova.conf").open("w") as stream:
+            file.write(stream)
+
+    def _make_database(self) -> None:
+        """Nova's main schema, as `nova-manage` makes it: once in the life of an environment."""
+        database, kept = self.directory / "nova.sqlite", self._python.parents[1] / "nova.sqlite"
+        if not kept.exists():
+            with contextlib.closing(sqlite3.connect(database)) as connection:
+                connection.execute(
+                    "PRAGMA journal_mode=WAL"
+                )  # who writes keeps nobody from reading
+            manage = [self._python, self._python.with_name("nova-manage")]
+            sync = [*manage, *self._configuration, "db", "sync", "--local_cell"]
+            subprocess.run(sync, check=True, capture_output=True)
+            own = kept.with_suffix(f".{os.getpid()}")
+            shutil.copyfile(database, own)
+            own.rename(kept)
+            (self.directory / "nova.log").unlink(missing_ok=True)
+        shutil.copyfile(kept, database)
+
+    @property
+    def _python(self) -> Path:
+        return nova_python(self._series)
+
+    @property
+    def _configuration(self) -> tuple[str | Path, ...]:
+        return "--config-file", self.directory / "nova.conf"
+
+    def _spawn(self, *inherited: int, **environment: str) -> None:
+        patched = {"OS_NOVA_DISABLE_EVENTLET_PATCHING": str(self._mode == "threading")}
+        with (self.directory / "output").open("wb") as output:
+            self._process = subprocess.Popen(
+                [self._python, _IN_NOVA / self.script, *self._configuration],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=inherited,
+                cwd=self.directory,
+                env={**os.environ, "NO_PROXY": "*", **patched, **environment},
+                start_new_session=True,
+            )
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD, "guard", str(self.pid), str(self.directory)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
 
     def _start(self) -> None:
         self._numbers = itertools.count(1)
@@ -347,17 +330,25 @@ class NovaDriver(NovaProcess):
             self._spawn(theirs.fileno(), LAB_SOCKET=str(theirs.fileno()))
         self._reader = threading.Thread(target=self._read, name="nova-driver", daemon=True)
         self._reader.start()
-        answer = started.result(START_SECONDS)
+        try:
+            answer = started.result(START_SECONDS)
+        except TimeoutError:
+            raise RuntimeError(f"Nova does not start:\n{self.output()}{self.log()}") from None
         if answer.error:
             answer.error.add_note(answer.error.trace + self.log())
             raise answer.error
 
     def _clean_up(self) -> None:
-        super()._clean_up()
+        if process := getattr(self, "_process", None):
+            process.kill()
+            process.wait()
+        if guard := getattr(self, "_guard", None):
+            guard.stdin.close()
+            guard.wait()
         if hasattr(self, "_reader"):
             self._reader.join()
-        if hasattr(self, "_socket"):
             self._socket.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def _request(self, what: str, **arguments: object) -> Any:
         return self._send(what, **arguments).result(ANSWER_SECONDS).result()
@@ -381,7 +372,40 @@ class NovaDriver(NovaProcess):
         with self._lock:
             lost, self._pending = list(self._pending.values()), {}
         for future in lost:
-            future.set_exception(RuntimeError(f"Nova's process ended:\n{self.output()}"))
+            future.set_exception(
+                RuntimeError(f"Nova's process ended:\n{self.output()}{self.log()}")
+            )
+
+
+class NovaDriver(NovaProcess):
+    """A driver that answers, any number of requests at a time.
+
+    `series` up to 2025.2 know no mode but "eventlet".
+
+    Raises:
+        RuntimeError: no such environment.
+        NovaError: the driver did not load or start; what it logged is in its notes.
+
+    Cost: 3 to 6 seconds and 150 MB; some 20 calls to libvirt.
+    """
+
+    script = "drive.py"
+
+    def events(self) -> list[tuple[str, str]]:
+        """Lifecycle events that the driver has passed on to Nova: UUID and transition."""
+        return [(uuid, name) for uuid, name in self._request("events")]
+
+    def reload(self, config: Configuration) -> list[str]:
+        """Change nova.conf and have it read again, as by SIGHUP.
+
+        Returns: what Nova took up, as "group.option"; only mutable options are.
+        """
+        self.configure(config)
+        return list(self._request("reload"))
+
+    def stop(self) -> None:
+        """Stop the driver (`cleanup_host`). The process stays, and answers."""
+        self._request("stop")
 
 
 def _answer(reply: dict[str, Any]) -> Answer:

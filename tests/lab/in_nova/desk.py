@@ -101,10 +101,14 @@ class Desk:
         self._socket = socket.socket(fileno=int(os.environ["LAB_SOCKET"]))
         self._sending = threading.Lock()
         self._witness = Witness()
+        self._served = False
 
-    def serve(self, set_up, start):
-        """Set up Nova, start (that is request 0), and ask what this returned, until who asks is
-        gone."""
+    def serve(self, start, set_up=lambda: None):
+        """Set up Nova and start: that is request 0. Then ask what `start` returned, until who asks
+        is gone.
+        """
+
+        self._served = True
 
         def begin():
             set_up()
@@ -118,6 +122,15 @@ class Desk:
                 what = getattr(requests, request.pop("do"))
                 arguments = (request.pop("id"), what, request)
                 threading.Thread(target=self._answer, args=arguments, daemon=True).start()
+
+    def fail(self, error):
+        """Say that there was no starting, unless there was."""
+
+        def start():
+            raise error
+
+        if not self._served:
+            self.serve(start)
 
     def _answer(self, number, what, arguments):
         """Do it, and say what came of it. Returns that, or None if it failed."""

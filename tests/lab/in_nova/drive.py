@@ -22,14 +22,11 @@ DEEP = 8
 
 
 class Driver(Requests):
-    """The driver, and what nova-compute has beside it."""
+    """A driver, and what nova-compute has beside it."""
 
-    def __init__(self):
+    def __init__(self, load):
         super().__init__()
-        self._events = collections.deque(maxlen=10_000)
-        self.driver = virt_driver.load_compute_driver(virtapi.VirtAPI())
-        self.driver.init_host(host=CONF.host)
-        self.driver.register_event_listener(self._events.append)
+        self.driver = load()
 
     def call(self, name, args, kwargs):
         """A method of the driver by its (dotted) name; or, as "module:name", anything else."""
@@ -43,17 +40,18 @@ class Driver(Requests):
     def add_instance(self, **columns):
         rows.add_instance(**columns)
 
-    def events(self):
-        """Lifecycle events that the driver has passed on, oldest first: UUID and transition."""
-        return [[event.uuid, event.get_name()] for event in list(self._events)]
-
-    def reload(self):
-        """What nova-compute's SIGHUP does to the configuration."""
-        changed = CONF.mutate_config_files()
-        return sorted(f"{group or 'DEFAULT'}.{option}" for group, option in changed)
-
-    def stop(self):
-        self.driver.cleanup_host(CONF.host)
+    def _argument(self, value):
+        """The real thing, where a value stands for what has no JSON."""
+        match value:
+            case {"$": "context"}:
+                return context.get_admin_context()
+            case {"$": "host"}:
+                return self.driver._host
+            case {"$": "instance", "uuid": uuid}:
+                return objects.Instance.get_by_uuid(context.get_admin_context(), uuid)
+            case {"$": "volumes"}:
+                return volumes_of_host()
+        return value
 
     def _argument(self, value):
         """The real thing, where a value stands for what has no JSON."""
@@ -67,6 +65,28 @@ class Driver(Requests):
             case {"$": "volumes"}:
                 return volumes_of_host()
         return value
+
+
+class OwnDriver(Driver):
+    """A driver that no manager has."""
+
+    def __init__(self):
+        super().__init__(lambda: virt_driver.load_compute_driver(virtapi.VirtAPI()))
+        self._events = collections.deque(maxlen=10_000)
+        self.driver.init_host(host=CONF.host)
+        self.driver.register_event_listener(self._events.append)
+
+    def events(self):
+        """Lifecycle events that the driver has passed on, oldest first: UUID and transition."""
+        return [[event.uuid, event.get_name()] for event in list(self._events)]
+
+    def reload(self):
+        """What nova-compute's SIGHUP does to the configuration."""
+        changed = CONF.mutate_config_files()
+        return sorted(f"{group or 'DEFAULT'}.{option}" for group, option in changed)
+
+    def stop(self):
+        self.driver.cleanup_host(CONF.host)
 
 
 def volumes_of_host():
@@ -112,5 +132,6 @@ def plain(value, depth=0):  # noqa: PLR0911
 
 
 if __name__ == "__main__":
-    Desk().serve(ground.set_up, Driver)
+    ground.lend_what_is_missing()
+    Desk().serve(OwnDriver, set_up=ground.set_up)
     os._exit(0)  # threads of libvirt's, of Nova's executors: none has anything to end

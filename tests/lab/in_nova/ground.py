@@ -1,26 +1,20 @@
-"""What each of the laboratory's Nova processes does before anything else, as nova-compute does it.
+"""What each of the laboratory's Nova processes does first, as nova-compute does it.
 
 In: `--config-file` on the command line. Out: Nova's concurrency mode (applied by the import of
-`nova.cmd.compute`, which is why it comes first), configuration, log, objects, and a database with
-Nova's main schema. Run by the python of a Nova environment: imports nothing of the tests'.
+`nova.cmd.compute`, which is why that comes first), configuration, log and objects. Run by the
+python of a Nova environment: imports nothing of the tests.
 """
 
 import nova.cmd.compute
 
 # isort: split
-import contextlib
 import shlex
-import shutil
-import sqlite3
 import sys
-import tempfile
-from pathlib import Path
 
 import nova.conf
 import nova.privsep
 import os_vif
 from nova import config, objects, utils
-from nova.db import migration
 from nova.virt.libvirt import host
 from oslo_log import log as logging
 from oslo_privsep import priv_context
@@ -34,42 +28,17 @@ def set_up() -> None:
     logging.setup(CONF, "nova")
     priv_context.init(root_helper=shlex.split(utils.get_root_helper()))
     objects.register_all()
-    with contextlib.suppress(ImportError, AttributeError):  # not before OpenStack 2025.1
-        import os_brick  # noqa: PLC0415
-
+    if os_brick := getattr(nova.cmd.compute, "os_brick", None):  # not in the older releases
         os_brick.setup(CONF)
     os_vif.initialize()
-    lend_what_is_missing()
-    make_database()
-
-
-def make_database() -> None:
-    """Nova's main database, from a copy that is made once in the life of the environment."""
-    template = Path(sys.prefix) / "guestlist-lab.sqlite"
-    path = Path(CONF.database.connection.removeprefix("sqlite:///"))
-    if template.exists():
-        shutil.copyfile(template, path)
-        return
-    with contextlib.closing(sqlite3.connect(path)) as empty:
-        empty.execute("PRAGMA journal_mode=WAL")  # else one who writes keeps out all who read
-    migration.db_sync(database="main")
-    with tempfile.NamedTemporaryFile(dir=template.parent, delete=False) as copy:
-        pass
-    with contextlib.ExitStack() as stack:
-        made, kept = (
-            stack.enter_context(contextlib.closing(sqlite3.connect(name)))
-            for name in (path, copy.name)
-        )
-        made.backup(kept)
-    Path(copy.name).rename(template)
 
 
 def lend_what_is_missing() -> None:
     """Stub what the laboratory has not got. Nova's own code is otherwise as released.
 
     - No sudo: what needs privileges runs in this process, as in Nova's `PrivsepFixture`.
-    - The test driver is no QEMU and says that its version is 0.0.2: where the driver asks for a
-      minimum version of the hypervisor, that of the test driver is new enough.
+    - The test driver is no QEMU, and says that its version is 0.0.2: whatever version of the
+      hypervisor is asked for, the test driver has it.
     """
     nova.privsep.sys_admin_pctxt.set_client_mode(False)
     whole = host.Host._version_check

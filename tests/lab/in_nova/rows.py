@@ -3,6 +3,16 @@
 from ground import CONF
 from nova import context, exception, objects
 from nova.db.main import api as main_db
+from nova.virt import node as virt_node
+
+
+def add_service():
+    """This host's nova-compute, as one that has run before. Nova refuses to start a new one where
+    there are guests already.
+    """
+    compute = {"host": CONF.host, "binary": "nova-compute", "topic": "compute"}
+    objects.Service(context.get_admin_context(), report_count=0, **compute).create()
+    virt_node.get_local_node_uuid()
 
 
 def add_instance(uuid, name, volumes, vcpus, memory_mb, **columns):
