@@ -194,6 +194,10 @@ class NovaProcess:
         """As `ask`, not waiting for it."""
         return self._send("call", name=name, args=args, kwargs=kwargs)
 
+    def see(self, name: str) -> Any:
+        """What the driver has by that name, as plain JSON values; see `call`."""
+        return self._request("see", name=name)
+
     def mount_state(self) -> Answer:
         """Look for mounted volumes anew, as when the connection comes up."""
         return self.ask("nova.virt.libvirt.volume.mount:_HostMountState", LIBVIRT_HOST, 0)
@@ -225,6 +229,10 @@ class NovaProcess:
             vcpus=vcpus,
             memory_mb=memory_mb,
         )
+
+    def alter_instance(self, uuid: str | uuid_module.UUID, **columns: object) -> None:
+        """Change what Nova's database has of an instance."""
+        self.call("nova.db.main.api:instance_update", CONTEXT, str(uuid), columns)
 
     def vitals(self) -> dict[str, Any]:
         """`threads` (the kernel's count) and `fds` that the process has, and whether it has

@@ -36,6 +36,7 @@ LOG = logging.getLogger(__name__)
 
 options.register(CONF)
 
+_PROVEN = proof.proven()
 _FROM_QEMU = 10
 
 _VCPUS_MAX_AGE = 3_600.0
@@ -59,13 +60,12 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
 
     def __init__(self, virtapi: Any, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
-        self._proven = proof.proven()
         self._window = Window(self._uri(), CONF)
         self._vcpus_known: dict[str, tuple[int, int, float]] = {}
         if type(self._host) is libvirt_host.Host:
             self._host.__class__ = Host  # others hold it already, so it is not made anew
         if isinstance(self._host, Host):
-            self._host.guestlist_attach(self._window, self._proven)
+            self._host.guestlist_attach(self._window, _PROVEN)
 
     def init_host(self, host: str) -> None:
         """As Nova's; connects guestlist."""
@@ -106,7 +106,7 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
 
         Never that an instance is shut down, has crashed or is gone: libvirt is asked for that.
         """
-        if use_cache and "get_info" in self._proven and _is_at_rest(instance):
+        if use_cache and "get_info" in _PROVEN and _is_at_rest(instance):
             known = self._window.certain(instance)
             if known is not None:
                 id = -1 if known.id is None else known.id
@@ -124,7 +124,7 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
 
     def _get_vcpu_used(self) -> int:
         """As Nova's: 1 for a domain whose vCPUs libvirt does not list."""
-        if "_get_vcpu_used" not in self._proven:
+        if "_get_vcpu_used" not in _PROVEN:
             return int(super()._get_vcpu_used())
         counted = self._window.ask("count the vCPUs", Sight.vcpus)
         if counted is None:
@@ -152,10 +152,7 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
     def _get_disk_over_committed_size_total(self) -> int:
         """As Nova's, in bytes; the sizes of qcow2 images are read from their headers."""
         images = None
-        if (
-            self._window.wants("disk_facts")
-            and "_get_disk_over_committed_size_total" in self._proven
-        ):
+        if self._window.wants("disk_facts") and "_get_disk_over_committed_size_total" in _PROVEN:
             images = self._window.ask("measure the images", Sight.qcow2_images)
         with _with_images(images or {}):
             return int(super()._get_disk_over_committed_size_total())
@@ -221,7 +218,7 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
         A guest that is stuck is left out and logged, as one is whose volume was detached.
         """
         counted = None
-        if compute_host_bdms and "get_all_volume_usage" in self._proven:
+        if compute_host_bdms and "get_all_volume_usage" in _PROVEN:
             counted = self._window.ask("count what volumes are used", Sight.volumes)
         domains = {
             one.uuid: CountedDomain(

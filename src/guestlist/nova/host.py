@@ -36,7 +36,8 @@ class Host(libvirt_host.Host):
         lock, and Nova's callback takes the lock again. So the lock lets its owner in.
         """
         self.guestlist, self.guestlist_proven = window, proven
-        if not threads.are_green() and type(self._wrapped_conn_lock) is type(threading.Lock()):
+        lock: Any = self._wrapped_conn_lock
+        if not threads.are_green() and type(lock) is type(threading.Lock()):
             self._wrapped_conn_lock = threading.RLock()
 
     def list_instance_domains(self, only_running: bool = True) -> list[Any]:

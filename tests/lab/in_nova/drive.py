@@ -7,6 +7,7 @@ import ground
 
 # isort: split
 import collections
+import dataclasses
 import importlib
 import os
 
@@ -30,28 +31,23 @@ class Driver(Requests):
 
     def call(self, name, args, kwargs):
         """A method of the driver by its (dotted) name; or, as "module:name", anything else."""
+        args = [self._argument(arg) for arg in args]
+        kwargs = {key: self._argument(arg) for key, arg in kwargs.items()}
+        return plain(self._named(name)(*args, **kwargs))
+
+    def see(self, name):
+        """What the driver has, or a module, by its name as in `call`."""
+        return plain(self._named(name))
+
+    def _named(self, name):
         module, colon, name = name.rpartition(":")
         target = importlib.import_module(module) if colon else self.driver
         for part in name.split("."):
             target = getattr(target, part)
-        args = [self._argument(arg) for arg in args]
-        return plain(target(*args, **{key: self._argument(arg) for key, arg in kwargs.items()}))
+        return target
 
     def add_instance(self, **columns):
         rows.add_instance(**columns)
-
-    def _argument(self, value):
-        """The real thing, where a value stands for what has no JSON."""
-        match value:
-            case {"$": "context"}:
-                return context.get_admin_context()
-            case {"$": "host"}:
-                return self.driver._host
-            case {"$": "instance", "uuid": uuid}:
-                return objects.Instance.get_by_uuid(context.get_admin_context(), uuid)
-            case {"$": "volumes"}:
-                return volumes_of_host()
-        return value
 
     def _argument(self, value):
         """The real thing, where a value stands for what has no JSON."""
@@ -116,6 +112,9 @@ def plain(value, depth=0):  # noqa: PLR0911
             return value.obj_to_primitive()
         case _ if depth > DEEP:
             return repr(value)
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = dataclasses.fields(value)
+            return {one.name: plain(getattr(value, one.name), depth + 1) for one in fields}
         case collections.abc.Mapping():
             return {str(key): plain(item, depth + 1) for key, item in value.items()}
         case set() | frozenset():

@@ -28,6 +28,8 @@ def set_up() -> None:
     logging.setup(CONF, "nova")
     priv_context.init(root_helper=shlex.split(utils.get_root_helper()))
     objects.register_all()
+    for late in (nova.conf.neutron, nova.conf.devices):  # as the compute manager does
+        late.register_dynamic_opts(CONF)
     if os_brick := getattr(nova.cmd.compute, "os_brick", None):  # not in the older releases
         os_brick.setup(CONF)
     os_vif.initialize()
