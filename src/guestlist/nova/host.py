@@ -36,7 +36,7 @@ class Host(libvirt_host.Host):
         lock, and Nova's callback takes the lock again. So the lock lets its owner in.
         """
         self.guestlist, self.guestlist_proven = window, proven
-        lock: Any = self._wrapped_conn_lock
+        lock = getattr(self, "_wrapped_conn_lock", None)
         if not threads.are_green() and type(lock) is type(threading.Lock()):
             self._wrapped_conn_lock = threading.RLock()
 

@@ -14,8 +14,9 @@ import os
 import rows
 from desk import Desk, Requests
 from ground import CONF
-from nova import context, objects
 from nova.objects import base
+
+from nova import context, objects
 from nova.virt import driver as virt_driver
 from nova.virt import virtapi
 

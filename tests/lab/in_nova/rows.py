@@ -1,8 +1,9 @@
 """Rows of Nova's database, as Nova's own objects write them."""
 
 from ground import CONF
-from nova import context, exception, objects
 from nova.db.main import api as main_db
+
+from nova import context, exception, objects
 from nova.virt import node as virt_node
 
 
