@@ -10,6 +10,7 @@ import collections
 import importlib
 import os
 
+import nova.conf
 import rows
 from desk import Desk, Requests
 from ground import CONF
@@ -53,19 +54,6 @@ class Driver(Requests):
                 return volumes_of_host()
         return value
 
-    def _argument(self, value):
-        """The real thing, where a value stands for what has no JSON."""
-        match value:
-            case {"$": "context"}:
-                return context.get_admin_context()
-            case {"$": "host"}:
-                return self.driver._host
-            case {"$": "instance", "uuid": uuid}:
-                return objects.Instance.get_by_uuid(context.get_admin_context(), uuid)
-            case {"$": "volumes"}:
-                return volumes_of_host()
-        return value
-
 
 class OwnDriver(Driver):
     """A driver that no manager has."""
@@ -73,6 +61,8 @@ class OwnDriver(Driver):
     def __init__(self):
         super().__init__(lambda: virt_driver.load_compute_driver(virtapi.VirtAPI()))
         self._events = collections.deque(maxlen=10_000)
+        for late in (nova.conf.neutron, nova.conf.devices):  # as `ComputeManager.init_host` does
+            late.register_dynamic_opts(CONF)
         self.driver.init_host(host=CONF.host)
         self.driver.register_event_listener(self._events.append)
 
