@@ -2,12 +2,14 @@
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 import libvirt
 import pytest
 from lab.churn import populated
 from lab.daemon import Daemon
 from lab.fixtures import require
+from lab.images import make_image
 from lab.nodes import nova_instance
 from lab.nova import (
     CONTEXT,
@@ -20,11 +22,12 @@ from lab.nova import (
     nova_python,
 )
 from lab.proxy import Proxy
+from lab.qemu import guests
 from lab.waiting import wait_until
 
 HOST = [nova_instance(n, active=n % 4 != 0) for n in range(1, 9)]
 RUN = [domain for domain in HOST if domain.active]
-RUNNING, SHUTDOWN = 1, 4
+RUNNING, PAUSED, SHUTDOWN = 1, 3, 4
 
 pytestmark = pytest.mark.xdist_group("nova")
 
@@ -193,6 +196,22 @@ def test_survives_a_daemon_that_was_killed(mode: Mode, own_daemon: Daemon):
         with populated(own_daemon.uri(), HOST):
             assert nova.call("get_num_instances") == len(HOST)
         nova.stop()
+
+
+def test_drives_real_guests(mode: Mode, disk_daemon: Daemon):
+    """One disk is a volume; at the other Nova looks twice, by a process each time."""
+    disks = [make_image(disk_daemon).disk(target) for target in ("vda", "vdb")]
+    guest = replace(nova_instance(1), devices="".join(disks))
+    with guests(disk_daemon.qemu_uri, [guest]):
+        with NovaDriver(disk_daemon.qemu_uri, mode=mode) as nova:
+            nova.add_instance(guest.uuid, guest.name, volumes={"/dev/vdb": guest.uuid})
+            assert nova.call("get_info", instance(guest.uuid))["state"] == PAUSED
+            (usage,) = nova.call("get_all_volume_usage", CONTEXT, VOLUMES)
+            assert usage["instance"] == usage["volume"] == str(guest.uuid)
+            disk = nova.ask("_get_disk_over_committed_size_total")
+            assert disk.value > 0
+            assert disk.processes == 2
+            assert nova.call("get_available_resource", "lab")["hypervisor_type"] == "QEMU"
 
 
 def test_leaves_nothing_behind(mode: Mode, daemon: Daemon):

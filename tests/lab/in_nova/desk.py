@@ -107,7 +107,6 @@ class Desk:
         """Set up Nova and start: that is request 0. Then ask what `start` returned, until who asks
         is gone.
         """
-
         self._served = True
 
         def begin():
@@ -145,5 +144,5 @@ class Desk:
         reply = {"id": number, "error": error, "seconds": seconds, **self._witness.end(number)}
         reply["value"] = None if isinstance(value, Requests) else value
         with self._sending:
-            self._socket.sendall(json.dumps(reply).encode() + b"\n")
+            self._socket.sendall(json.dumps(reply, default=repr).encode() + b"\n")
         return value

@@ -11,6 +11,7 @@ import dataclasses
 import importlib
 import os
 
+import nova.conf
 import rows
 from desk import Desk, Requests
 from ground import CONF
@@ -70,6 +71,8 @@ class OwnDriver(Driver):
     def __init__(self):
         super().__init__(lambda: virt_driver.load_compute_driver(virtapi.VirtAPI()))
         self._events = collections.deque(maxlen=10_000)
+        for late in (nova.conf.neutron, nova.conf.devices):  # as `ComputeManager.init_host` does
+            late.register_dynamic_opts(CONF)
         self.driver.init_host(host=CONF.host)
         self.driver.register_event_listener(self._events.append)
 

@@ -8,13 +8,16 @@ python of a Nova environment: imports nothing of the tests.
 import nova.cmd.compute
 
 # isort: split
+import contextlib
 import shlex
 import sys
+import threading
 
 import nova.conf
 import nova.privsep
 import os_vif
 from nova.virt.libvirt import host
+from oslo_db.sqlalchemy import enginefacade
 from oslo_log import log as logging
 from oslo_privsep import priv_context
 
@@ -42,8 +45,16 @@ def lend_what_is_missing() -> None:
     - No sudo: what needs privileges runs in this process, as in Nova's `PrivsepFixture`.
     - The test driver is no QEMU, and says that its version is 0.0.2: whatever version of the
       hypervisor is asked for, the test driver has it.
+    - sqlite is no MariaDB: who reads and then writes in one transaction fails if another has
+      written meanwhile. Transactions that write wait for each other, as in Nova's
+      `DatabaseWriteLock`.
     """
     nova.privsep.sys_admin_pctxt.set_client_mode(False)
+    _lend_a_version()
+    _lend_a_lock()
+
+
+def _lend_a_version() -> None:
     whole = host.Host._version_check
 
     def version_check(self, lv_ver=None, hv_ver=None, hv_type=None, **how):
@@ -52,3 +63,16 @@ def lend_what_is_missing() -> None:
         return whole(self, lv_ver=lv_ver, hv_ver=hv_ver, hv_type=hv_type, **how)
 
     host.Host._version_check = version_check
+
+
+def _lend_a_lock() -> None:
+    manager, writing = enginefacade._TransactionContextManager, threading.RLock()
+    whole = manager._transaction_scope
+
+    @contextlib.contextmanager
+    def transaction_scope(self, context):
+        writes = self._mode is enginefacade._WRITER
+        with writing if writes else contextlib.nullcontext(), whole(self, context) as resource:
+            yield resource
+
+    manager._transaction_scope = transaction_scope

@@ -1,9 +1,9 @@
 """Rows of Nova's database, as Nova's own objects write them."""
 
 from ground import CONF
-from nova.db.main import api as main_db
-
 from nova import context, exception, objects
+from nova.db.main import api as main_db
+from nova.db.main import models
 from nova.virt import node as virt_node
 
 
@@ -67,7 +67,7 @@ def number_by_name(instance, name):
             return
     except (TypeError, ValueError):
         return
-    with main_db.get_engine().begin() as connection:
-        connection.exec_driver_sql(
-            "UPDATE instances SET id = ? WHERE uuid = ?", (number, instance.uuid)
-        )
+    admin = context.get_admin_context()
+    with main_db.get_context_manager(admin).writer.using(admin) as session:
+        row = session.query(models.Instance).filter_by(uuid=instance.uuid)
+        row.update({"id": number})
