@@ -16,9 +16,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("", "tests")]
-
 import libvirt
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from benchmarks.harness.nova_report import Figures, Results, markdown, plot
 from benchmarks.harness.options import Options
 from benchmarks.harness.pages import publish, report
@@ -134,6 +136,8 @@ def _settle(nova: NovaDriver, name: str) -> None:
 
 
 def _comparable(question: str, answer: Any) -> Any:
+    if question == "get_all_volume_usage":  # the test driver's counters go with its clock
+        return [each["volume"] for each in answer]
     if question == "get_available_resource":
         return {key: value for key, value in answer.items() if key not in _VOLATILE}
     return answer

@@ -106,9 +106,10 @@ def plot(results: Results) -> str:
     lines = [
         Line(
             driver,
+            colour,
             [(size, figures.calls[driver][question]) for size, figures in results.test.items()],
         )
-        for driver in ("Nova", "guestlist")
+        for colour, driver in enumerate(("Nova", "guestlist"))
     ]
     return chart(
         f"Calls of {question}",
@@ -134,28 +135,26 @@ def _goals(results: Results, disks: Figures) -> str:
     return table(
         ["", "measured", "goal", "met"],
         [
-            [
-                "every method of the drop-in costs the same at any size",
-                yes(constant),
-                "yes",
-                yes(constant),
-            ],
-            ["calls of get_available_resource, at most", str(resource), "25", yes(resource <= 25)],
-            ["qemu-img processes when nothing changed", str(processes), "0", yes(processes == 0)],
-            [
-                f"together, {most:,} guests: times fewer calls",
-                f"{fewer:.1f}",
-                "30",
-                yes(fewer >= 30),
-            ],
-            [
-                f"together, {disks.size:,} guests with two qcow2 disks: times faster",
-                f"{faster:.1f}",
-                "20",
-                yes(faster >= 20),
-            ],
+            _goal("calls of the drop-in are the same at any size", yes(constant), "yes", constant),
+            _goal("calls of `get_available_resource`", str(resource), "at most 25", resource <= 25),
+            _goal("processes while no image changes", str(processes), "0", processes == 0),
+            _goal(f"together, {most:,} guests: fewer calls", _times(fewer), "30 x", fewer >= 30),
+            _goal(
+                f"together, {disks.size:,} guests with two qcow2 disks: faster",
+                _times(faster),
+                "20 x",
+                faster >= 20,
+            ),
         ],
     )
+
+
+def _goal(what: str, measured: str, goal: str, met: bool) -> list[str]:
+    return [what, measured, goal, yes(met)]
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f} x"
 
 
 def _constant(measured: Mapping[int, Figures], without: Iterable[str]) -> bool:

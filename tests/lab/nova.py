@@ -310,7 +310,10 @@ class NovaProcess:
         return "--config-file", self.directory / "nova.conf"
 
     def _spawn(self, *inherited: int, **environment: str) -> None:
-        patched = {"OS_NOVA_DISABLE_EVENTLET_PATCHING": str(self._mode == "threading")}
+        patched = {
+            "OS_NOVA_DISABLE_EVENTLET_PATCHING": str(self._mode == "threading"),
+            "PYTHONHASHSEED": "0",  # Nova's objects list what was changed in a set's order
+        }
         with (self.directory / "output").open("wb") as output:
             self._process = subprocess.Popen(
                 [self._python, _IN_NOVA / self.script, *self._configuration],

@@ -12,7 +12,6 @@ from pathlib import Path
 def main() -> None:
     """Run nova-compute. Nova comes first: it decides on green threads when it is imported."""
     import nova.cmd.compute  # noqa: PLC0415
-
     import nova.virt  # noqa: PLC0415
 
     nova.virt.__path__.append(str(Path(__file__).parents[2] / "nova" / "virt"))

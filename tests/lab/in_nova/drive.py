@@ -10,14 +10,14 @@ import collections
 import dataclasses
 import importlib
 import os
+import time
 
 import nova.conf
 import rows
-from desk import Desk, Requests
+from desk import Desk, Requests, Timed
 from ground import CONF
-from nova.objects import base
-
 from nova import context, objects
+from nova.objects import base
 from nova.virt import driver as virt_driver
 from nova.virt import virtapi
 
@@ -35,7 +35,10 @@ class Driver(Requests):
         """A method of the driver by its (dotted) name; or, as "module:name", anything else."""
         args = [self._argument(arg) for arg in args]
         kwargs = {key: self._argument(arg) for key, arg in kwargs.items()}
-        return plain(self._named(name)(*args, **kwargs))
+        method = self._named(name)
+        begun = time.monotonic()
+        value = method(*args, **kwargs)
+        return Timed(time.monotonic() - begun, plain(value))
 
     def see(self, name):
         """What the driver has, or a module, by its name as in `call`."""

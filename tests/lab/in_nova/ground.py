@@ -16,12 +16,11 @@ import threading
 import nova.conf
 import nova.privsep
 import os_vif
+from nova import config, objects, utils
 from nova.virt.libvirt import host
 from oslo_db.sqlalchemy import enginefacade
 from oslo_log import log as logging
 from oslo_privsep import priv_context
-
-from nova import config, objects, utils
 
 CONF = nova.conf.CONF
 

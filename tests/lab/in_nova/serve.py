@@ -18,11 +18,10 @@ import nova.cmd.compute
 import rows
 from desk import Desk
 from drive import Driver
+from nova import service
 from nova.conductor import manager, rpcapi
 from nova.db.main import api as main_db
 from nova.objects import base
-
-from nova import service
 
 _CONDUCTORS_CALLS = ("object_class_action_versions", "object_action", "object_backport_versions")
 
