@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument("--shares", type=int, required=True)
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--leave-out", action="append", default=[])
     parser.add_argument("-k", action="append", default=[])
     options = parser.parse_args()
 
@@ -124,7 +125,12 @@ def main() -> None:
     if not options.plain:
         swap_in()
     suite = unittest.defaultTestLoader.loadTestsFromNames(TESTS + name for name in MODULES)
-    chosen = [test for test in each(suite) if is_chosen(test.id(), options.k)]
+    left_out = {TESTS + name for name in options.leave_out}
+    chosen = [
+        test
+        for test in each(suite)
+        if is_chosen(test.id(), options.k) and test.id() not in left_out
+    ]
     chosen.sort(key=lambda test: test.id())
     with options.out.open("w") as file:
         result = Lines(file)
