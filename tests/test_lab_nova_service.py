@@ -9,13 +9,12 @@ from lab.daemon import Daemon, daemon_available
 from lab.fixtures import require
 from lab.nodes import nova_instance
 from lab.nova import CONTEXT, Mode, NovaError, nova_available
-from lab.nova_service import TASKS, NovaService
+from lab.nova_service import TASKS, NovaService, serving
 from lab.proxy import Proxy
 from lab.waiting import wait_until
 
 HOST = [nova_instance(n, active=n % 4 != 0) for n in range(1, 5)]
 RUN = [domain for domain in HOST if domain.active]
-RUNNING, SHUTDOWN = 1, 4
 
 pytestmark = pytest.mark.xdist_group("nova-service")
 
@@ -46,20 +45,8 @@ def nova(mode: Mode, nova_proxy: Proxy) -> Iterator[NovaService]:
         yield nova
 
 
-@contextlib.contextmanager
-def service(uri: str, mode: Mode) -> Iterator[NovaService]:
-    """A nova-compute that knows the instances of `HOST`, and has been through a round of tasks."""
-    with NovaService(uri, mode=mode) as nova:
-        for domain in HOST:
-            nova.add_instance(
-                domain.uuid,
-                domain.name,
-                volumes={"/dev/vdb": domain.uuid},
-                power_state=RUNNING if domain.active else SHUTDOWN,
-                vm_state="active" if domain.active else "stopped",
-            )
-        nova.wait_rounds(1)
-        yield nova
+def service(uri: str, mode: Mode) -> contextlib.AbstractContextManager[NovaService]:
+    return serving(uri, HOST, mode=mode)
 
 
 def test_runs_its_periodic_tasks_without_a_complaint(nova: NovaService, nova_proxy: Proxy):

@@ -29,7 +29,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
-SERIES = "2026.2"
+SERIES = os.environ.get("GUESTLIST_NOVA", "2026.2")
+"""Which of OpenStack's series is tested."""
+
+MODES = ("threading", "eventlet") if SERIES > "2025.2" else ("eventlet",)
+"""Its concurrency modes."""
+
 HOST = "lab"
 """The name that the compute host has in Nova's database."""
 

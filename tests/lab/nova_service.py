@@ -12,10 +12,12 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-from lab.nova import NovaProcess
+from lab.nodes import Domain
+from lab.nova import Mode, NovaProcess
 from lab.placement import Placement
 from lab.waiting import wait_until
 
@@ -23,6 +25,7 @@ TASKS = ("update_available_resource", "_sync_power_states", "_poll_volume_usage"
 """The periodic tasks that ask libvirt, every second here."""
 
 ROUNDS_SECONDS = 60.0
+_RUNNING, _SHUTDOWN = 1, 4
 
 # oslo.log puts each line of a traceback behind a prefix of its own, without the bracketed context.
 _COMPLAINT = re.compile(r"^\S+ \S+ \d+ (?:ERROR|CRITICAL) \S+ (?:\[|Traceback).*", re.M)
@@ -112,3 +115,24 @@ class NovaService(NovaProcess):
         }
         options["placement"] = {"auth_type": "none", "endpoint_override": self.placement.url}
         return options
+
+
+@contextlib.contextmanager
+def serving(
+    uri: str,
+    domains: Sequence[Domain],
+    mode: Mode = "threading",
+    compute_driver: str = "libvirt.LibvirtDriver",
+) -> Iterator[NovaService]:
+    """A nova-compute that knows these instances, and has been through a round of tasks."""
+    with NovaService(uri, mode=mode, compute_driver=compute_driver) as nova:
+        for domain in domains:
+            nova.add_instance(
+                domain.uuid,
+                domain.name,
+                volumes={"/dev/vdb": domain.uuid},
+                power_state=_RUNNING if domain.active else _SHUTDOWN,
+                vm_state="active" if domain.active else "stopped",
+            )
+        nova.wait_rounds(1)
+        yield nova
