@@ -107,8 +107,9 @@ def measure(
                 times = [seconds, *(asked.ask(question)[1] for _ in range(options.rounds - 1))]
                 figures.put(name, question, len(calls), processes, median(times))
                 answer = _comparable(question, answer)
-                if answers.setdefault(question, answer) != answer:
-                    raise Wrong(f"{question}: the two answers differ")
+                first = answers.setdefault(question, answer)
+                if first != answer:
+                    raise Wrong(f"{question}: {_difference(first, answer)}")
     return figures
 
 
@@ -141,6 +142,13 @@ def _comparable(question: str, answer: Any) -> Any:
     if question == "get_available_resource":
         return {key: value for key, value in answer.items() if key not in _VOLATILE}
     return answer
+
+
+def _difference(first: Any, second: Any) -> str:
+    if isinstance(first, dict) and isinstance(second, dict):
+        keys = [key for key in first if first[key] != second.get(key)]
+        first, second = ({key: each.get(key) for key in keys} for each in (first, second))
+    return f"{str(second)[:500]}, and was {str(first)[:500]} before"
 
 
 def main(arguments: Sequence[str]) -> int:
