@@ -14,10 +14,15 @@ import guestlist
 from guestlist import events
 from guestlist.images import Images
 from guestlist.nova.domains import Listed
-from guestlist.records import Instance, Source, SourceKind
+from guestlist.records import Instance, Snapshot, Source, SourceKind
 
 DEADLINE = 0.8
-"""Seconds that guests may take to answer for their vCPUs, or their volumes."""
+DEADLINE_EACH = 0.01
+"""Seconds that guests may take to answer for their vCPUs, or their volumes: together, and for each
+of them. One that does not answer costs a third of that, the first time."""
+
+DETAILS_MAX_AGE = 3_600.0
+"""Seconds for which XML is believed that no event has contradicted."""
 
 RESYNC_TIMEOUT = 5.0
 
@@ -41,10 +46,14 @@ class Sight:
     def __init__(self, uri: str | None, *, name_template: str) -> None:
         events.borrow_loop()
         self._host = guestlist.Host(
-            uri, launched_by=guestlist.NovaLaunched(name_template), keep_xml=True
+            uri,
+            launched_by=guestlist.NovaLaunched(name_template),
+            keep_xml=True,
+            details_max_age=DETAILS_MAX_AGE,
         )
         self._live: guestlist.Inventory | None = None
         self._images = Images()
+        self._size = 0
 
     # Asked now
 
@@ -53,6 +62,7 @@ class Sight:
         domains = self._host.list_instance_domains(
             include_inactive=not only_running, include_foreign=True, include_dom0=True
         )
+        self._size = len(domains)
         return [Listed(each.UUIDString(), each.name(), each.ID()) for each in domains]
 
     def launched_by_nova(self) -> frozenset[str]:
@@ -91,13 +101,7 @@ class Sight:
         libvirt's statistics name the vCPUs that `virDomain.vcpus` would list; where that would
         fail, as on QEMU without KVM, they tell how many there are and name none, and Nova counts 1.
         """
-        snapshot = self._host.snapshot(
-            include_foreign=True,
-            include_dom0=True,
-            details=False,
-            statistics=("vcpu",),
-            deadline=DEADLINE,
-        )
+        snapshot = self._with_statistics("vcpu")
         return [
             Vcpus(str(uuid), instance.id or 0, _vcpus(instance.statistics))
             for uuid, instance in snapshot.items()
@@ -109,14 +113,9 @@ class Sight:
         None for a domain that does not answer: it is stuck. None at all where libvirt does not have
         these statistics.
         """
-        snapshot = self._host.snapshot(
-            include_foreign=True,
-            include_dom0=True,
-            details=False,
-            statistics=("block",),
-            deadline=DEADLINE,
-        )
-        if not any("block.count" in (each.statistics or {}) for each in snapshot.values()):
+        snapshot = self._with_statistics("block")
+        told = [each.statistics for each in snapshot.values() if each.statistics is not None]
+        if told and not any("block.count" in each for each in told):
             return []
         return [
             (
@@ -139,6 +138,18 @@ class Sight:
             and image.virtual_bytes is not None
             and image.allocated_bytes is not None
         }
+
+    def _with_statistics(self, group: str) -> Snapshot:
+        """The active domains, about as many as the last time, and what they answered."""
+        snapshot = self._host.snapshot(
+            include_foreign=True,
+            include_dom0=True,
+            details=False,
+            statistics=(group,),
+            deadline=DEADLINE + DEADLINE_EACH * self._size,
+        )
+        self._size = len(snapshot)
+        return snapshot
 
     # The live view
 
