@@ -46,7 +46,7 @@ def test_it_survives_a_libvirtd_that_was_killed(own_daemon, mode):
                 nova.wait_rounds(1)
                 before = len(nova.complaints())
                 own_daemon.kill()
-                wait_until(lambda: len(nova.complaints()) > before)
+                wait_until(lambda before=before: len(nova.complaints()) > before)
                 own_daemon.restart()
         with populated(own_daemon.uri(), HOST):
             wait_until(lambda: nova.ask("get_num_instances").value == len(HOST))
