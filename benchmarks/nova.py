@@ -30,7 +30,16 @@ from lab.churn import populated
 from lab.daemon import Daemon, daemon_available
 from lab.images import MIB, make_image, qemu_img_available
 from lab.nodes import Domain, nova_instance
-from lab.nova import CONTEXT, SERIES, VOLUMES, Answer, NovaDriver, instance, nova_available
+from lab.nova import (
+    CONTEXT,
+    SERIES,
+    VOLATILE,
+    VOLUMES,
+    Answer,
+    NovaDriver,
+    instance,
+    nova_available,
+)
 from lab.proxy import Proxy
 from lab.qemu import guests, qemu_available
 from lab.waiting import wait_until
@@ -38,7 +47,6 @@ from lab.waiting import wait_until
 DRIVERS = {"Nova": "libvirt.LibvirtDriver", "guestlist": "guestlist.LibvirtDriver"}
 
 _PAUSED, _RUNNING = 3, 1
-_VOLATILE = {"memory_mb_used", "local_gb_used", "disk_available_least", "stats", "uuid"}
 _TEST_VOLUME = """<disk type='file' device='disk'>
   <driver name='qemu' type='raw'/>
   <source file='/var/lib/nova/volume-{}'/><target dev='vdb' bus='virtio'/></disk>"""
@@ -140,7 +148,7 @@ def _comparable(question: str, answer: Any) -> Any:
     if question == "get_all_volume_usage":  # the test driver's counters go with its clock
         return [each["volume"] for each in answer]
     if question == "get_available_resource":
-        return {key: value for key, value in answer.items() if key not in _VOLATILE}
+        return {key: value for key, value in answer.items() if key not in VOLATILE}
     return answer
 
 

@@ -22,6 +22,7 @@ from lab.nodes import appliance, believable_host, domain_xml, handmade, nova_ins
 from lab.nova import (
     CONTEXT,
     MODES,
+    VOLATILE,
     VOLUMES,
     NovaDriver,
     NovaError,
@@ -40,8 +41,6 @@ RUNNING, PAUSED, SHUTDOWN = 1, 3, 4  # Nova's
 SHUT_OFF = 5  # libvirt's; paused is 3 as well
 ONE, TWO, THREE = (nova_instance(n) for n in (1, 2, 3))
 EACH_MODE = [pytest.param(mode, marks=pytest.mark.xdist_group(f"nova-{mode}")) for mode in MODES]
-VOLATILE = {"memory_mb_used", "local_gb_used", "disk_available_least", "stats", "uuid"}
-"""What other processes of this machine move; and the UUID, which is in Nova's state directory."""
 
 
 @pytest.fixture(scope="module", params=EACH_MODE)

@@ -51,6 +51,18 @@ LIBVIRT_HOST = {"$": "host"}
 VOLUMES = {"$": "volumes"}
 """As an argument: every instance of this host with its volumes, as `get_all_volume_usage` wants."""
 
+VOLATILE = {
+    "disk_available_least",
+    "local_gb_used",
+    "memory_mb",
+    "memory_mb_used",
+    "numa_topology",
+    "stats",
+    "uuid",
+}
+"""Of `get_available_resource`: what other processes of this machine move, and its memory, which may
+be another by the minute where it is itself a guest; and the UUID, which the state directory has."""
+
 _IN_NOVA = Path(__file__).parent / "in_nova"
 _ENVIRONMENTS = Path(__file__).parents[2] / ".nova"
 
