@@ -115,7 +115,7 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
                 info = libvirt_guest.Guest(StatedDomain(listed, known.state, find)).get_info(
                     self._host
                 )
-                if _may_be_news(instance, info.state):
+                if _is_no_news(instance, info.state):
                     return info
         with self._window.only_looking():
             return super().get_info(instance, use_cache=use_cache)
@@ -256,17 +256,18 @@ def _config_of(guest_config: Any, device: Any) -> Any:
 
 def _is_at_rest(instance: Any) -> bool:
     """Whether, as far as the caller knows, nobody is doing anything to an instance."""
-    return not (_is_set(instance, "task_state") and instance.task_state)
+    return not _callers(instance, "task_state")
 
 
-def _may_be_news(instance: Any, state: int) -> bool:
-    """Whether a state is what the caller has already, or the caller has none."""
-    has = instance.power_state if _is_set(instance, "power_state") else None
-    return has in (None, 0, state)
+def _is_no_news(instance: Any, state: int) -> bool:
+    """Whether a power state is what the caller has already, or the caller has none (0)."""
+    return _callers(instance, "power_state") in (None, 0, state)
 
 
-def _is_set(instance: Any, name: str) -> bool:
-    return bool(instance.obj_attr_is_set(name))
+def _callers(instance: Any, name: str) -> Any:
+    """What the caller has of an instance; None where it was not loaded: it is not asked for."""
+    is_set = getattr(instance, "obj_attr_is_set", None)
+    return getattr(instance, name, None) if is_set is None or is_set(name) else None
 
 
 def _no_answer() -> Exception:
