@@ -59,15 +59,20 @@ def node(admin):
 
 
 def number_by_name(instance, name):
-    """Give an instance the number of which Nova's template makes that name, if there is one."""
-    digits = name.rpartition("-")[2]
-    try:
-        number = int(digits, 16)
-        if CONF.instance_name_template % number != name:
-            return
-    except (TypeError, ValueError):
-        return
+    """Give an instance the number of which Nova's template makes that name. Others get one that no
+    name has.
+    """
+    number = number_in(name) or 2**24 + instance.id
     admin = context.get_admin_context()
     with main_db.get_context_manager(admin).writer.using(admin) as session:
         row = session.query(models.Instance).filter_by(uuid=instance.uuid)
         row.update({"id": number})
+
+
+def number_in(name):
+    """What Nova's template has made that name of, if it has."""
+    try:
+        number = int(name.rpartition("-")[2], 16)
+        return number if CONF.instance_name_template % number == name else None
+    except (TypeError, ValueError):
+        return None
