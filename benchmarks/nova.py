@@ -47,6 +47,8 @@ from lab.waiting import wait_until
 DRIVERS = {"Nova": "libvirt.LibvirtDriver", "guestlist": "guestlist.LibvirtDriver"}
 
 _PAUSED, _RUNNING = 3, 1
+_LONG = 1e9
+_QEMU_IMG = "qemu-img"
 _TEST_VOLUME = """<disk type='file' device='disk'>
   <driver name='qemu' type='raw'/>
   <source file='/var/lib/nova/volume-{}'/><target dev='vdb' bus='virtio'/></disk>"""
@@ -60,7 +62,7 @@ class Asked:
         self._domains = domains
 
     def ask(self, question: str) -> tuple[Any, float, int]:
-        """The answer, the seconds within Nova's process, and the processes that it started.
+        """The answer, the seconds within Nova's process, and the qemu-img that it started.
 
         Raises:
             Wrong: Nova raised.
@@ -73,7 +75,7 @@ class Asked:
         return (
             values if question == "get_info" else values[0],
             sum(answer.seconds for answer in answers),
-            sum(answer.processes for answer in answers),
+            sum(_QEMU_IMG in process for answer in answers for process in answer.processes),
         )
 
     def _answers(self, question: str) -> Iterator[Answer]:
@@ -109,7 +111,8 @@ def measure(
             for question in figures.questions:
                 report(f"{len(domains):,} domains: {name}: {question}")
                 asked.ask(question)
-                _settle(nova, name)
+                if name == "guestlist":
+                    _settle(nova, question)
                 with counted.counting() as calls:
                     answer, seconds, processes = asked.ask(question)
                 times = [seconds, *(asked.ask(question)[1] for _ in range(options.rounds - 1))]
@@ -138,10 +141,14 @@ def _driver(
         yield nova
 
 
-def _settle(nova: NovaDriver, name: str) -> None:
-    """Return when the live view is in step."""
-    if name == "guestlist":
-        wait_until(lambda: nova.call("_window._sight.is_followed", 1e9))
+def _settle(nova: NovaDriver, question: str) -> None:
+    """Return when the live view is in step; before it is read, when a comparison is due again: the
+    synchronization of power states comes every ten minutes.
+    """
+    wait_until(lambda: nova.call("_window._sight.is_followed", _LONG))
+    if question == "get_info":
+        longest = nova.see("nova.conf:CONF.guestlist.max_staleness")
+        wait_until(lambda: not nova.call("_window._sight.is_followed", longest))
 
 
 def _comparable(question: str, answer: Any) -> Any:

@@ -153,8 +153,8 @@ def test_passes_log_records_on(nova: NovaDriver):
 
 
 def test_counts_processes(nova: NovaDriver):
-    assert nova.ask("get_host_uptime").processes == 1
-    assert nova.ask("list_instances").processes == 0
+    assert len(nova.ask("get_host_uptime").processes) == 1
+    assert nova.ask("list_instances").processes == ()
 
 
 def test_tells_of_lifecycle_events(nova: NovaDriver, nova_proxy: Proxy, daemon: Daemon):
@@ -210,7 +210,7 @@ def test_drives_real_guests(mode: Mode, disk_daemon: Daemon):
             assert usage["instance"] == usage["volume"] == str(guest.uuid)
             disk = nova.ask("_get_disk_over_committed_size_total")
             assert disk.value > 0
-            assert disk.processes == 2
+            assert ["qemu-img" in process for process in disk.processes] == [True] * 2
             assert nova.call("get_available_resource", "lab")["hypervisor_type"] == "QEMU"
 
 

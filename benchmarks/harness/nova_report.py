@@ -35,8 +35,9 @@ in {mode} mode, are asked the same questions over the same private daemon, one a
 question is asked once before it is counted, and its answer must be the other's. `get_info` is asked
 of every domain, as the synchronization of power states does; each domain has a volume. Times are
 those within Nova's process, medians of {rounds}. "Together" are the three things that nova-compute
-does again and again: `get_available_resource`, `get_all_volume_usage` and `get_info` of all. Every
-single figure is in [nova.json](nova.json).
+does again and again: `get_available_resource`, `get_all_volume_usage` and `get_info` of all; the
+last after as long as it takes for the drop-in to hold its view against a list first. Every single
+figure is in [nova.json](nova.json).
 
 The test driver has no bulk statistics of block devices, so there a volume costs its three calls as
 with Nova, and is left out of what is judged."""
@@ -129,7 +130,7 @@ def _goals(results: Results, disks: Figures) -> str:
         figures.calls["guestlist"]["get_available_resource"]
         for figures in (*results.test.values(), *results.guests.values(), disks)
     )
-    processes = disks.processes["guestlist"]["_get_disk_over_committed_size_total"]
+    processes = disks.processes["guestlist"]["get_available_resource"]
     fewer = guests.together(guests.calls, "Nova") / guests.together(guests.calls, "guestlist")
     faster = disks.together(disks.seconds, "Nova") / disks.together(disks.seconds, "guestlist")
     return table(
@@ -137,7 +138,7 @@ def _goals(results: Results, disks: Figures) -> str:
         [
             _goal("calls of the drop-in are the same at any size", yes(constant), "yes", constant),
             _goal("calls of `get_available_resource`", str(resource), "at most 25", resource <= 25),
-            _goal("processes while no image changes", str(processes), "0", processes == 0),
+            _goal("qemu-img processes while no image changes", str(processes), "0", processes == 0),
             _goal(f"together, {most:,} guests: fewer calls", _times(fewer), "30 x", fewer >= 30),
             _goal(
                 f"together, {disks.size:,} guests with two qcow2 disks: faster",
@@ -212,7 +213,7 @@ def _costs(figures: Figures) -> str:
             "",
             "calls: Nova",
             "guestlist",
-            "processes: Nova",
+            "qemu-img: Nova",
             "guestlist",
             "ms: Nova",
             "guestlist",

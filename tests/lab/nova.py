@@ -119,7 +119,8 @@ class Answer:
     error: NovaError | None
     seconds: float
     log: tuple[Record, ...]
-    processes: int
+    processes: tuple[str, ...]
+    """Their command lines."""
 
     def result(self) -> Any:
         """The value, or the error raised."""
@@ -442,5 +443,5 @@ def _answer(reply: dict[str, Any]) -> Answer:
         error=NovaError(*reply["error"]) if reply["error"] else None,
         seconds=reply["seconds"],
         log=tuple(Record(*record) for record in reply["log"]),
-        processes=reply["processes"],
+        processes=tuple(reply["processes"]),
     )

@@ -47,7 +47,7 @@ Seconds after which the live view is held against a list of all instances, event
     ),
     cfg.FloatOpt(
         "max_staleness",
-        default=1.0,
+        default=10.0,
         min=0.0,
         mutable=True,
         help="""

@@ -175,10 +175,17 @@ class Sight:
         """The domain, if nothing speaks against the view. No call, and no lock."""
         return self._live.certain(UUID(uuid)) if self._live is not None else None
 
-    def resync(self) -> None:
-        """Hold the view against a list. 1 call."""
-        if self._live is not None:
+    def compare(self, longest_unlisted: float) -> bool:
+        """Hold the view against a list, unless somebody just has; whether it was. 1 call.
+
+        Raises:
+            GuestlistError: that could not be done.
+        """
+        if self._live is None:
+            return False
+        if not self.is_followed(longest_unlisted):
             self._live.resync(RESYNC_TIMEOUT)
+        return True
 
     def close(self) -> None:
         """Let both connections go."""

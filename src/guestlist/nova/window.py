@@ -147,12 +147,12 @@ class Window:
         sight, longest = self._sight, self._options.max_staleness
         if not self.is_on or sight is None or not longest or self.is_in_hand(instance.uuid):
             return None
-        if not sight.is_followed(longest):
-            if not sight.is_followed(math.inf):
-                return None
-            self.ask("hold the live view against a list", Sight.resync)
-        known = sight.certain(instance.uuid)
-        return known if known is not None and known.state in _GOING_ON else None
+        known = _going_on(sight.certain(instance.uuid))
+        if known is None or sight.is_followed(longest):
+            return known
+        if not self.ask("compare the live view", lambda sight: sight.compare(longest)):
+            return None
+        return _going_on(sight.certain(instance.uuid))
 
     def wants(self, option: str) -> bool:
         """Whether an option is on, and with it the whole."""
@@ -195,3 +195,7 @@ class Window:
         if failure != self._said:
             self._said = failure
             LOG.warning("guestlist: %s; Nova asks libvirt itself", failure)
+
+
+def _going_on(known: Instance | None) -> Instance | None:
+    return known if known is not None and known.state in _GOING_ON else None

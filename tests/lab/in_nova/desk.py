@@ -1,7 +1,7 @@
 """Requests on a socket, JSON line by line, each answered when it is done.
 
 In: in `LAB_SOCKET`, the number of an open socket. Out: one line for each, with what the request
-logged and how many processes it started. Each has a thread of its own, a green one where Nova is
+logged and which processes it started. Each has a thread of its own, a green one where Nova is
 patched; so is the one that reads. `tests/lab/nova.py` is who asks.
 """
 
@@ -18,10 +18,11 @@ from typing import NamedTuple
 
 TICK_SECONDS = 0.01
 PROCESS_EVENTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.system"}
+COMMAND = 1  # of the arguments of subprocess.Popen
 
 
 class Witness(logging.Handler):
-    """Who logs what, and who starts how many processes.
+    """Who logs what, and who starts which processes.
 
     What happens in a thread that serves no request is put down to all requests that are under way.
     """
@@ -33,7 +34,7 @@ class Witness(logging.Handler):
 
     def begin(self, request):
         self._mine.request = request
-        self._open[request] = {"log": [], "processes": 0}
+        self._open[request] = {"log": [], "processes": []}
 
     def end(self, request):
         return self._open.pop(request)
@@ -49,10 +50,11 @@ class Witness(logging.Handler):
         for account in self._accounts():
             account["log"].append(entry)
 
-    def audit(self, event, _):
+    def audit(self, event, arguments):
         if event in PROCESS_EVENTS:
+            command = arguments[COMMAND] if event == "subprocess.Popen" else [event]
             for account in self._accounts():
-                account["processes"] += 1
+                account["processes"].append(" ".join(map(os.fsdecode, command)))
 
 
 class Pulse:
