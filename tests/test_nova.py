@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -267,9 +267,14 @@ def test_many_that_ask_at_once_have_the_view_compared_once(daemon, proxy, ours):
     with populated(daemon.uri(), domains), added(ours, *domains):
         wait_until(lambda: all(viewed(ours, domain.uuid) for domain in domains))
         ours.call("_window._sight._live._follower.__setattr__", "listed_at", -1e9)
-        with proxy.counting() as calls, ThreadPoolExecutor(len(domains)) as pool:
-            told = pool.map(lambda domain: infos([domain])(ours), domains)
-            assert [info["state"] for (info,) in told] == [RUNNING] * len(domains)
+        all_ask = threading.Event()
+        proxy.on_call("CONNECT_GET_ALL_DOMAIN_STATS", all_ask.wait, times=1)
+        with proxy.counting() as calls:
+            asked = [ours.begin("get_info", instance(domain.uuid)) for domain in domains]
+            ours.vitals()
+            all_ask.set()
+            told = [each.result().result() for each in asked]
+        assert [info["state"] for info in told] == [RUNNING] * len(domains)
         assert set(calls) == {"CONNECT_GET_ALL_DOMAIN_STATS"}
         assert len(calls) <= 2
 
