@@ -228,6 +228,25 @@ def test_what_it_costs_does_not_depend_on_how_many_there_are(daemon, proxy, ours
         assert calls_of(proxy, ours, RESOURCE) <= 25
 
 
+def test_where_libvirt_has_no_statistics_a_volume_costs_a_call(daemon, proxy, novas, ours):
+    """Its test driver has none of block devices; what it counts goes with its clock."""
+    disk = "<disk type='file'><source file='/volume'/><target dev='vdb'/></disk>"
+    domains = [replace(nova_instance(n), devices=disk, active=n != 453) for n in range(450, 458)]
+    usage = asking("get_all_volume_usage", CONTEXT, VOLUMES)
+    with (
+        populated(daemon.uri(), domains),
+        added(ours, *domains, volumes=["vdb", "vdz"]),
+        added(novas, *domains, volumes=["vdb", "vdz"]),
+    ):
+        told, truth = usage(ours), usage(novas)
+        assert [each["instance"] for each in told.result()] == [
+            each["instance"] for each in truth.result()
+        ]
+        assert len(told.value) == 7
+        assert told.log == truth.log
+        assert calls_of(proxy, ours, usage) == 4 + 2 * len(domains)
+
+
 # A cache that nobody is misled by
 
 

@@ -39,8 +39,8 @@ does again and again: `get_available_resource`, `get_all_volume_usage` and `get_
 last after as long as it takes for the drop-in to hold its view against a list first. Every single
 figure is in [nova.json](nova.json).
 
-The test driver has no bulk statistics of block devices, so there a volume costs its three calls as
-with Nova, and is left out of what is judged."""
+The test driver has no bulk statistics of block devices, so there each volume costs a call in place
+of Nova's three, and volume usage is left out of what is judged."""
 
 
 @dataclass
