@@ -54,8 +54,9 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
     What it costs in calls to libvirt, warm, however many domains there are: `list_instances`,
     `list_instance_uuids` and `get_num_instances` 1 (2 with `only_nova`), `_get_vcpu_used` 2,
     `_get_disk_over_committed_size_total` 3 and no process, mediated devices and mount state 2,
-    memory with file-backed memory 1, volume usage 2, `get_info` none where the live view may
-    answer, else Nova's 3. `instance_exists` is Nova's own: 2.
+    memory with file-backed memory 1, volume usage 2; `get_info` none where the live view may
+    answer, and 1 if that has to be compared first, else Nova's 3. `instance_exists` is Nova's own:
+    2.
     """
 
     def __init__(self, virtapi: Any, read_only: bool = False) -> None:
