@@ -6,7 +6,6 @@ In: a URI and what "ours" means. Out: the domains of that host. Everything happe
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import TracebackType
 from uuid import UUID
 
 import libvirt
@@ -269,12 +268,7 @@ class Host:
         """Opens nothing yet."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
 

@@ -13,7 +13,6 @@ import contextlib
 import re
 import signal
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import Self
 
 from lab.nodes import Domain
@@ -58,14 +57,9 @@ class NovaService(NovaProcess):
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         with self._stack:
-            super().__exit__(kind, error, trace)
+            super().__exit__(*error)
 
     def rounds(self, task: str) -> int:
         """How often a periodic task has run to its end."""
