@@ -311,6 +311,19 @@ def test_of_what_nova_has_in_hand_nothing_is_believed_from_memory(daemon, proxy,
         assert calls.count("DOMAIN_GET_XML_DESC") == 1
 
 
+def test_what_nova_had_in_hand_when_nobody_asked_is_read_again(daemon, proxy, ours):
+    """No event tells of all that it does, and the next update may come later than in a minute."""
+    one = nova_instance(34)
+    with populated(daemon.uri(), [one, TWO]), added(ours, one):
+        ours.call("_get_all_assigned_mediated_devices")
+        ours.call("_host.get_guest", instance(one.uuid))
+        ours.call("_window._in_hand.__setitem__", str(one.uuid), -1e9)
+        for calls_for_xml in (1, 0):
+            with proxy.counting() as calls:
+                ours.call("_get_all_assigned_mediated_devices")
+            assert calls.count("DOMAIN_GET_XML_DESC") == calls_for_xml
+
+
 def test_nothing_that_was_there_before_the_question_is_missing_from_the_answer(daemon, ours):
     """Not by a hair: the event may still be on its way."""
     with populated(daemon.uri(), [ONE]) as connection:

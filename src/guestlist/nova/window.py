@@ -58,6 +58,7 @@ class Window:
         self._followed: float | None = None
         self._is_shut = not threads.are_separable()
         self._in_hand: dict[str, float] = {}
+        self._taking = threading.Lock()
         self._said: str | None = None
         self._lock = threading.Lock()
         if self._is_shut:
@@ -163,7 +164,8 @@ class Window:
     def take_in_hand(self, uuid: str) -> None:
         """Nova asks for a domain, perhaps to change it."""
         if not _only_looking.get():
-            self._in_hand[uuid] = time.monotonic()
+            with self._taking:
+                self._in_hand[uuid] = time.monotonic()
 
     @staticmethod
     @contextlib.contextmanager
@@ -180,11 +182,13 @@ class Window:
         return time.monotonic() - self._in_hand.get(uuid, -math.inf) < IN_HAND
 
     def in_hand(self) -> list[str]:
-        """The UUIDs of those that Nova may be changing."""
-        for uuid in list(self._in_hand):
-            if not self.is_in_hand(uuid):
-                self._in_hand.pop(uuid, None)
-        return list(self._in_hand)
+        """The UUIDs of those that Nova may be changing, or may have changed since the last call."""
+        with self._taking:  # nobody is dropped who is taken in hand again just now
+            uuids = list(self._in_hand)
+            for uuid in uuids:
+                if not self.is_in_hand(uuid):
+                    del self._in_hand[uuid]
+        return uuids
 
     @property
     def _options(self) -> Any:
