@@ -563,6 +563,14 @@ def test_cleaned_up_it_lets_go_of_libvirt_and_starts_anew(daemon, mode):
             assert calls_of(proxy, ours, METHODS["list_instances"]) == 1
 
 
+def test_nova_starts_with_a_name_template_that_guestlist_cannot_use(daemon, mode):
+    config = {"DEFAULT": {"instance_name_template": "one"}}
+    with populated(daemon.uri(), [ONE]):
+        with NovaDriver(daemon.uri(), mode=mode, compute_driver=OURS, config=config) as ours:
+            assert ours.call("list_instances") == [ONE.name]
+            wait_until(lambda: "it would give every guest the same name" in ours.log())
+
+
 # How Nova finds it, and whether it may
 
 
