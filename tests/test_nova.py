@@ -615,18 +615,20 @@ def test_on_a_nova_that_differs_the_one_conversion_is_refused(mode):
 
 STARTED = """
 import sys, nova.cmd.compute
-nova.cmd.compute.main = lambda: None
+from oslo_config import cfg
+sys.argv[0] = "/usr/bin/guestlist-nova-compute"
+nova.cmd.compute.main = lambda: cfg.CONF([], project="nova", default_config_files=[])
 from guestlist.nova.start import main
 main()
 import nova.virt, os
 print(os.path.isfile(os.path.join(nova.virt.__path__[-1], "guestlist", "__init__.py")))
-print("guestlist.host" in sys.modules)
+print("guestlist.host" in sys.modules, cfg.CONF.prog)
 """
 
 
 def test_the_other_command_tells_nova_where_the_driver_is(mode):
     ended = in_nova(STARTED)
-    assert ended.stdout.split() == ["True", "False"], ended.stderr
+    assert ended.stdout.split() == ["True", "False", "nova-compute"], ended.stderr
 
 
 def test_the_options_are_listed(mode):
