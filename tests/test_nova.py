@@ -15,6 +15,7 @@ import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from lab.churn import Churner, populated
@@ -34,6 +35,8 @@ from lab.nova import (
 from lab.proxy import Proxy
 from lab.qemu import guests, stuck
 from lab.waiting import wait_until
+
+from guestlist.nova.sight import Sight
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -414,6 +417,18 @@ def test_without_a_live_view_libvirt_is_asked_about_each(daemon, proxy, ours):
             assert calls_of(proxy, ours, infos(domains)) == 6
         finally:
             ours.reload({"guestlist": {"live_view": True}})
+
+
+@pytest.mark.parametrize("ask", ["is_followed", "certain", "compare"])
+def test_a_view_that_is_closed_meanwhile_answers_or_is_not_there(ask):
+    """An option may close it on another thread, between any two steps."""
+
+    class Closing(Sight):
+        views = iter([mock.Mock(unlisted=1.0), None])
+        _live = property(lambda self: next(self.views))
+
+    argument = str(ONE.uuid) if ask == "certain" else 10.0
+    assert getattr(object.__new__(Closing), ask)(argument)
 
 
 def test_only_nova_leaves_the_others_out_of_the_lists_and_counts_them(daemon, ours):
