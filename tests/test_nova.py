@@ -9,6 +9,7 @@ the answer, is in it as it was.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import subprocess
 import threading
@@ -37,6 +38,7 @@ from lab.qemu import guests, stuck
 from lab.waiting import wait_until
 
 from guestlist.nova.sight import Sight
+from guestlist.nova.threads import _Relay
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -584,6 +586,18 @@ def test_nova_starts_with_a_name_template_that_guestlist_cannot_use(daemon, mode
         with NovaDriver(daemon.uri(), mode=mode, compute_driver=OURS, config=config) as ours:
             assert ours.call("list_instances") == [ONE.name]
             wait_until(lambda: "it would give every guest the same name" in ours.log())
+
+
+def test_a_record_is_kept_without_a_lock_in_any_python(monkeypatch):
+    def handle_of_python_3_13(self, record):
+        with self.lock:
+            self.emit(record)
+
+    monkeypatch.setattr(logging.Handler, "handle", handle_of_python_3_13)
+    logger = logging.Logger("real thread")
+    logger.addHandler(relay := _Relay())
+    logger.warning("said")
+    assert relay._records.get(timeout=1).getMessage() == "said"
 
 
 # How Nova finds it, and whether it may
