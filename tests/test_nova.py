@@ -37,6 +37,7 @@ from lab.proxy import Proxy
 from lab.qemu import guests, stuck
 from lab.waiting import wait_until
 
+from guestlist.errors import Code
 from guestlist.nova.sight import Sight
 from guestlist.nova.threads import _Relay
 
@@ -250,6 +251,25 @@ def test_where_libvirt_has_no_statistics_a_volume_costs_a_call(daemon, proxy, no
         assert len(told.value) == 7
         assert told.log == truth.log
         assert calls_of(proxy, ours, usage) == 4 + 2 * len(domains)
+
+
+@pytest.mark.parametrize("fault", ["unknown", "unreachable"])
+def test_where_statistics_cannot_be_asked_for_volumes_are_counted_all_the_same(daemon, mode, fault):
+    """LXC has none at all; on others that call's own connection may be one too many."""
+    disk = "<disk type='file'><source file='/volume'/><target dev='vdb'/></disk>"
+    domains = [replace(nova_instance(n), devices=disk) for n in range(460, 463)]
+    usage = asking("get_all_volume_usage", CONTEXT, VOLUMES)
+    with populated(daemon.uri(), domains), Proxy(daemon) as apart:
+        with driver(apart.uri(), mode, OURS) as ours:
+            add(ours, *domains, volumes=["vdb", "vdz"])
+            if fault == "unknown":
+                apart.deny("CONNECT_GET_ALL_DOMAIN_STATS")
+            else:
+                settled(ours)
+                apart.fail("CONNECT_OPEN", Code.INTERNAL_ERROR)
+            told = usage(ours)
+            assert [each["instance"] for each in told.result()] == uuids(domains)
+            assert "the guest does not answer" not in str(told.log)
 
 
 # A cache that nobody is misled by

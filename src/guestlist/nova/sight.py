@@ -12,6 +12,7 @@ from uuid import UUID
 
 import guestlist
 from guestlist import events
+from guestlist.errors import NotSupported
 from guestlist.images import Images
 from guestlist.nova.domains import Listed
 from guestlist.records import Instance, Snapshot, Source, SourceKind
@@ -112,10 +113,16 @@ class Sight:
 
         None for a domain that does not answer: it is stuck. None at all where libvirt does not have
         these statistics.
+
+        Raises:
+            GuestlistError: it has, and could not be asked.
         """
         snapshot = self._with_statistics("block")
+        failure = self._host.statistics_failure
+        if failure is not None and not isinstance(failure, NotSupported):
+            raise failure
         told = [each.statistics for each in snapshot.values() if each.statistics is not None]
-        if told and not any("block.count" in each for each in told):
+        if failure is not None or (told and not any("block.count" in each for each in told)):
             return []
         return [
             (
