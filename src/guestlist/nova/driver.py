@@ -216,7 +216,7 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
         """As Nova's; the counters are asked of all guests at once, over another connection.
 
         A guest that is stuck is left out and logged, as one is whose volume was detached. Where
-        libvirt has no such statistics: 2 calls, and 1 a volume.
+        libvirt has no such statistics: 4 calls, and 1 a volume.
         """
         counted = None
         if compute_host_bdms and "get_all_volume_usage" in _PROVEN:
