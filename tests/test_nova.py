@@ -544,6 +544,21 @@ def test_no_method_waits_for_a_stuck_guest(disk_daemon, mode):
             assert "Getting block stats failed" in str(told.log)
 
 
+def test_volumes_of_a_stuck_guest_without_disks_are_not_waited_for(disk_daemon, mode):
+    """It answers for all of them, none, so that it does not look stuck."""
+    domains = [replace(nova_instance(n), paused=True) for n in (1, 2)]
+    usage = asking("get_all_volume_usage", CONTEXT, VOLUMES)
+    uri = disk_daemon.qemu_uri
+    with guests(uri, domains), Proxy(disk_daemon) as proxy:
+        with driver(proxy.qemu_uri, mode, OURS) as ours, driver(uri, mode, NOVAS) as novas:
+            for nova in (ours, novas):
+                add(nova, *domains, volumes=["vdb"])
+            assert usage(ours).log == usage(novas).log
+            with stuck(disk_daemon, domains[0], at_most=120), proxy.counting() as calls:
+                assert usage(ours).value == []
+            assert "DOMAIN_BLOCK_STATS" not in calls
+
+
 # What can go wrong
 
 

@@ -223,7 +223,11 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
             counted = self._window.ask("count what volumes are used", Sight.volumes)
         domains: dict[str, Any] = {
             one.uuid: CountedDomain(
-                one, counters, _no_answer(), partial(self._host.guestlist_domain, one.uuid)
+                one,
+                counters,
+                _no_answer(),
+                _no_disk,
+                partial(self._host.guestlist_domain, one.uuid),
             )
             for one, counters in counted or ()
         }
@@ -277,7 +281,16 @@ def _callers(instance: Any, name: str) -> Any:
 def _no_answer() -> Exception:
     """What libvirt would have said of a guest that is stuck, in the end."""
     message = "Timed out during operation: the guest does not answer"
+    return _error(Code.OPERATION_TIMEOUT, message)
+
+
+def _no_disk(target: str) -> Exception:
+    """What libvirt says of a disk that a guest does not have."""
+    return _error(Code.INVALID_ARG, f"invalid argument: invalid path: {target}")
+
+
+def _error(code: Code, message: str) -> Exception:
     error: Exception = libvirt_driver.libvirt.libvirtError(message)
     error.args = (message,)
-    error.err = (Code.OPERATION_TIMEOUT, _FROM_QEMU, message, 2)  # type: ignore[attr-defined]
+    error.err = (code, _FROM_QEMU, message, 2)  # type: ignore[attr-defined]
     return error
