@@ -192,6 +192,19 @@ def test_of_a_domain_that_an_event_has_named_nothing_is_certain_until_it_was_ask
         assert live.certain(one.uuid).state is DomainState.PAUSED
 
 
+def test_while_events_are_missing_nothing_is_certain_until_all_were_listed(host):
+    one = nova_instance(1)
+    with synced() as live:
+        wait_until(lambda: live.certain(one.uuid) is not None)
+        known = []
+        connection(host).before("getAllDomainStats", lambda: known.append(live.certain(one.uuid)))
+        live._follower._inbox.lost = "the laboratory says so"
+        live._follower._inbox.nudge()
+        wait_until(lambda: known)
+        assert known == [None]
+        wait_until(lambda: live.certain(one.uuid) is not None)
+
+
 def test_nothing_is_certain_of_who_is_not_there_or_while_the_view_is_stale(host):
     with synced(details=False) as live:
         assert live.certain(nova_instance(2).uuid) is None

@@ -9,12 +9,14 @@ the answer, is in it as it was.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import subprocess
 import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from lab.churn import Churner, populated
@@ -34,6 +36,10 @@ from lab.nova import (
 from lab.proxy import Proxy
 from lab.qemu import guests, stuck
 from lab.waiting import wait_until
+
+from guestlist.errors import Code
+from guestlist.nova.sight import Sight
+from guestlist.nova.threads import _Relay
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -247,6 +253,25 @@ def test_where_libvirt_has_no_statistics_a_volume_costs_a_call(daemon, proxy, no
         assert calls_of(proxy, ours, usage) == 4 + 2 * len(domains)
 
 
+@pytest.mark.parametrize("fault", ["unknown", "unreachable"])
+def test_where_statistics_cannot_be_asked_for_volumes_are_counted_all_the_same(daemon, mode, fault):
+    """LXC has none at all; on others that call's own connection may be one too many."""
+    disk = "<disk type='file'><source file='/volume'/><target dev='vdb'/></disk>"
+    domains = [replace(nova_instance(n), devices=disk) for n in range(460, 463)]
+    usage = asking("get_all_volume_usage", CONTEXT, VOLUMES)
+    with populated(daemon.uri(), domains), Proxy(daemon) as apart:
+        with driver(apart.uri(), mode, OURS) as ours:
+            add(ours, *domains, volumes=["vdb", "vdz"])
+            if fault == "unknown":
+                apart.deny("CONNECT_GET_ALL_DOMAIN_STATS")
+            else:
+                settled(ours)
+                apart.fail("CONNECT_OPEN", Code.INTERNAL_ERROR)
+            told = usage(ours)
+            assert [each["instance"] for each in told.result()] == uuids(domains)
+            assert "the guest does not answer" not in str(told.log)
+
+
 # A cache that nobody is misled by
 
 
@@ -309,6 +334,19 @@ def test_of_what_nova_has_in_hand_nothing_is_believed_from_memory(daemon, proxy,
         with proxy.counting() as calls:
             assert ours.call("_get_all_assigned_mediated_devices") == {str(card): str(two.uuid)}
         assert calls.count("DOMAIN_GET_XML_DESC") == 1
+
+
+def test_what_nova_had_in_hand_when_nobody_asked_is_read_again(daemon, proxy, ours):
+    """No event tells of all that it does, and the next update may come later than in a minute."""
+    one = nova_instance(34)
+    with populated(daemon.uri(), [one, TWO]), added(ours, one):
+        ours.call("_get_all_assigned_mediated_devices")
+        ours.call("_host.get_guest", instance(one.uuid))
+        ours.call("_window._in_hand.__setitem__", str(one.uuid), -1e9)
+        for calls_for_xml in (1, 0):
+            with proxy.counting() as calls:
+                ours.call("_get_all_assigned_mediated_devices")
+            assert calls.count("DOMAIN_GET_XML_DESC") == calls_for_xml
 
 
 def test_nothing_that_was_there_before_the_question_is_missing_from_the_answer(daemon, ours):
@@ -403,6 +441,18 @@ def test_without_a_live_view_libvirt_is_asked_about_each(daemon, proxy, ours):
             ours.reload({"guestlist": {"live_view": True}})
 
 
+@pytest.mark.parametrize("ask", ["is_followed", "certain", "compare"])
+def test_a_view_that_is_closed_meanwhile_answers_or_is_not_there(ask):
+    """An option may close it on another thread, between any two steps."""
+
+    class Closing(Sight):
+        views = iter([mock.Mock(unlisted=1.0), None])
+        _live = property(lambda self: next(self.views))
+
+    argument = str(ONE.uuid) if ask == "certain" else 10.0
+    assert getattr(object.__new__(Closing), ask)(argument)
+
+
 def test_only_nova_leaves_the_others_out_of_the_lists_and_counts_them(daemon, ours):
     with populated(daemon.uri(), [ONE, appliance(1), handmade(0)]):
         everybody = ours.call("list_instances")
@@ -494,6 +544,21 @@ def test_no_method_waits_for_a_stuck_guest(disk_daemon, mode):
             assert "Getting block stats failed" in str(told.log)
 
 
+def test_volumes_of_a_stuck_guest_without_disks_are_not_waited_for(disk_daemon, mode):
+    """It answers for all of them, none, so that it does not look stuck."""
+    domains = [replace(nova_instance(n), paused=True) for n in (1, 2)]
+    usage = asking("get_all_volume_usage", CONTEXT, VOLUMES)
+    uri = disk_daemon.qemu_uri
+    with guests(uri, domains), Proxy(disk_daemon) as proxy:
+        with driver(proxy.qemu_uri, mode, OURS) as ours, driver(uri, mode, NOVAS) as novas:
+            for nova in (ours, novas):
+                add(nova, *domains, volumes=["vdb"])
+            assert usage(ours).log == usage(novas).log
+            with stuck(disk_daemon, domains[0], at_most=120), proxy.counting() as calls:
+                assert usage(ours).value == []
+            assert "DOMAIN_BLOCK_STATS" not in calls
+
+
 # What can go wrong
 
 
@@ -550,6 +615,26 @@ def test_cleaned_up_it_lets_go_of_libvirt_and_starts_anew(daemon, mode):
             assert calls_of(proxy, ours, METHODS["list_instances"]) == 1
 
 
+def test_nova_starts_with_a_name_template_that_guestlist_cannot_use(daemon, mode):
+    config = {"DEFAULT": {"instance_name_template": "one"}}
+    with populated(daemon.uri(), [ONE]):
+        with NovaDriver(daemon.uri(), mode=mode, compute_driver=OURS, config=config) as ours:
+            assert ours.call("list_instances") == [ONE.name]
+            wait_until(lambda: "it would give every guest the same name" in ours.log())
+
+
+def test_a_record_is_kept_without_a_lock_in_any_python(monkeypatch):
+    def handle_of_python_3_13(self, record):
+        with self.lock:
+            self.emit(record)
+
+    monkeypatch.setattr(logging.Handler, "handle", handle_of_python_3_13)
+    logger = logging.Logger("real thread")
+    logger.addHandler(relay := _Relay())
+    logger.warning("said")
+    assert relay._records.get(timeout=1).getMessage() == "said"
+
+
 # How Nova finds it, and whether it may
 
 
@@ -594,18 +679,20 @@ def test_on_a_nova_that_differs_the_one_conversion_is_refused(mode):
 
 STARTED = """
 import sys, nova.cmd.compute
-nova.cmd.compute.main = lambda: None
+from oslo_config import cfg
+sys.argv[0] = "/usr/bin/guestlist-nova-compute"
+nova.cmd.compute.main = lambda: cfg.CONF([], project="nova", default_config_files=[])
 from guestlist.nova.start import main
 main()
 import nova.virt, os
 print(os.path.isfile(os.path.join(nova.virt.__path__[-1], "guestlist", "__init__.py")))
-print("guestlist.host" in sys.modules)
+print("guestlist.host" in sys.modules, cfg.CONF.prog)
 """
 
 
 def test_the_other_command_tells_nova_where_the_driver_is(mode):
     ended = in_nova(STARTED)
-    assert ended.stdout.split() == ["True", "False"], ended.stderr
+    assert ended.stdout.split() == ["True", "False", "nova-compute"], ended.stderr
 
 
 def test_the_options_are_listed(mode):

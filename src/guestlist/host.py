@@ -12,7 +12,7 @@ import libvirt
 
 from guestlist import snapshot
 from guestlist.connection import Capabilities, Connection
-from guestlist.errors import DomainGone
+from guestlist.errors import DomainGone, GuestlistError
 from guestlist.handle import Handle
 from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched
 from guestlist.listing.listings import Listings
@@ -179,6 +179,14 @@ class Host:
         if not groups:
             return taken
         return snapshot.with_statistics(taken, self._statistics.ask(groups, deadline))
+
+    @property
+    def statistics_failure(self) -> GuestlistError | None:
+        """Why libvirt could not be asked for statistics the last time; None: it could.
+
+        Whoever was to answer is in `Snapshot.unanswered` then, stuck or not.
+        """
+        return self._statistics.failure
 
     def instance(self, uuid: UUID | str) -> Instance:
         """One domain by its UUID, whoever launched it and whatever its state; without details.

@@ -99,6 +99,10 @@ class Answer:
     complete: bool
 
 
+_Outcome = dict[bytes, Answer] | GuestlistError | None
+"""What became of a call: answers, by UUID; why there are none; None where guestlist failed."""
+
+
 class Statistics:
     """The statistics of one host's domains. Threads may share it."""
 
@@ -108,11 +112,14 @@ class Statistics:
         self._hanging = 0
         self._closed = 0
         self._changed = threading.Condition()
+        self.failure: GuestlistError | None = None
+        """Why libvirt could not be asked the last time; None: it could, whether it answered or not.
+        """
 
     def ask(self, groups: Iterable[str], deadline: float) -> dict[bytes, Answer]:
         """What the active domains answer within `deadline` seconds, by UUID.
 
-        Empty where none did: all hang, or libvirt cannot be asked, which the log then says.
+        Empty where none did: all hang, or libvirt cannot be asked, which `failure` and the log say.
 
         Raises:
             ValueError: there is no such group.
@@ -121,16 +128,22 @@ class Statistics:
         more for those alone that were passed over.
         """
         chosen = _chosen(groups)
-        outcomes: queue.SimpleQueue[dict[bytes, Answer] | None] = queue.SimpleQueue()
+        outcomes: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
+        self.failure = None
         end = time.monotonic() + deadline
         for left in range(_ATTEMPTS, 0, -1):
             patience = deadline if left == _ATTEMPTS else 0
             if not self._attempt(chosen, outcomes, patience) and patience:
                 break  # the later ones are only to get past the first, which may yet return
             try:
-                return outcomes.get(timeout=max(end - time.monotonic(), 0) / left) or {}
+                outcome = outcomes.get(timeout=max(end - time.monotonic(), 0) / left)
             except queue.Empty:
                 continue
+            if isinstance(outcome, dict):
+                return outcome
+            if left == _ATTEMPTS:  # else the first one could be made, and hangs
+                self.failure = outcome
+            return {}
         log.warning("%s: guests did not answer within %g s", self._like.whom, deadline)
         return {}
 
@@ -145,7 +158,7 @@ class Statistics:
     def _attempt(
         self,
         groups: tuple[_Group, ...],
-        outcomes: queue.SimpleQueue[dict[bytes, Answer] | None],
+        outcomes: queue.SimpleQueue[_Outcome],
         patience: float,
     ) -> bool:
         """Have a thread ask; whether one could be had within so many seconds."""
@@ -168,23 +181,24 @@ class Statistics:
         connection: Connection,
         closed: int,
         groups: tuple[_Group, ...],
-        outcomes: queue.SimpleQueue[dict[bytes, Answer] | None],
+        outcomes: queue.SimpleQueue[_Outcome],
     ) -> None:
         """Ask, and keep the connection for the next call unless `close` was called since."""
-        answers = None
+        outcome: _Outcome = None
         try:
             with connection.asking("read statistics") as peer:
-                answers = _answers(peer, groups)
+                outcome = _answers(peer, groups)
         except GuestlistError as error:
             log.warning("no statistics: %s", error)
+            outcome = type(error)(str(error))  # without its frames, which hold the connection
         finally:
             with self._changed:
                 self._hanging -= 1
                 self._changed.notify()
-                kept = answers is not None and not self._idle and closed == self._closed
+                kept = isinstance(outcome, dict) and not self._idle and closed == self._closed
                 if kept:
                     self._idle.append(connection)
-            outcomes.put(answers)
+            outcomes.put(outcome)
             if not kept:
                 connection.close()
 

@@ -114,6 +114,7 @@ class Follower:
         self._heard: deque[Event] = deque(maxlen=512)
         self._has_view = False
         self._was_deaf = False
+        self._is_missing_events = False
         self._is_here: bool | None = None
         self._node: Node | str | None = None
         self._failures = 0
@@ -168,7 +169,7 @@ class Follower:
 
     def is_in_doubt(self, uuid: bytes) -> bool:
         """Whether a domain may be another than the view has it. Takes no lock."""
-        return self._inbox.names(uuid) or uuid in self._looks
+        return self._is_missing_events or self._inbox.names(uuid) or uuid in self._looks
 
     def close(self) -> None:
         """Have `run` return. Does not wait."""
@@ -257,6 +258,7 @@ class Follower:
         """
         lost = self._inbox.lost
         if lost:
+            self._is_missing_events = True
             self._inbox.lost = None
             log.warning("%s: events were lost (%s); listing anew", self.whom, lost)
             self.counts["losses"] += 1
@@ -316,6 +318,7 @@ class Follower:
         for one in late:  # what they tell of may have come after the list was made
             self._looks.put(one.uuid, one.domain, now)
         self._inbox.done(late)
+        self._is_missing_events = False
         self.listed_at = self._list_began
         if not self._is_in_step:
             self._backlog.catch_up()

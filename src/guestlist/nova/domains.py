@@ -86,23 +86,31 @@ class StatedDomain(KnownDomain):
 
 
 class CountedDomain(KnownDomain):
-    """One whose disks have been counted; `silent` is raised where its guest does not answer."""
+    """One whose disks have been counted; `silent` is raised where its guest does not answer.
+
+    Nor is one without any disk asked about one: stuck or not it has the same answer for all of
+    them, `none`, and a stuck one would hold the call up.
+    """
 
     def __init__(
         self,
         listed: Listed,
         counters: Mapping[str, tuple[int, ...]] | None,
         silent: Exception,
+        none: Callable[[str], Exception],
         find: Callable[[], Any],
     ) -> None:
         super().__init__(listed, Roll(dict), find)
         self._counters = counters
         self._silent = silent
+        self._none = none
 
     def blockStats(self, disk: str) -> tuple[int, ...]:  # noqa: N802  libvirt's
         """As virDomain.blockStats, without the errors, which QEMU does not count."""
         if self._counters is None:
             raise self._silent
+        if not self._counters:
+            raise self._none(disk)
         counters = self._counters.get(disk)
         if counters is None:
             asked: tuple[int, ...] = self._real.blockStats(disk)

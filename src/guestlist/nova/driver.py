@@ -217,14 +217,18 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
         """As Nova's; the counters are asked of all guests at once, over another connection.
 
         A guest that is stuck is left out and logged, as one is whose volume was detached. Where
-        libvirt has no such statistics: 2 calls, and 1 a volume.
+        libvirt has no such statistics: 4 calls, and 1 a volume.
         """
         counted = None
         if compute_host_bdms and "get_all_volume_usage" in _PROVEN:
             counted = self._window.ask("count what volumes are used", Sight.volumes)
         domains: dict[str, Any] = {
             one.uuid: CountedDomain(
-                one, counters, _no_answer(), partial(self._host.guestlist_domain, one.uuid)
+                one,
+                counters,
+                _no_answer(),
+                _no_disk,
+                partial(self._host.guestlist_domain, one.uuid),
             )
             for one, counters in counted or ()
         }
@@ -278,7 +282,16 @@ def _callers(instance: Any, name: str) -> Any:
 def _no_answer() -> Exception:
     """What libvirt would have said of a guest that is stuck, in the end."""
     message = "Timed out during operation: the guest does not answer"
+    return _error(Code.OPERATION_TIMEOUT, message)
+
+
+def _no_disk(target: str) -> Exception:
+    """What libvirt says of a disk that a guest does not have."""
+    return _error(Code.INVALID_ARG, f"invalid argument: invalid path: {target}")
+
+
+def _error(code: Code, message: str) -> Exception:
     error: Exception = libvirt_driver.libvirt.libvirtError(message)
     error.args = (message,)
-    error.err = (Code.OPERATION_TIMEOUT, _FROM_QEMU, message, 2)  # type: ignore[attr-defined]
+    error.err = (code, _FROM_QEMU, message, 2)  # type: ignore[attr-defined]
     return error

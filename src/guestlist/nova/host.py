@@ -12,14 +12,11 @@ from typing import Any
 
 from nova.virt.libvirt import guest as libvirt_guest
 from nova.virt.libvirt import host as libvirt_host
-from oslo_log import log as logging
 
 from guestlist.nova import threads
 from guestlist.nova.domains import KnownDomain, Roll, stand_in
 from guestlist.nova.sight import Sight
 from guestlist.nova.window import Window
-
-LOG = logging.getLogger(__name__)
 
 
 class Host(libvirt_host.Host):
@@ -90,7 +87,7 @@ class Host(libvirt_host.Host):
             try:
                 used += int(self.guestlist_domain(uuid).info()[2])
             except libvirt_host.libvirt.libvirtError as error:
-                LOG.warning(
+                libvirt_host.LOG.warning(
                     "couldn't obtain the memory from domain: %(uuid)s, exception: %(ex)s",
                     {"uuid": uuid, "ex": error},
                 )

@@ -155,8 +155,9 @@ def _get_disk_over_committed_size_total() -> None:
 def _get_all_volume_usage() -> None:
     """The first four of what `blockStats` gives for the target; none of who cannot tell."""
     instance = SimpleNamespace(uuid=_UUID, name=_LISTED.name)
-    counted = CountedDomain(_LISTED, {"vdb": (1, 2, 3, 4)}, _unable(), _not_to_be_asked)
-    silent = CountedDomain(_LISTED, None, _unable(), _not_to_be_asked)
+    counted = CountedDomain(_LISTED, {"vdb": (1, 2, 3, 4)}, _unable(), _absent, _not_to_be_asked)
+    silent = CountedDomain(_LISTED, None, _unable(), _absent, _not_to_be_asked)
+    without = CountedDomain(_LISTED, {}, _unable(), _absent, _not_to_be_asked)
     bdm = {"device_name": "/dev/vdb", "volume_id": "volume"}
     for domain, expected in (
         (
@@ -173,6 +174,7 @@ def _get_all_volume_usage() -> None:
             ],
         ),
         (silent, []),
+        (without, []),
     ):
         host = SimpleNamespace(get_guest=lambda _, domain=domain: libvirt_guest.Guest(domain))
         driver = SimpleNamespace(_host=host)
@@ -197,6 +199,10 @@ def _unable() -> Exception:
     error = libvirt.libvirtError("proof")
     error.err = (Code.OPERATION_INVALID, 0, "proof", 0)
     return error
+
+
+def _absent(_disk: str) -> Exception:
+    return _unable()
 
 
 def _guest(**answers: Any) -> Any:

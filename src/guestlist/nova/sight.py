@@ -12,6 +12,7 @@ from uuid import UUID
 
 import guestlist
 from guestlist import events
+from guestlist.errors import NotSupported
 from guestlist.images import Images
 from guestlist.nova.domains import Listed
 from guestlist.records import Instance, Snapshot, Source, SourceKind
@@ -112,10 +113,16 @@ class Sight:
 
         None for a domain that does not answer: it is stuck. None at all where libvirt does not have
         these statistics.
+
+        Raises:
+            GuestlistError: it has, and could not be asked.
         """
         snapshot = self._with_statistics("block")
+        failure = self._host.statistics_failure
+        if failure is not None and not isinstance(failure, NotSupported):
+            raise failure
         told = [each.statistics for each in snapshot.values() if each.statistics is not None]
-        if told and not any("block.count" in each for each in told):
+        if failure is not None or (told and not any("block.count" in each for each in told)):
             return []
         return [
             (
@@ -169,11 +176,13 @@ class Sight:
 
     def is_followed(self, longest_unlisted: float) -> bool:
         """Whether the view was held against a list so many seconds ago. No call, and no lock."""
-        return self._live is not None and self._live.unlisted <= longest_unlisted
+        live = self._live
+        return live is not None and live.unlisted <= longest_unlisted
 
     def certain(self, uuid: str) -> Instance | None:
         """The domain, if nothing speaks against the view. No call, and no lock."""
-        return self._live.certain(UUID(uuid)) if self._live is not None else None
+        live = self._live
+        return live.certain(UUID(uuid)) if live is not None else None
 
     def compare(self, longest_unlisted: float) -> bool:
         """Hold the view against a list, unless somebody just has; whether it was. 1 call.
@@ -181,10 +190,11 @@ class Sight:
         Raises:
             GuestlistError: that could not be done.
         """
-        if self._live is None:
+        live = self._live
+        if live is None:
             return False
-        if not self.is_followed(longest_unlisted):
-            self._live.resync(RESYNC_TIMEOUT)
+        if live.unlisted > longest_unlisted:
+            live.resync(RESYNC_TIMEOUT)
         return True
 
     def close(self) -> None:

@@ -81,8 +81,10 @@ class _Relay(logging.Handler):
         """None is needed: the queue has its own."""
         self.lock = None
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Keep it. Logging's own takes the lock, and from Python 3.13 on takes no None for one."""
         self._records.put(record)
+        return True
 
     def run(self) -> None:
         """Write what there is, again and again. On a green thread."""

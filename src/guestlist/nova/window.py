@@ -58,6 +58,7 @@ class Window:
         self._followed: float | None = None
         self._is_shut = not threads.are_separable()
         self._in_hand: dict[str, float] = {}
+        self._taking = threading.Lock()
         self._said: str | None = None
         self._lock = threading.Lock()
         if self._is_shut:
@@ -73,12 +74,12 @@ class Window:
     def open(self) -> None:
         """Have connections, and a live view, now rather than with the first question."""
         self._is_shut = not threads.are_separable()
-        self._furnish()
+        self._attempt("connect", self._furnish)
 
     def close(self) -> None:
         """Answer no more, and let guestlist's connections go."""
         self._is_shut = True
-        self._furnish()
+        self._attempt("disconnect", self._furnish)
 
     @property
     def is_on(self) -> bool:
@@ -89,7 +90,9 @@ class Window:
         """The options may be others. Nova's main thread does not wait for a connection to close."""
         wants = self._wants()
         threading.Thread(
-            target=lambda: self._become(wants), name="guestlist-nova", daemon=True
+            target=lambda: self._attempt("follow the options", lambda: self._become(wants)),
+            name="guestlist-nova",
+            daemon=True,
         ).start()
 
     def _furnish(self) -> Sight | None:
@@ -125,9 +128,16 @@ class Window:
         if not self.is_on:
             return None
 
-        try:
+        def put() -> T | None:
             sight = self._sight or self._furnish()
-            answer = None if sight is None else threads.aside(lambda: question(sight))
+            return None if sight is None else threads.aside(lambda: question(sight))
+
+        return self._attempt(what, put)
+
+    def _attempt(self, what: str, act: Callable[[], T | None]) -> T | None:
+        """What comes of it; None where guestlist fails, which the log says."""
+        try:
+            outcome = act()
         except GuestlistError as error:
             self._say(f"{what}: {error}")
             return None
@@ -135,7 +145,7 @@ class Window:
             LOG.exception("guestlist failed (%s); Nova asks libvirt itself", what)
             return None
         self._said = None
-        return answer
+        return outcome
 
     def certain(self, instance: Any) -> Instance | None:
         """What the live view has of an instance, if that is beyond doubt and nothing new.
@@ -163,7 +173,8 @@ class Window:
     def take_in_hand(self, uuid: str) -> None:
         """Nova asks for a domain, perhaps to change it."""
         if not _only_looking.get():
-            self._in_hand[uuid] = time.monotonic()
+            with self._taking:
+                self._in_hand[uuid] = time.monotonic()
 
     @staticmethod
     @contextlib.contextmanager
@@ -180,11 +191,13 @@ class Window:
         return time.monotonic() - self._in_hand.get(uuid, -math.inf) < IN_HAND
 
     def in_hand(self) -> list[str]:
-        """The UUIDs of those that Nova may be changing."""
-        for uuid in list(self._in_hand):
-            if not self.is_in_hand(uuid):
-                self._in_hand.pop(uuid, None)
-        return list(self._in_hand)
+        """The UUIDs of those that Nova may be changing, or may have changed since the last call."""
+        with self._taking:  # nobody is dropped who is taken in hand again just now
+            uuids = list(self._in_hand)
+            for uuid in uuids:
+                if not self.is_in_hand(uuid):
+                    del self._in_hand[uuid]
+        return uuids
 
     @property
     def _options(self) -> Any:
