@@ -15,6 +15,7 @@ import libvirt
 import pytest
 from lab import qemu
 from lab.churn import Churner, populated
+from lab.happening import loop_held_up
 from lab.losses import count_contradictions
 from lab.nodes import appliance, domain_xml, handmade, node, nova_instance
 from lab.places import HOUSEHOLD, PLACES, make_place
@@ -158,6 +159,20 @@ def test_a_restart_a_redefinition_and_its_metadata_are_noticed(daemon, rpc):
             libvirt.VIR_DOMAIN_METADATA_TITLE, "new", None, None, libvirt.VIR_DOMAIN_AFFECT_CONFIG
         )
         until(lambda: rpc.calls[-2:] == [STATS, XML] or details_of(host, domain.uuid) is None)
+
+
+def test_what_was_redefined_is_read_again_though_the_event_loop_is_held_up(daemon, rpc):
+    domains = [nova_instance(1, active=False), nova_instance(2)]
+    with populated(daemon.uri(), domains) as connection, Host(rpc.uri()) as host:
+        host.snapshot(include_inactive=True)
+        with loop_held_up(daemon.uri(), connection):
+            connection.defineXML(domain_xml(replace(domains[0], vcpus=9)))
+            with rpc.counting() as calls:
+                assert details_of(host, domains[0].uuid).current_vcpus == 9
+            assert calls == [STATS, XML, XML], "whose event waits there it cannot tell"
+        with rpc.counting() as calls:
+            host.snapshot(include_inactive=True)
+        assert calls == [STATS, XML], "and believes what it read meanwhile where no event waited"
 
 
 def test_what_no_event_tells_is_read_again_at_a_bounded_age(daemon, rpc):

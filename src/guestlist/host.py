@@ -12,7 +12,7 @@ import libvirt
 
 from guestlist import snapshot
 from guestlist.connection import Capabilities, Connection
-from guestlist.errors import DomainGone, GuestlistError
+from guestlist.errors import DomainGone
 from guestlist.handle import Handle
 from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched
 from guestlist.listing.listings import Listings
@@ -140,9 +140,10 @@ class Host:
         Matches, misses nobody and raises as `list_instance_domains` does. State, reason and id are
         of one instant. Details (`Instance.details`) are read once and remembered while the domain
         keeps its UUID and id; what was redefined, plugged, unplugged or ballooned since is read
-        again, and everything after `details_max_age`. A domain that is gone before its details
-        could be read has None. One whose XML cannot be read spoils nobody else's: its
-        `Details.unknown` says so, and the log, once.
+        again, and everything after `details_max_age`, or if libvirt's event loop is too busy in
+        this process to tell of it in time. A domain that is gone before its details could be read
+        has None. One whose XML cannot be read spoils nobody else's: its `Details.unknown` says so,
+        and the log, once.
 
         Never waits for a stuck guest: nothing here asks a guest, unless `statistics` does.
 
@@ -155,7 +156,8 @@ class Host:
             statistics: groups to ask of the active domains, by their names in `virsh domstats`:
                 "block", "balloon", "vcpu", "cpu-total", "interface", "perf", "iothread", "memory",
                 "dirtyrate", "vm". Most enter each guest's monitor. They are asked aside, after the
-                states, and whoever does not answer is in `Snapshot.unanswered`.
+                states, and whoever does not answer is in `Snapshot.unanswered`. Where libvirt could
+                not be asked at all that is everybody, and `Snapshot.statistics_failure` says why.
             deadline: seconds that the statistics may take.
 
         Raises:
@@ -179,14 +181,6 @@ class Host:
         if not groups:
             return taken
         return snapshot.with_statistics(taken, self._statistics.ask(groups, deadline))
-
-    @property
-    def statistics_failure(self) -> GuestlistError | None:
-        """Why libvirt could not be asked for statistics the last time; None: it could.
-
-        Whoever was to answer is in `Snapshot.unanswered` then, stuck or not.
-        """
-        return self._statistics.failure
 
     def instance(self, uuid: UUID | str) -> Instance:
         """One domain by its UUID, whoever launched it and whatever its state; without details.

@@ -18,6 +18,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 from uuid import UUID
 
+from guestlist.errors import GuestlistError
 from guestlist.launcher import Launcher
 
 
@@ -308,10 +309,10 @@ class Snapshot(Mapping[UUID, Instance]):
     `cost` is how many calls to libvirt it took. `age` is for how many seconds nobody had been able
     to say whether it is still so: 0.0 but for a live view that is stale. `unanswered` are the UUIDs
     of the active instances of which statistics were asked that did not answer, or not in full:
-    their guests are stuck.
+    their guests are stuck; or libvirt could not be asked, and `statistics_failure` says why.
     """
 
-    __slots__ = ("_by_uuid", "_in_order", "age", "cost", "unanswered")
+    __slots__ = ("_by_uuid", "_in_order", "age", "cost", "statistics_failure", "unanswered")
 
     def __init__(
         self,
@@ -319,6 +320,7 @@ class Snapshot(Mapping[UUID, Instance]):
         *,
         cost: int = 0,
         unanswered: Iterable[UUID] = (),
+        statistics_failure: GuestlistError | None = None,
         age: float = 0.0,
     ) -> None:
         self._by_uuid: Mapping[UUID, Instance] = {each.uuid: each for each in instances}
@@ -326,6 +328,7 @@ class Snapshot(Mapping[UUID, Instance]):
         self.age = age
         self.cost = cost
         self.unanswered = frozenset(unanswered)
+        self.statistics_failure = statistics_failure
 
     @classmethod
     def over(

@@ -130,6 +130,8 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
         counted = self._window.ask("count the vCPUs", Sight.vcpus)
         if counted is None:
             return int(super()._get_vcpu_used())
+        known = self._vcpus_known
+        self._vcpus_known = {each.uuid: known[each.uuid] for each in counted if each.uuid in known}
         return sum(
             self._vcpus(each.uuid, each.id) if each.listed is None else each.listed
             for each in counted

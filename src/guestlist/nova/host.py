@@ -10,6 +10,7 @@ import threading
 from functools import partial
 from typing import Any
 
+from nova import exception
 from nova.virt.libvirt import guest as libvirt_guest
 from nova.virt.libvirt import host as libvirt_host
 
@@ -97,9 +98,15 @@ class Host(libvirt_host.Host):
         """The domain as Nova would have had it, over Nova's connection.
 
         Raises:
-            libvirt.libvirtError: it is gone.
+            libvirt.libvirtError: it is gone, or libvirt is: what a handle of it would have raised.
         """
-        return self.get_connection().lookupByUUIDString(uuid)
+        try:
+            connection = self.get_connection()
+        except exception.HypervisorUnavailable as error:
+            if isinstance(error.__context__, libvirt_host.libvirt.libvirtError):
+                raise error.__context__ from None
+            raise
+        return connection.lookupByUUIDString(uuid)
 
     def guestlist_domains(self) -> list[Any]:
         """All of them, as Nova would have listed them, over Nova's connection. 2 calls.

@@ -118,7 +118,7 @@ class Sight:
             GuestlistError: it has, and could not be asked.
         """
         snapshot = self._with_statistics("block")
-        failure = self._host.statistics_failure
+        failure = snapshot.statistics_failure
         if failure is not None and not isinstance(failure, NotSupported):
             raise failure
         told = [each.statistics for each in snapshot.values() if each.statistics is not None]

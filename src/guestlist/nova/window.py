@@ -61,6 +61,7 @@ class Window:
         self._taking = threading.Lock()
         self._said: str | None = None
         self._lock = threading.Lock()
+        self._wanted = self._wants()
         if self._is_shut:
             LOG.error(
                 "guestlist was imported before eventlet replaced Python's threads, and answers "
@@ -88,27 +89,27 @@ class Window:
 
     def _on_reload(self, *_: object) -> None:
         """The options may be others. Nova's main thread does not wait for a connection to close."""
-        wants = self._wants()
+        self._wanted = self._wants()
         threading.Thread(
-            target=lambda: self._attempt("follow the options", lambda: self._become(wants)),
+            target=lambda: self._attempt("follow the options", self._become),
             name="guestlist-nova",
             daemon=True,
         ).start()
 
     def _furnish(self) -> Sight | None:
         """Have connections and a live view as the options say."""
-        wants = self._wants()
-        return threads.aside(lambda: self._become(wants))
+        self._wanted = self._wants()
+        return threads.aside(self._become)
 
     def _wants(self) -> _Wants:
         interval = self._options.resync_interval if self._options.live_view else None
         return _Wants(self.is_on, self._conf.instance_name_template, interval)
 
-    def _become(self, wants: _Wants) -> Sight | None:
-        """In a real thread."""
-        wanted, name_template, interval = wants
-        interval = interval if wanted else None
+    def _become(self) -> Sight | None:
+        """Be as was wanted last. In a real thread."""
         with self._lock:
+            wanted, name_template, interval = self._wanted
+            interval = interval if wanted else None
             if self._sight is None and wanted:
                 self._sight = Sight(self._uri, name_template=name_template)
                 self._followed = None
@@ -130,9 +131,19 @@ class Window:
 
         def put() -> T | None:
             sight = self._sight or self._furnish()
-            return None if sight is None else threads.aside(lambda: question(sight))
+            return None if sight is None else threads.aside(lambda: self._put(question, sight))
 
         return self._attempt(what, put)
+
+    def _put(self, question: Callable[[Sight], T], sight: Sight) -> T:
+        """In a real thread. Whoever closes a sight does not wait for questions under way: they may
+        have connected it anew.
+        """
+        try:
+            return question(sight)
+        finally:
+            if sight is not self._sight:
+                sight.close()
 
     def _attempt(self, what: str, act: Callable[[], T | None]) -> T | None:
         """What comes of it; None where guestlist fails, which the log says."""
