@@ -401,10 +401,10 @@ def test_a_guest_that_is_busy_for_a_moment_is_asked_again(qemu_daemon):
                 os.kill(qemu_daemon.guest_pid(guest.name), signal.SIGCONT)
                 until(lambda: statistics._hanging == 1)
 
-        [answer] = statistics.ask(["balloon", "block"], 3.0).values()
+        [answer] = statistics.ask(["balloon", "block"], 3.0).by_uuid.values()
         assert not answer.complete
         proxy.on_call(STATS, go_on)
-        [answer] = statistics.ask(["balloon", "block"], 60.0).values()
+        [answer] = statistics.ask(["balloon", "block"], 60.0).by_uuid.values()
         assert answer.complete
 
 
@@ -449,7 +449,9 @@ def test_more_threads_than_calls_may_hang_are_all_answered(daemon, proxy):
                 called.acquire()
             last = ask(names(), 60)
             answers = [last, *(other.result() for other in others)]
-    assert [list(answer) for answer in answers] == [[nova_instance(1).uuid.bytes]] * len(answers)
+    assert [list(answer.by_uuid) for answer in answers] == [[nova_instance(1).uuid.bytes]] * len(
+        answers
+    )
 
 
 def test_a_call_that_no_second_one_may_overtake_is_still_waited_for(daemon, proxy, monkeypatch):
@@ -467,7 +469,7 @@ def test_a_call_that_no_second_one_may_overtake_is_still_waited_for(daemon, prox
             return had
 
         monkeypatch.setattr(statistics, "_attempt", attempted)
-        assert list(statistics.ask(["interface"], 1.5)) == [nova_instance(1).uuid.bytes]
+        assert list(statistics.ask(["interface"], 1.5).by_uuid) == [nova_instance(1).uuid.bytes]
 
 
 # One domain
