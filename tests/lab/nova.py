@@ -426,6 +426,10 @@ class NovaDriver(NovaProcess):
         self.configure(config)
         return list(self._request("reload"))
 
+    def catch_up(self) -> bool:
+        """Have guestlist take in, in there, all that has happened at libvirt; whether it did."""
+        return bool(self._request("catch_up"))
+
     def stop(self) -> None:
         """Stop the driver (`cleanup_host`). The process stays, and answers."""
         self._request("stop")
