@@ -592,8 +592,9 @@ def test_a_daemon_that_dies_between_list_and_xml_is_novas_own_error(own_daemon, 
     """What a handle of Nova's own would have raised: Nova's loops over the domains expect it."""
     with populated(own_daemon.uri(), [ONE, TWO]), Proxy(own_daemon) as proxy:
         with driver(proxy.uri(), mode, OURS, live_view=False) as ours:
-            ours.call("list_instances")
-            proxy.on_call("CONNECT_GET_ALL_DOMAIN_STATS", own_daemon.kill, times=1)
+            asks = "CONNECT_GET_ALL_DOMAIN_STATS"
+            wait_until(lambda: asks in proxy.calls)  # Nova looks for mounts once it is connected
+            proxy.on_call(asks, own_daemon.kill, times=1)
             told = ours.ask("_get_all_assigned_mediated_devices")
             own_daemon.restart()
             assert told.error
