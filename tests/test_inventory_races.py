@@ -7,6 +7,7 @@ case is one that a view has got wrong; the state machine (test_inventory_machine
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from dataclasses import replace
@@ -108,6 +109,45 @@ def test_a_look_that_is_not_due_is_not_forgone_because_of_an_answer_before_it(ho
         client.after("getAllDomainStats", lambda: host.vanish(visitor.uuid, told=False))
         live.resync(TIMEOUT)
         assert visitor.uuid in live.snapshot(**ALL)
+        await_truth(live, details=False)
+        assert visitor.uuid not in live.snapshot(**ALL)
+
+
+def start_anew_for_an_instant(host):
+    """One that is shut off is undefined; then it runs, and is seen shut off before it is gone."""
+    visitor = appliance(1)
+    host.undefine(visitor.uuid)
+    host.create_transient(visitor)
+    host.linger(visitor.uuid, told=True)
+
+
+def test_one_that_was_shut_off_before_it_ran_for_an_instant_is_looked_at_again(host, monkeypatch):
+    """G1. It was shut off, and is: but it is about to be gone, of which no event will tell."""
+    monkeypatch.setattr(following, "FIRST_COMPARISON", math.inf)
+    visitor = appliance(1)
+    host.define(visitor)
+    with synced(details=False) as live:
+        client = connection(host)
+        client.mail.hold(math.inf)
+        start_anew_for_an_instant(host)
+        client.after("domainListGetStats", lambda: host.vanish(visitor.uuid, told=False))
+        client.mail.release()
+        await_truth(live, details=False)
+        assert visitor.uuid not in live.snapshot(**ALL)
+
+
+def test_after_events_are_lost_all_that_are_shut_off_are_looked_at_again(host, monkeypatch):
+    """G1. Any of them may have run meanwhile, and be about to be gone."""
+    monkeypatch.setattr(following, "FIRST_COMPARISON", math.inf)
+    visitor = appliance(1)
+    host.define(visitor)
+    with synced(details=False) as live:
+        client = connection(host)
+        client.mail.lose(9)
+        start_anew_for_an_instant(host)
+        client.after("getAllDomainStats", lambda: host.vanish(visitor.uuid, told=False))
+        live._follower._inbox.lost = "the laboratory says so"
+        live._follower._inbox.nudge()
         await_truth(live, details=False)
         assert visitor.uuid not in live.snapshot(**ALL)
 

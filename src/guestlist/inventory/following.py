@@ -52,7 +52,7 @@ from guestlist.listing.listings import Listings
 from guestlist.native import threading
 from guestlist.node import Node, NodeMemory
 from guestlist.records import DomainState, Instance
-from guestlist.told import Event, EventKind
+from guestlist.told import Event, EventKind, Lifecycle
 
 log = logging.getLogger(__name__)
 
@@ -400,7 +400,8 @@ class Follower:
     ) -> None:
         """Merge an answer, tell the readers, and see who is to be asked again."""
         suspects = self._looks.suspects
-        found = self._found(listing, stated)
+        ran = {one.uuid for one in raw if one.event == Lifecycle.STOPPED}
+        found = self._found(listing, stated, ran)
         events = [one.of(_uuid(one.uuid)) for one in raw]
         if asked is None:
             keys = None
@@ -415,10 +416,17 @@ class Follower:
         if suspects:
             self._find_drift(changes, suspects)
 
-    def _found(self, listing: Listing, stated: Iterable[Stated]) -> dict[UUID, Instance]:
-        """Who was found, and when each of them is to be looked at again."""
+    def _found(
+        self, listing: Listing, stated: Iterable[Stated], ran: Container[bytes]
+    ) -> dict[UUID, Instance]:
+        """Who was found, and when each of them is to be looked at again.
+
+        Those who `ran` meanwhile have stopped, though they may have been shut off before, too; and
+        where events are missing that may be anybody.
+        """
         found = {}
         now = time.monotonic()
+        unsure = self._is_missing_events or not self._is_in_step
         for one in stated:
             uuid = _uuid(one.uuid)
             before = self._view.get(uuid)
@@ -426,8 +434,11 @@ class Follower:
             if instance is not None:
                 found[uuid] = instance
                 self._stated[one.uuid] = one
-                was = before if self._has_view else instance  # a first list tells of no change
-                self._looks.settle(one, was, instance, now)
+                if not self._has_view:
+                    before = instance  # a first list tells of no change
+                elif unsure or one.uuid in ran:
+                    before = None
+                self._looks.settle(one, before, instance, now)
         return found
 
     def _forget(self, listing: Listing, uuids: Iterable[bytes]) -> None:
