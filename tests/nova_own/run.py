@@ -26,7 +26,7 @@ SHARES = 2
 SECONDS_A_TEST = "160"
 """As in Nova's tox.ini. A green thread that holds up the rest is beyond its reach."""
 
-SECONDS_A_SHARE = 540
+SECONDS_A_SHARE = {"unit": 540, "functional": 3_000}
 """After which what hangs is ended, and the test it hangs in is known."""
 
 THREADING_SINCE = "2026.1"
@@ -53,10 +53,10 @@ def environment_of(mode: str) -> dict[str, str]:
 
 
 def run_shares(
-    mode: str, plain: bool, patterns: list[str], left_out: set[str]
+    suite: str, mode: str, plain: bool, patterns: list[str], left_out: set[str]
 ) -> tuple[Outcomes, bool]:
     """What became of each test, and whether every process came to its end."""
-    command = [sys.executable, str(HERE / "shard.py"), f"--shares={SHARES}"]
+    command = [sys.executable, str(HERE / "shard.py"), f"--suite={suite}", f"--shares={SHARES}"]
     command += ["--plain"] * plain + [f"-k={pattern}" for pattern in patterns]
     command += [f"--leave-out={test}" for test in sorted(left_out)]
     with tempfile.TemporaryDirectory() as folder:
@@ -72,16 +72,16 @@ def run_shares(
             )
             for share, (out, log) in enumerate(zip(outs, logs, strict=True))
         ]
-        ended = [comes_to_its_end(process) for process in processes]
+        ended = [comes_to_its_end(process, SECONDS_A_SHARE[suite]) for process in processes]
         for log, well in zip(logs, ended, strict=True):
             if not well:
                 print(log.read_text()[-4000:])
         return read_outcomes(outs), all(ended)
 
 
-def comes_to_its_end(process: subprocess.Popen[bytes]) -> bool:
+def comes_to_its_end(process: subprocess.Popen[bytes], seconds: float) -> bool:
     try:
-        return process.wait(SECONDS_A_SHARE) == 0
+        return process.wait(seconds) == 0
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -97,7 +97,7 @@ def read_outcomes(files: list[Path]) -> Outcomes:
     return outcomes
 
 
-def listed(series: str, mode: str, plain: bool, *, hang: bool) -> set[str]:
+def listed(suite: str, series: str, mode: str, plain: bool, *, hang: bool) -> set[str]:
     """The tests that `expected.toml` has for such a run: those that fail, or those that hang."""
     entries = tomllib.loads((HERE / "expected.toml").read_text()).get("expected", [])
     return {
@@ -108,6 +108,7 @@ def listed(series: str, mode: str, plain: bool, *, hang: bool) -> set[str]:
         and (entry.get("plain", False) or not plain)
         and entry.get("hang", False) == hang
         for test in entry["tests"]
+        if test.startswith(suite)
     }
 
 
@@ -116,6 +117,14 @@ def main() -> int:
     parser.add_argument("--series", default="2026.2", help="of OpenStack (2026.2)")
     parser.add_argument(
         "--mode", choices=["threading", "eventlet"], help="else in each that this Nova has"
+    )
+    parser.add_argument(
+        "--functional",
+        dest="suite",
+        action="store_const",
+        const="functional",
+        default="unit",
+        help="Nova's functional tests of it in place of its unit tests; half an hour a mode",
     )
     parser.add_argument("--plain", action="store_true", help="Nova's own classes: the baseline")
     parser.add_argument(
@@ -132,9 +141,9 @@ def main() -> int:
 def run(options: argparse.Namespace, mode: str) -> bool:
     """Run the tests in one mode, and say what came of it; whether that is what is expected."""
     began = time.monotonic()
-    left_out = listed(options.series, mode, options.plain, hang=True)
-    outcomes, whole = run_shares(mode, options.plain, options.k, left_out)
-    expected = listed(options.series, mode, options.plain, hang=False)
+    left_out = listed(options.suite, options.series, mode, options.plain, hang=True)
+    outcomes, whole = run_shares(options.suite, mode, options.plain, options.k, left_out)
+    expected = listed(options.suite, options.series, mode, options.plain, hang=False)
     expected = {test for test in expected if is_chosen(TESTS + test, options.k)}
     failed = {
         test for test, (outcome, _) in outcomes.items() if outcome in ("failed", "unfinished")
@@ -148,7 +157,7 @@ def run(options: argparse.Namespace, mode: str) -> bool:
 
     counts = Counter(outcome for outcome, _ in outcomes.values())
     print(
-        f"Nova {version('nova')} ({options.series}), {mode},",
+        f"Nova {version('nova')} ({options.series}), {options.suite} tests, {mode},",
         f"{'Nova' if options.plain else 'guestlist'}'s classes: {counts['passed']} passed,",
         f"{counts['skipped']} skipped, {len(left_out)} left out,",
         f"{len(failed & expected)} failed as expected, {len(failed - expected)} failed,",
