@@ -291,3 +291,44 @@ def test_keepalive_can_be_turned_off(rpc):
         assert host.capabilities().keepalive is False
     with Host(rpc.uri()) as host:
         assert host.capabilities().keepalive is True
+
+
+BORROWER = """
+import sys, threading, libvirt
+from guestlist import Host, Inventory
+from guestlist.events import borrow_loop
+
+def turn():
+    while True:
+        libvirt.virEventRunDefaultImpl()
+
+if sys.argv[2] == "another":
+    libvirt.virEventRegisterDefaultImpl()
+    threading.Thread(target=turn, name="another", daemon=True).start()
+print(borrow_loop(), borrow_loop())
+with Inventory(sys.argv[1], details=False) as live:
+    live.wait_synced(30)
+    changes = live.changes()
+    (domain,) = live.host.list_instance_domains()
+    domain.suspend()
+    print(changes.get(timeout=30).after.state.name)
+    print(sorted(each.name for each in threading.enumerate() if "events" in each.name))
+"""
+
+
+@pytest.mark.parametrize(
+    ("loop", "borrowed", "own"),
+    [("another", True, []), ("none", False, ["guestlist-libvirt-events"])],
+)
+def test_a_loop_that_turns_already_is_borrowed_and_one_that_does_not_is_ours(
+    daemon, loop, borrowed, own
+):
+    with populated(daemon.uri(), [nova_instance(1)]):
+        ended = subprocess.run(
+            [sys.executable, "-c", BORROWER, daemon.uri(), loop],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+    assert ended.stdout.splitlines() == [f"{borrowed} {borrowed}", "PAUSED", str(own)], ended.stderr

@@ -15,6 +15,7 @@ from pathlib import Path
 import libvirt
 import pytest
 from lab.churn import ThreadChurner, populate, populated
+from lab.happening import loop_held_up, witness
 from lab.nodes import domain_xml, node, nova_instance
 from lab.proxy import Proxy
 from lab.views import EVERYBODY, Replica, truth, wait_equal
@@ -33,7 +34,6 @@ from guestlist import (
     Started,
     Stopped,
 )
-from guestlist.connection import Connection
 from guestlist.events import ensure_loop
 from guestlist.inventory import feed, following
 
@@ -64,16 +64,6 @@ def in_the_background(call):
     finally:
         thread.join(LONG)
         assert not thread.is_alive()
-
-
-@contextlib.contextmanager
-def witness(uri):
-    """Each event, as another connection of this process is told of it; see `Stream`."""
-    connection = Connection(uri)
-    try:
-        yield connection.peer().lifecycle()
-    finally:
-        connection.close()
 
 
 @pytest.fixture
@@ -296,27 +286,15 @@ def test_g1_who_comes_and_goes_between_two_comparisons_does_no_harm(daemon, prox
 
 
 def test_g1_while_the_event_loop_is_held_up_the_view_comes_right_by_lists(daemon):
-    with populated(daemon.uri(), [ONE]) as connection, witness(daemon.uri()) as events:
-        held, released = threading.Event(), threading.Event()
-
-        def hold_up(*_):
-            held.set()
-            released.wait(LONG)
-
-        with synced(daemon.uri()) as live:
-            events.subscribe(hold_up)
-            try:
-                connection.defineXML(domain_xml(TWO))
-                assert held.wait(LONG)
-                handle_of(connection, ONE).destroy()
-                wait_until(lambda: not live.snapshot())
-                wait_equal(live, truth(daemon.uri()))
-                assert live.statistics().stalls > 0
-            finally:
-                released.set()
-            handle_of(connection, ONE).create()
+    with populated(daemon.uri(), [ONE]) as connection, synced(daemon.uri()) as live:
+        with loop_held_up(daemon.uri(), connection):
+            handle_of(connection, ONE).destroy()
+            wait_until(lambda: not live.snapshot())
             wait_equal(live, truth(daemon.uri()))
-            assert live.statistics().connections == 1
+            assert live.statistics().stalls > 0
+        handle_of(connection, ONE).create()
+        wait_equal(live, truth(daemon.uri()))
+        assert live.statistics().connections == 1
 
 
 def test_g1_a_connection_over_which_no_event_ever_comes_is_replaced(daemon, proxy, monkeypatch):

@@ -7,6 +7,7 @@ case is one that a view has got wrong; the state machine (test_inventory_machine
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from dataclasses import replace
@@ -19,7 +20,7 @@ from lab.fake_host import METADATA_CHANGE, FakeHost
 from lab.nodes import appliance, handmade, nova_instance
 from lab.waiting import wait_until
 
-from guestlist import Host, Inventory, Resynced, Stale, Stopped
+from guestlist import DomainState, Host, Inventory, Resynced, Stale, Stopped
 from guestlist.connection import Connection
 from guestlist.inventory import board, following, looks
 
@@ -112,6 +113,45 @@ def test_a_look_that_is_not_due_is_not_forgone_because_of_an_answer_before_it(ho
         assert visitor.uuid not in live.snapshot(**ALL)
 
 
+def start_anew_for_an_instant(host):
+    """One that is shut off is undefined; then it runs, and is seen shut off before it is gone."""
+    visitor = appliance(1)
+    host.undefine(visitor.uuid)
+    host.create_transient(visitor)
+    host.linger(visitor.uuid, told=True)
+
+
+def test_one_that_was_shut_off_before_it_ran_for_an_instant_is_looked_at_again(host, monkeypatch):
+    """G1. It was shut off, and is: but it is about to be gone, of which no event will tell."""
+    monkeypatch.setattr(following, "FIRST_COMPARISON", math.inf)
+    visitor = appliance(1)
+    host.define(visitor)
+    with synced(details=False) as live:
+        client = connection(host)
+        client.mail.hold(math.inf)
+        start_anew_for_an_instant(host)
+        client.after("domainListGetStats", lambda: host.vanish(visitor.uuid, told=False))
+        client.mail.release()
+        await_truth(live, details=False)
+        assert visitor.uuid not in live.snapshot(**ALL)
+
+
+def test_after_events_are_lost_all_that_are_shut_off_are_looked_at_again(host, monkeypatch):
+    """G1. Any of them may have run meanwhile, and be about to be gone."""
+    monkeypatch.setattr(following, "FIRST_COMPARISON", math.inf)
+    visitor = appliance(1)
+    host.define(visitor)
+    with synced(details=False) as live:
+        client = connection(host)
+        client.mail.lose(9)
+        start_anew_for_an_instant(host)
+        client.after("getAllDomainStats", lambda: host.vanish(visitor.uuid, told=False))
+        live._follower._inbox.lost = "the laboratory says so"
+        live._follower._inbox.nudge()
+        await_truth(live, details=False)
+        assert visitor.uuid not in live.snapshot(**ALL)
+
+
 def test_a_newcomer_that_is_gone_before_its_xml_is_read_was_never_there(host, caplog):
     """G4. It was noted to have its details read, without a handle to read them by."""
     with synced() as live, live.changes(include_foreign=True) as changes:
@@ -167,6 +207,61 @@ def test_a_view_that_gets_old_gets_no_younger_when_the_reason_is_known(host, mon
         assert live.snapshot().age >= age
         host.down = False
         asking.join()
+
+
+def test_of_a_domain_that_an_event_has_named_nothing_is_certain_until_it_was_asked(host):
+    """Who would else ask libvirt must not read a row that libvirt has said something of."""
+    one, two = nova_instance(1), nova_instance(2)
+    host.create_transient(two)
+    with synced(details=False) as live:
+        assert live.certain(one.uuid) == live.snapshot(**ALL)[one.uuid]
+        asked, over = threading.Event(), threading.Event()
+
+        def hang():
+            asked.set()
+            over.wait(TIMEOUT)
+
+        connection(host).before("domainListGetStats", hang)
+        host.suspend(one.uuid)
+        assert asked.wait(TIMEOUT)
+        assert live.certain(one.uuid) is None
+        assert live.certain(two.uuid) is not None, "of nobody else was anything said"
+        over.set()
+        await_truth(live, details=False)
+        wait_until(lambda: live.certain(one.uuid) is not None)
+        assert live.certain(one.uuid).state is DomainState.PAUSED
+
+
+def test_while_events_are_missing_nothing_is_certain_until_all_were_listed(host):
+    one = nova_instance(1)
+    with synced() as live:
+        wait_until(lambda: live.certain(one.uuid) is not None)
+        known = []
+        connection(host).before("getAllDomainStats", lambda: known.append(live.certain(one.uuid)))
+        live._follower._inbox.lost = "the laboratory says so"
+        live._follower._inbox.nudge()
+        wait_until(lambda: known)
+        assert known == [None]
+        wait_until(lambda: live.certain(one.uuid) is not None)
+
+
+def test_nothing_is_certain_of_who_is_not_there_or_while_the_view_is_stale(host):
+    with synced(details=False) as live:
+        assert live.certain(nova_instance(2).uuid) is None
+        unlisted = live.unlisted
+        live.resync(TIMEOUT)
+        assert live.unlisted < unlisted + 1
+        host.down = True
+        host.break_off()
+        wait_until(lambda: live.snapshot().age)
+        assert live.certain(nova_instance(1).uuid) is None
+        host.down = False
+
+
+def test_nothing_is_certain_before_the_first_list():
+    live = Inventory("fake:///default")
+    assert live.unlisted == float("inf")
+    assert live.certain(nova_instance(1).uuid) is None
 
 
 def test_a_reader_that_missed_the_stale_is_told_of_it_all_the_same(host):

@@ -15,6 +15,7 @@ import libvirt
 import pytest
 from lab import qemu
 from lab.churn import Churner, populated
+from lab.happening import loop_held_up
 from lab.losses import count_contradictions
 from lab.nodes import appliance, domain_xml, handmade, node, nova_instance
 from lab.places import HOUSEHOLD, PLACES, make_place
@@ -158,6 +159,20 @@ def test_a_restart_a_redefinition_and_its_metadata_are_noticed(daemon, rpc):
             libvirt.VIR_DOMAIN_METADATA_TITLE, "new", None, None, libvirt.VIR_DOMAIN_AFFECT_CONFIG
         )
         until(lambda: rpc.calls[-2:] == [STATS, XML] or details_of(host, domain.uuid) is None)
+
+
+def test_what_was_redefined_is_read_again_though_the_event_loop_is_held_up(daemon, rpc):
+    domains = [nova_instance(1, active=False), nova_instance(2)]
+    with populated(daemon.uri(), domains) as connection, Host(rpc.uri()) as host:
+        host.snapshot(include_inactive=True)
+        with loop_held_up(daemon.uri(), connection):
+            connection.defineXML(domain_xml(replace(domains[0], vcpus=9)))
+            with rpc.counting() as calls:
+                assert details_of(host, domains[0].uuid).current_vcpus == 9
+            assert calls == [STATS, XML, XML], "whose event waits there it cannot tell"
+        with rpc.counting() as calls:
+            host.snapshot(include_inactive=True)
+        assert calls == [STATS, XML], "and believes what it read meanwhile where no event waited"
 
 
 def test_what_no_event_tells_is_read_again_at_a_bounded_age(daemon, rpc):
@@ -386,10 +401,10 @@ def test_a_guest_that_is_busy_for_a_moment_is_asked_again(qemu_daemon):
                 os.kill(qemu_daemon.guest_pid(guest.name), signal.SIGCONT)
                 until(lambda: statistics._hanging == 1)
 
-        [answer] = statistics.ask(["balloon", "block"], 3.0).values()
+        [answer] = statistics.ask(["balloon", "block"], 3.0).by_uuid.values()
         assert not answer.complete
         proxy.on_call(STATS, go_on)
-        [answer] = statistics.ask(["balloon", "block"], 60.0).values()
+        [answer] = statistics.ask(["balloon", "block"], 60.0).by_uuid.values()
         assert answer.complete
 
 
@@ -434,7 +449,9 @@ def test_more_threads_than_calls_may_hang_are_all_answered(daemon, proxy):
                 called.acquire()
             last = ask(names(), 60)
             answers = [last, *(other.result() for other in others)]
-    assert [list(answer) for answer in answers] == [[nova_instance(1).uuid.bytes]] * len(answers)
+    assert [list(answer.by_uuid) for answer in answers] == [[nova_instance(1).uuid.bytes]] * len(
+        answers
+    )
 
 
 def test_a_call_that_no_second_one_may_overtake_is_still_waited_for(daemon, proxy, monkeypatch):
@@ -452,7 +469,7 @@ def test_a_call_that_no_second_one_may_overtake_is_still_waited_for(daemon, prox
             return had
 
         monkeypatch.setattr(statistics, "_attempt", attempted)
-        assert list(statistics.ask(["interface"], 1.5)) == [nova_instance(1).uuid.bytes]
+        assert list(statistics.ask(["interface"], 1.5).by_uuid) == [nova_instance(1).uuid.bytes]
 
 
 # One domain
@@ -482,3 +499,25 @@ def test_under_churn_nobody_is_lost_and_no_id_contradicts_its_state(daemon, mode
         tally = count_contradictions(lambda: Host(daemon.uri()), uuids, 300)
         churner.wait_changes(1)
     assert tally.right, tally
+
+
+def test_the_xml_is_kept_on_request_and_changes_no_comparison(daemon):
+    with populated(daemon.uri(), [nova_instance(1)]) as connection:
+        uuid = nova_instance(1).uuid
+        with Host(daemon.uri(), keep_xml=True) as keeper, Host(daemon.uri()) as other:
+            kept = keeper.snapshot()[uuid].details
+            assert kept.xml == connection.lookupByUUID(uuid.bytes).XMLDesc(0)
+            assert other.snapshot()[uuid].details.xml is None
+            assert other.snapshot()[uuid].details == kept
+            assert kept.xml not in repr(kept)
+
+
+def test_what_is_forgotten_is_read_again(daemon, proxy):
+    with populated(daemon.uri(), [nova_instance(1), nova_instance(2)]), Host(proxy.uri()) as host:
+        host.forget(nova_instance(1).uuid)  # before anything is known
+        host.snapshot()
+        host.forget(str(nova_instance(1).uuid))
+        host.forget(nova_instance(3).uuid)
+        with proxy.counting() as calls:
+            assert len(host.snapshot()) == 2
+        assert calls.count(XML) == 1

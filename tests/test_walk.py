@@ -12,6 +12,7 @@ import libvirt
 import pytest
 from lab.churn import Churner, ThreadChurner, populated
 from lab.fake import FakeConnection
+from lab.happening import loop_held_up
 from lab.losses import count_losses
 from lab.nodes import handmade, node, nova_instance
 
@@ -133,6 +134,15 @@ def test_a_domain_that_takes_a_name_given_up_is_not_taken_for_the_other(daemon, 
         old.on_call("DOMAIN_LOOKUP_BY_NAME", shift, times=1)
         with Host(old.uri()) as host:
             assert everyone(host) == ["elsewhere", first.name]
+
+
+def test_while_the_event_loop_is_held_up_repetition_proves_the_list(daemon, old):
+    """It costs another round, and a look at who was there before."""
+    domains = [nova_instance(i, active=i % 2 == 0) for i in range(4)]
+    with populated(daemon.uri(), domains) as hand, warm(old.uri()) as host:
+        with loop_held_up(daemon.uri(), hand), old.counting() as calls:
+            assert len(everyone(host)) == len(domains)
+        assert calls.count(IDS) == 4
 
 
 def test_a_domain_that_is_undefined_is_not_invented(daemon, old):

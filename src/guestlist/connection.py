@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from guestlist.errors import (
     open_failure,
 )
 from guestlist.events import Stream, drain, ensure_loop
+from guestlist.native import queue, threading
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from collections.abc import Callable
 
 import libvirt
+
+from guestlist.native import threading
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +25,15 @@ Subscriber = Callable[..., None]
 lifecycle event: event and detail); must be quick and must not raise.
 """
 
+LONGEST_PROOF = 1.0
+"""Seconds within which a loop of somebody else's must turn, to be relied upon."""
+
 LONGEST_TURN = 5.0
 """Seconds that one turn of the loop is waited for."""
 
 _loop_lock = threading.Lock()
 _loop: threading.Thread | None = None
+_borrowed = False
 
 
 def ensure_loop() -> None:
@@ -38,23 +43,38 @@ def ensure_loop() -> None:
     """
     global _loop  # noqa: PLW0603  libvirt's loop is one per process, whatever we would prefer
     with _loop_lock:
-        if _loop is None:
+        if _loop is None and not _borrowed:
             libvirt.virEventRegisterDefaultImpl()
             _loop = threading.Thread(target=_run_loop, name="guestlist-libvirt-events", daemon=True)
             _loop.start()
 
 
-def drain(longest_turn: float = LONGEST_TURN) -> None:
-    """Return when the loop has handed out every event that this process had received at the call.
+def borrow_loop() -> bool:
+    """Have no loop of our own where somebody else runs libvirt's in this process; whether so.
+
+    For who lives in a program that does. Two threads that run it would take turns, and hand each
+    other's events out. Must come before the first connection; costs a second where nobody does.
+    """
+    global _borrowed  # noqa: PLW0603  as the loop is
+    with _loop_lock:
+        if _loop is None and not _borrowed:
+            libvirt.virEventRegisterDefaultImpl()
+            _borrowed = _turns.wait_for(1, LONGEST_PROOF)
+        return _borrowed
+
+
+def drain(longest_turn: float = LONGEST_TURN) -> bool:
+    """Wait until the loop has handed out every event that this process had received at the call.
+
+    False if they may still be outstanding: it gives up on a loop that is busy, or held up, for
+    `longest_turn` seconds, and cannot wait at all where the binding has no timers or on the thread
+    that turns the loop.
 
     libvirt hands out all that is queued in one turn of the loop; a timer that fires at once is of
     the same turn or the next, and may have been about to fire for somebody else, so three in a row
-    come after them. Returns at once on the thread that
-    turns the loop, which cannot wait for itself, and where the binding has no timers; gives up on a
-    loop that a subscriber, or its owner, holds up for `longest_turn` seconds.
+    come after them.
     """
-    if threading.current_thread() is not _loop:
-        _turns.wait_for(3, longest_turn)
+    return threading.current_thread() is not _loop and _turns.wait_for(3, longest_turn)
 
 
 def is_on_loop() -> bool:
@@ -99,16 +119,17 @@ class _Turns:
             self._set_timer()
             return self.count
 
-    def wait_for(self, turns: int, longest: float) -> None:
-        """Return after so many turns, or after one that takes longer than `longest` seconds."""
+    def wait_for(self, turns: int, longest: float) -> bool:
+        """Whether the loop made so many turns, none of which took longer than `longest` seconds."""
         if self.is_turned_here() or not hasattr(libvirt, "virEventAddTimeout"):
-            return
+            return False
         with self._changed:
             for _ in range(turns):
                 count = self.count
                 self._set_timer()
                 if not self._changed.wait_for(lambda: self.count > count, longest):  # noqa: B023
-                    return
+                    return False
+        return True
 
     def _set_timer(self) -> None:
         if self._timer is None:

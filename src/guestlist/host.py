@@ -6,7 +6,6 @@ In: a URI and what "ours" means. Out: the domains of that host. Everything happe
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import TracebackType
 from uuid import UUID
 
 import libvirt
@@ -40,6 +39,7 @@ class Host:
             after interval * (count + 1) seconds: 6 by default.
         details_max_age: seconds for which details are believed that no event has contradicted;
             see `guestlist.details`.
+        keep_xml: keep the documents themselves too, in `Details.xml`: some 6 KiB a domain.
         open_timeout: seconds that opening may take; None: no bound. A transport that asks a person
             for a password wants more than the default.
 
@@ -57,6 +57,7 @@ class Host:
         keepalive_count: int = 5,
         open_timeout: float | None = 10.0,
         details_max_age: float = 300.0,
+        keep_xml: bool = False,
     ) -> None:
         self._connection = Connection(
             uri,
@@ -66,7 +67,7 @@ class Host:
             open_timeout=open_timeout,
         )
         launched_by = launched_by if launched_by is not None else NovaLaunched()
-        self._listings = Listings(self._connection, launched_by, details_max_age)
+        self._listings = Listings(self._connection, launched_by, details_max_age, keep_xml=keep_xml)
         self._statistics = Statistics(self._connection)
         self._node: NodeMemory | None = None
 
@@ -139,9 +140,10 @@ class Host:
         Matches, misses nobody and raises as `list_instance_domains` does. State, reason and id are
         of one instant. Details (`Instance.details`) are read once and remembered while the domain
         keeps its UUID and id; what was redefined, plugged, unplugged or ballooned since is read
-        again, and everything after `details_max_age`. A domain that is gone before its details
-        could be read has None. One whose XML cannot be read spoils nobody else's: its
-        `Details.unknown` says so, and the log, once.
+        again, and everything after `details_max_age`, or if libvirt's event loop is too busy in
+        this process to tell of it in time. A domain that is gone before its details could be read
+        has None. One whose XML cannot be read spoils nobody else's: its `Details.unknown` says so,
+        and the log, once.
 
         Never waits for a stuck guest: nothing here asks a guest, unless `statistics` does.
 
@@ -154,7 +156,8 @@ class Host:
             statistics: groups to ask of the active domains, by their names in `virsh domstats`:
                 "block", "balloon", "vcpu", "cpu-total", "interface", "perf", "iothread", "memory",
                 "dirtyrate", "vm". Most enter each guest's monitor. They are asked aside, after the
-                states, and whoever does not answer is in `Snapshot.unanswered`.
+                states, and whoever does not answer is in `Snapshot.unanswered`. Where libvirt could
+                not be asked at all that is everybody, and `Snapshot.statistics_failure` says why.
             deadline: seconds that the statistics may take.
 
         Raises:
@@ -194,6 +197,16 @@ class Host:
         if found is None:
             raise DomainGone(f"there is no domain {uuid} on {self.whom}")
         return found
+
+    def forget(self, uuid: UUID | str) -> None:
+        """Believe nothing that was read of a domain: for who knows that its XML is another.
+
+        The next snapshot reads it again. Cost: none.
+        """
+        uuid = uuid if isinstance(uuid, UUID) else UUID(uuid)
+        listing = self._listings.current
+        if listing is not None:
+            listing.details.forget(uuid.bytes)
 
     def node(self) -> Node:
         """The host itself: processors, memory, kinds of guests. Cost: 2 calls; the first time 6."""
@@ -257,12 +270,7 @@ class Host:
         """Opens nothing yet."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
 

@@ -11,13 +11,14 @@ prints them (tools/virsh-domain-monitor.c).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 from uuid import UUID
 
+from guestlist.errors import GuestlistError
 from guestlist.launcher import Launcher
 
 
@@ -245,7 +246,8 @@ class Details:
 
     `unknown` names what should be there and could not be read ("memory", "disk vda: source",
     "xml: undeclared entity, line 9"), never in words out of the XML. With an "xml: …" among them
-    the text was broken: more may be missing than is named.
+    the text was broken: more may be missing than is named. `xml` is the document itself where the
+    host keeps it (`Host(keep_xml=True)`); it is left out of comparisons.
     """
 
     uuid: UUID | None
@@ -262,6 +264,7 @@ class Details:
     nova: NovaMetadata | None = None
     unknown: tuple[str, ...] = ()
     id: int | None = None
+    xml: str | None = field(default=None, repr=False, compare=False)
 
     @property
     def devices_known(self) -> bool:
@@ -306,10 +309,10 @@ class Snapshot(Mapping[UUID, Instance]):
     `cost` is how many calls to libvirt it took. `age` is for how many seconds nobody had been able
     to say whether it is still so: 0.0 but for a live view that is stale. `unanswered` are the UUIDs
     of the active instances of which statistics were asked that did not answer, or not in full:
-    their guests are stuck.
+    their guests are stuck; or libvirt could not be asked, and `statistics_failure` says why.
     """
 
-    __slots__ = ("_by_uuid", "_in_order", "age", "cost", "unanswered")
+    __slots__ = ("_by_uuid", "_in_order", "age", "cost", "statistics_failure", "unanswered")
 
     def __init__(
         self,
@@ -317,6 +320,7 @@ class Snapshot(Mapping[UUID, Instance]):
         *,
         cost: int = 0,
         unanswered: Iterable[UUID] = (),
+        statistics_failure: GuestlistError | None = None,
         age: float = 0.0,
     ) -> None:
         self._by_uuid: Mapping[UUID, Instance] = {each.uuid: each for each in instances}
@@ -324,6 +328,7 @@ class Snapshot(Mapping[UUID, Instance]):
         self.age = age
         self.cost = cost
         self.unanswered = frozenset(unanswered)
+        self.statistics_failure = statistics_failure
 
     @classmethod
     def over(

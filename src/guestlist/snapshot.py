@@ -10,7 +10,7 @@ Source: libvirt src/qemu/qemu_driver.c (qemuDomainGetStatsState).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,7 @@ from guestlist.errors import Code, ListingUnstable
 from guestlist.handle import INACTIVE_ID, Stated
 from guestlist.listing import ACTIVE, ALL, Listing
 from guestlist.records import Details, DomainState, Instance, Snapshot
-from guestlist.statistics import Answer
+from guestlist.statistics import Answers
 
 _STATE_GROUP = 1
 """VIR_DOMAIN_STATS_STATE; older bindings lack the name."""
@@ -69,11 +69,11 @@ def take(
     return Snapshot(instances.values(), cost=peer.calls - before)
 
 
-def with_statistics(snapshot: Snapshot, answers: Mapping[bytes, Answer]) -> Snapshot:
+def with_statistics(snapshot: Snapshot, answers: Answers) -> Snapshot:
     """The same instant, with what each active instance answered since, and who did not."""
     instances, unanswered = [], []
     for instance in snapshot.values():
-        answer = answers.get(instance.uuid.bytes)
+        answer = answers.by_uuid.get(instance.uuid.bytes)
         if answer is None or answer.id != instance.id:  # none, or of another start
             values, complete = None, not instance.active
         else:
@@ -81,7 +81,12 @@ def with_statistics(snapshot: Snapshot, answers: Mapping[bytes, Answer]) -> Snap
         if not complete:
             unanswered.append(instance.uuid)
         instances.append(replace(instance, statistics=values))
-    return Snapshot(instances, cost=snapshot.cost, unanswered=unanswered)
+    return Snapshot(
+        instances,
+        cost=snapshot.cost,
+        unanswered=unanswered,
+        statistics_failure=answers.failure,
+    )
 
 
 def one(listing: Listing, uuid: UUID) -> Instance | None:

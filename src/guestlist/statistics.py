@@ -19,17 +19,16 @@ keys a guest leaves out while its monitor cannot be had: measured on libvirt 9.0
 from __future__ import annotations
 
 import logging
-import queue
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import libvirt
 
 from guestlist.connection import Connection, Peer
 from guestlist.errors import Code, GuestlistError, NotSupported
+from guestlist.native import queue, threading, time
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +100,13 @@ class Answer:
     complete: bool
 
 
+class Answers(NamedTuple):
+    """What the domains answered, by UUID; nothing, where none did, or why none could be asked."""
+
+    by_uuid: Mapping[bytes, Answer] = MappingProxyType({})
+    failure: GuestlistError | None = None
+
+
 class Statistics:
     """The statistics of one host's domains. Threads may share it."""
 
@@ -111,10 +117,10 @@ class Statistics:
         self._closed = 0
         self._changed = threading.Condition()
 
-    def ask(self, groups: Iterable[str], deadline: float) -> dict[bytes, Answer]:
-        """What the active domains answer within `deadline` seconds, by UUID.
+    def ask(self, groups: Iterable[str], deadline: float) -> Answers:
+        """What the active domains answer within `deadline` seconds.
 
-        Empty where none did: all hang, or libvirt cannot be asked, which the log then says.
+        Where libvirt cannot be asked the log says so, too.
 
         Raises:
             ValueError: there is no such group.
@@ -123,18 +129,21 @@ class Statistics:
         more for those alone that were passed over.
         """
         chosen = _chosen(groups)
-        outcomes: queue.SimpleQueue[dict[bytes, Answer] | None] = queue.SimpleQueue()
+        outcomes: queue.SimpleQueue[Answers] = queue.SimpleQueue()
         end = time.monotonic() + deadline
         for left in range(_ATTEMPTS, 0, -1):
             patience = deadline if left == _ATTEMPTS else 0
             if not self._attempt(chosen, outcomes, patience) and patience:
                 break  # the later ones are only to get past the first, which may yet return
             try:
-                return outcomes.get(timeout=max(end - time.monotonic(), 0) / left) or {}
+                answers = outcomes.get(timeout=max(end - time.monotonic(), 0) / left)
             except queue.Empty:
                 continue
+            if left != _ATTEMPTS and answers.failure:
+                break  # but the first one could be made, and hangs
+            return answers
         log.warning("%s: guests did not answer within %g s", self._like.whom, deadline)
-        return {}
+        return Answers()
 
     def close(self) -> None:
         """Close what is idle; a call under way closes its own connection when it returns."""
@@ -147,7 +156,7 @@ class Statistics:
     def _attempt(
         self,
         groups: tuple[_Group, ...],
-        outcomes: queue.SimpleQueue[dict[bytes, Answer] | None],
+        outcomes: queue.SimpleQueue[Answers],
         patience: float,
     ) -> bool:
         """Have a thread ask; whether one could be had within so many seconds."""
@@ -170,23 +179,25 @@ class Statistics:
         connection: Connection,
         closed: int,
         groups: tuple[_Group, ...],
-        outcomes: queue.SimpleQueue[dict[bytes, Answer] | None],
+        outcomes: queue.SimpleQueue[Answers],
     ) -> None:
         """Ask, and keep the connection for the next call unless `close` was called since."""
-        answers = None
+        answers: Answers | None = None
         try:
             with connection.asking("read statistics") as peer:
-                answers = _answers(peer, groups)
+                answers = Answers(_answers(peer, groups))
         except GuestlistError as error:
             log.warning("no statistics: %s", error)
+            answers = Answers(failure=type(error)(str(error)))  # its frames hold the connection
         finally:
+            is_well = answers is not None and answers.failure is None
             with self._changed:
                 self._hanging -= 1
                 self._changed.notify()
-                kept = answers is not None and not self._idle and closed == self._closed
+                kept = is_well and not self._idle and closed == self._closed
                 if kept:
                     self._idle.append(connection)
-            outcomes.put(answers)
+            outcomes.put(answers or Answers())
             if not kept:
                 connection.close()
 

@@ -18,7 +18,8 @@ from lab.proxy import Proxy
 from lab.qemu import qemu_available
 
 
-def _require(missing: str | None) -> None:
+def require(missing: str | None) -> None:
+    """Skip the test where something is missing; where the environment says CI, fail it."""
     if missing and os.environ.get("CI"):
         pytest.fail(missing)
     if missing:
@@ -36,7 +37,7 @@ def daemon() -> Iterator[Daemon]:
     """A daemon for all tests of this process. Leave it as you found it: running, and no domains of
     yours on `test:///default`. Kill and stop `own_daemon` instead.
     """
-    _require(daemon_available())
+    require(daemon_available())
     with Daemon() as daemon:
         yield daemon
 
@@ -44,7 +45,7 @@ def daemon() -> Iterator[Daemon]:
 @pytest.fixture
 def own_daemon() -> Iterator[Daemon]:
     """A daemon for this test alone: to be killed, stopped and restarted."""
-    _require(daemon_available())
+    require(daemon_available())
     with Daemon() as daemon:
         yield daemon
 
@@ -65,14 +66,14 @@ def rpc(proxy: Proxy) -> Proxy:
 @pytest.fixture
 def qemu_daemon(own_daemon: Daemon) -> Daemon:
     """A daemon of the test's own that can run QEMU guests."""
-    _require(qemu_available())
+    require(qemu_available())
     return own_daemon
 
 
 @pytest.fixture
 def disk_daemon(qemu_daemon: Daemon) -> Daemon:
     """A daemon of the test's own whose QEMU guests can have disks."""
-    _require(qemu_img_available())
+    require(qemu_img_available())
     return qemu_daemon
 
 

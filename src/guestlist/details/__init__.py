@@ -15,10 +15,10 @@ job nor the monitor: a stuck guest answers).
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import libvirt
 
@@ -26,6 +26,7 @@ from guestlist.connection import Connection, Peer
 from guestlist.details import crew, reading
 from guestlist.events import drain
 from guestlist.handle import INACTIVE_ID, Handle
+from guestlist.native import threading
 from guestlist.records import Details
 from guestlist.told import EventKind, Lifecycle
 
@@ -48,8 +49,8 @@ _NEW_XML = Lifecycle.DEFINED, Lifecycle.STARTED, Lifecycle.RESUMED
 _FAILED_AGE = 0.1
 """The share of its age that XML which could not be read is believed for."""
 
-_LONGEST_TURN = 0.1
-"""Seconds that a snapshot waits for an event loop that is held up."""
+_LONGEST_TURN = 0.5
+"""Seconds that a snapshot waits for a turn of a busy event loop before it reads XML instead."""
 
 
 @dataclass(slots=True)
@@ -84,9 +85,12 @@ class DetailsMemory:
     Threads take turns on the connection, so one at a time asks; events come at any time.
     """
 
-    def __init__(self, peer: Peer, connection: Connection, max_age: float) -> None:
+    def __init__(
+        self, peer: Peer, connection: Connection, max_age: float, *, keep_xml: bool = False
+    ) -> None:
         self._peer = peer
         self._max_age = max_age
+        self._read_one = partial(reading.read, keep_xml=keep_xml)
         self._connection = connection
         self._known: dict[bytes, _Known] = {}
         self._changed: set[bytes] = set()  # while XML is being read: else it would grow for ever
@@ -116,8 +120,13 @@ class DetailsMemory:
         self._watching = True
 
     def catch_up(self) -> None:
-        """Take in the events that have arrived. Cost: none; some 0.03 ms."""
-        drain(_LONGEST_TURN)
+        """Take in the events that have arrived, or believe nothing that they may contradict.
+
+        Cost: none; some 0.03 ms, and up to a second and a half on a loop that is busy.
+        """
+        if not drain(_LONGEST_TURN):
+            with self._lock:
+                self._known.clear()
 
     def believed(self, handle: Handle) -> Details | None:
         """Its details, if they are known and nothing has contradicted them. Cost: none."""
@@ -182,8 +191,8 @@ class DetailsMemory:
 
     def _read(self, handles: list[Handle]) -> Iterable[tuple[Handle, reading.Read | None]]:
         if len(handles) == 1:
-            return [(handles[0], reading.read(handles[0], self._peer))]
-        return crew.read(handles, self._peer, self._connection)
+            return [(handles[0], self._read_one(handles[0], self._peer))]
+        return crew.read(handles, self._peer, self._connection, self._read_one)
 
     def _remember(self, handle: Handle, read: reading.Read, now: float) -> None:
         """Keep it, unless an event said meanwhile that it has changed: then for this once."""

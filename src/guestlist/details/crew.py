@@ -12,18 +12,17 @@ read by the first. Nobody waits for one to connect.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import libvirt
 
 from guestlist.connection import Connection, Peer, unsupported
-from guestlist.details import reading
 from guestlist.details.reading import Read
 from guestlist.errors import GuestlistError
 from guestlist.handle import Handle
+from guestlist.native import threading
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +33,12 @@ ALONE = 0.05
 """Seconds that one connection reads alone: a helper costs ten calls, to connect and to list."""
 
 
+Reader = Callable[[Handle, Peer], Read | None]
+"""What reads one of them: `reading.read`."""
+
+
 def read(
-    handles: Iterable[Handle], peer: Peer, connection: Connection
+    handles: Iterable[Handle], peer: Peer, connection: Connection, read_one: Reader
 ) -> list[tuple[Handle, Read | None]]:
     """Read each domain's XML; None where the domain is gone. In no particular order.
 
@@ -50,13 +53,13 @@ def read(
     joined = not peer.location().asked_again_at_will
     try:
         while (handle := work.take()) is not None:
-            work.done(handle, reading.read(handle, peer))
+            work.done(handle, read_one(handle, peer))
             if not joined and time.monotonic() - began > ALONE:
                 joined = True
                 for _ in range(min(SIZE - 1, work.left())):
-                    _start_helper(work, connection.like_this())
+                    _start_helper(work, connection.like_this(), read_one)
         for handle in work.wait_for_helpers():
-            work.done(handle, reading.read(handle, peer))
+            work.done(handle, read_one(handle, peer))
     finally:
         work.abandon()
         peer.calls += work.helped_calls
@@ -113,13 +116,13 @@ class _Work:
             self._todo.clear()
 
 
-def _start_helper(work: _Work, connection: Connection) -> None:
+def _start_helper(work: _Work, connection: Connection, read_one: Reader) -> None:
     threading.Thread(
-        target=_help, args=(work, connection), name="guestlist-details", daemon=True
+        target=_help, args=(work, connection, read_one), name="guestlist-details", daemon=True
     ).start()
 
 
-def _help(work: _Work, connection: Connection) -> None:
+def _help(work: _Work, connection: Connection, read_one: Reader) -> None:
     try:
         with connection.asking("read the XML of the domains") as peer:
             there = _handles(peer)
@@ -127,7 +130,7 @@ def _help(work: _Work, connection: Connection) -> None:
                 before, outcome = peer.calls, None
                 try:
                     if handle.uuid in there:
-                        outcome = reading.read(handle.over(there[handle.uuid]), peer)
+                        outcome = read_one(handle.over(there[handle.uuid]), peer)
                 finally:
                     work.helped(handle, outcome, peer.calls - before)
     except GuestlistError as error:

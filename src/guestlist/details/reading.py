@@ -7,7 +7,7 @@ memory, and whether Nova's metadata is there. Raises only where the connection i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import libvirt
@@ -32,8 +32,10 @@ class Read:
     failure: str | None = None
 
 
-def read(handle: Handle, peer: Peer) -> Read | None:
+def read(handle: Handle, peer: Peer, *, keep_xml: bool = False) -> Read | None:
     """Read the domain's XML; None if the domain is gone.
+
+    `keep_xml`: the document stays in the details.
 
     Raises:
         libvirt.libvirtError: the connection is lost.
@@ -42,7 +44,8 @@ def read(handle: Handle, peer: Peer) -> Read | None:
     """
     peer.calls += 1
     try:
-        details = domainxml.parse(handle.domain.XMLDesc(0))
+        document = handle.domain.XMLDesc(0)
+        details = domainxml.parse(document)
     except ValueError as error:
         return _without_xml(handle, peer, str(error))
     except libvirt.libvirtError as error:
@@ -51,6 +54,8 @@ def read(handle: Handle, peer: Peer) -> Read | None:
         if peer.lost(error):
             raise
         return _without_xml(handle, peer, one_line(error))
+    if keep_xml:
+        details = replace(details, xml=document)
     if any(name.startswith("xml: ") or name == "domain" for name in details.unknown):
         failure = f"the XML of domain {handle.name!r} is flawed ({details.unknown[0]})"
         return Read(handle.id, details, None, failure)

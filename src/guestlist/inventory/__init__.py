@@ -18,11 +18,9 @@ lifecycle events, merged in order; work grows with the number of changes, not of
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from uuid import UUID
 
 from guestlist import events
@@ -34,6 +32,7 @@ from guestlist.inventory.following import Follower
 from guestlist.inventory.scope import Scope
 from guestlist.inventory.subscribers import Changes
 from guestlist.launcher import LaunchedBy
+from guestlist.native import threading
 from guestlist.node import Node
 from guestlist.records import Instance, Snapshot
 
@@ -219,6 +218,17 @@ class Inventory:
         known = self._board.snapshot(Scope(True, True, True)).get(uuid)
         return known if known is not None else self._host.instance(uuid)
 
+    def certain(self, uuid: UUID) -> Instance | None:
+        """One domain, if nothing speaks against the view: for who would else ask libvirt.
+
+        None where the view does not have it or is not in step, where an event has named it and is
+        not answered yet, and where it is in a state that must pass.
+
+        Cost: no call, and no lock.
+        """
+        known = self._board.row(uuid)
+        return None if self._follower.is_in_doubt(uuid.bytes) else known
+
     def node(self) -> Node:
         """The host itself, as it was when everybody was last compared.
 
@@ -248,6 +258,14 @@ class Inventory:
             reaction_median=reactions[len(reactions) // 2] if reactions else None,
             reaction_worst=reactions[-1] if reactions else None,
         )
+
+    @property
+    def unlisted(self) -> float:
+        """Seconds since the list began that the view was last held against; `resync` makes one.
+
+        Infinite before the first. Cost: no call, and no lock.
+        """
+        return time.monotonic() - self._follower.listed_at
 
     @property
     def age(self) -> float | None:
@@ -340,12 +358,7 @@ class Inventory:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
 

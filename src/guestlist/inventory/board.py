@@ -7,17 +7,18 @@ is read is never changed, only replaced. Touches no libvirt.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from guestlist.errors import GuestlistError, NotSynced
 from guestlist.inventory.changes import Change, News, Resynced, Stale
 from guestlist.inventory.merging import View
 from guestlist.inventory.scope import Part, Scope
 from guestlist.inventory.subscribers import Changes
-from guestlist.records import Snapshot
+from guestlist.native import threading
+from guestlist.records import Instance, Snapshot
 
 PATIENCE = 1.0
 """Seconds that an answer may be outstanding before the view counts as stale."""
@@ -72,6 +73,10 @@ class Board:
         if snapshot is None:
             raise self._not_synced()
         return snapshot
+
+    def row(self, uuid: UUID) -> Instance | None:
+        """One domain of a view that is in step. Takes no lock."""
+        return self._view.get(uuid) if self.age == 0 else None
 
     def subscribe(self, scope: Scope) -> Changes:
         """A new reader of changes."""

@@ -7,8 +7,8 @@ are only kept here. Kinds that an old libvirt does not have are done without, on
 
 from __future__ import annotations
 
-import queue
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
@@ -18,6 +18,7 @@ import libvirt
 
 from guestlist.connection import Peer
 from guestlist.details import XML_EVENTS
+from guestlist.native import queue, threading
 from guestlist.told import Event, EventKind
 
 MOST = 10_000
@@ -51,6 +52,12 @@ class Inbox:
         self.lost: str | None = None
         """Why something may be missing; whoever lists anew sets it back."""
         self._queue: queue.SimpleQueue[Raw | None] = queue.SimpleQueue()
+        self._named: dict[bytes, int] = {}
+        self._lock = threading.Lock()
+
+    def names(self, uuid: bytes) -> bool:
+        """Whether a domain may have changed since the last event that is `done`. Takes no lock."""
+        return uuid in self._named or self.lost is not None
 
     def nudge(self) -> None:
         """Have `take` return."""
@@ -59,6 +66,8 @@ class Inbox:
     def put(self, raw: Raw) -> None:
         """Keep an event, if there is room."""
         if self._queue.qsize() < MOST:
+            with self._lock:
+                self._named[raw.uuid] = self._named.get(raw.uuid, 0) + 1
             self._queue.put(raw)
         else:
             self.lost = f"more than {MOST:,} events at a time"
@@ -76,6 +85,21 @@ class Inbox:
         while self._queue.qsize():
             taken.append(self._queue.get())
         return [raw for raw in taken if raw is not None]
+
+    def done(self, raws: Iterable[Raw]) -> None:
+        """What these events tell of is known now."""
+        with self._lock:
+            for raw in raws:
+                if (left := self._named.get(raw.uuid, 0) - 1) > 0:
+                    self._named[raw.uuid] = left
+                else:
+                    self._named.pop(raw.uuid, None)
+
+    def clear(self) -> None:
+        """Forget everything: the connection is gone, and its handles hold it open."""
+        self.take()
+        with self._lock:
+            self._named.clear()
 
 
 def register(peer: Peer) -> None:

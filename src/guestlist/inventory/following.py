@@ -17,7 +17,6 @@ from __future__ import annotations
 import logging
 import math
 import random
-import threading
 import time
 import traceback
 from collections import Counter, deque
@@ -50,9 +49,10 @@ from guestlist.inventory.looks import LOOK_AGAIN, Looks
 from guestlist.inventory.merging import Reading, View, merge
 from guestlist.listing import Listing
 from guestlist.listing.listings import Listings
+from guestlist.native import threading
 from guestlist.node import Node, NodeMemory
 from guestlist.records import DomainState, Instance
-from guestlist.told import Event, EventKind
+from guestlist.told import Event, EventKind, Lifecycle
 
 log = logging.getLogger(__name__)
 
@@ -107,15 +107,18 @@ class Follower:
         self._closing = False
         self._wants_list = 0
         self._lists = 0
+        self.listed_at = -math.inf
+        """When (monotonic) the list was begun that the view was last held against."""
         self._listed = threading.Condition()
         self._view: View = View()
         self._heard: deque[Event] = deque(maxlen=512)
         self._has_view = False
         self._was_deaf = False
+        self._is_missing_events = False
         self._is_here: bool | None = None
         self._node: Node | str | None = None
         self._failures = 0
-        self._next_list = self._alive_at = self._beat_at = 0.0
+        self._next_list = self._list_began = self._alive_at = self._beat_at = 0.0
         self._let_go()
 
     def _let_go(self) -> None:
@@ -164,6 +167,10 @@ class Follower:
         """Domains whose details may have changed and are not read again yet."""
         return len(self._backlog)
 
+    def is_in_doubt(self, uuid: bytes) -> bool:
+        """Whether a domain may be another than the view has it. Takes no lock."""
+        return self._is_missing_events or self._inbox.names(uuid) or uuid in self._looks
+
     def close(self) -> None:
         """Have `run` return. Does not wait."""
         self._closing = True
@@ -199,7 +206,7 @@ class Follower:
                 log.exception("%s: following the domains failed", self.whom)
                 self._fail(LibvirtFailure(f"cannot follow the domains of {self.whom}: {error!r}"))
             self._close_connection()  # lost or not: events are registered for once
-            self._inbox.take()  # the last ones still hold the connection
+            self._inbox.clear()
             if not self._closing:
                 self._wait_before_retry()
         self._board.end()
@@ -226,10 +233,12 @@ class Follower:
         now = time.monotonic()
         if self._is_in_doubt(listing, now):
             self._list(listing, raw)
+            self._inbox.done(raw)
             return
         due = self._looks.due(now, shared=bool(raw))
         if raw or due:
             self._ask(listing, raw, due)
+            self._inbox.done(raw)
         if now >= self._next_list:
             self._compare(listing)
         elif self._backlog and now >= self._backlog.next():
@@ -249,6 +258,7 @@ class Follower:
         """
         lost = self._inbox.lost
         if lost:
+            self._is_missing_events = True
             self._inbox.lost = None
             log.warning("%s: events were lost (%s); listing anew", self.whom, lost)
             self.counts["losses"] += 1
@@ -307,6 +317,9 @@ class Follower:
         now = time.monotonic()
         for one in late:  # what they tell of may have come after the list was made
             self._looks.put(one.uuid, one.domain, now)
+        self._inbox.done(late)
+        self._is_missing_events = False
+        self.listed_at = self._list_began
         if not self._is_in_step:
             self._backlog.catch_up()
             self._has_view = self._is_in_step = True
@@ -332,10 +345,11 @@ class Follower:
         for uuid in {*self._view, *found}:
             if self._view.get(uuid) != found.get(uuid):
                 self._looks.suspect(self._stated[uuid.bytes], look_at)
+        self.listed_at = self._list_began
         self._board.await_answer(None)
 
     def _states(self, listing: Listing) -> list[Stated]:
-        began = time.monotonic()
+        self._list_began = began = time.monotonic()
         interval = self._interval()
         if not self._has_heard:
             interval, self._distrust = min(interval, self._distrust), self._distrust * 2
@@ -386,7 +400,8 @@ class Follower:
     ) -> None:
         """Merge an answer, tell the readers, and see who is to be asked again."""
         suspects = self._looks.suspects
-        found = self._found(listing, stated)
+        ran = {one.uuid for one in raw if one.event == Lifecycle.STOPPED}
+        found = self._found(listing, stated, ran)
         events = [one.of(_uuid(one.uuid)) for one in raw]
         if asked is None:
             keys = None
@@ -401,10 +416,17 @@ class Follower:
         if suspects:
             self._find_drift(changes, suspects)
 
-    def _found(self, listing: Listing, stated: Iterable[Stated]) -> dict[UUID, Instance]:
-        """Who was found, and when each of them is to be looked at again."""
+    def _found(
+        self, listing: Listing, stated: Iterable[Stated], ran: Container[bytes]
+    ) -> dict[UUID, Instance]:
+        """Who was found, and when each of them is to be looked at again.
+
+        Those who `ran` meanwhile have stopped, though they may have been shut off before, too; and
+        where events are missing that may be anybody.
+        """
         found = {}
         now = time.monotonic()
+        unsure = self._is_missing_events or not self._is_in_step
         for one in stated:
             uuid = _uuid(one.uuid)
             before = self._view.get(uuid)
@@ -412,8 +434,11 @@ class Follower:
             if instance is not None:
                 found[uuid] = instance
                 self._stated[one.uuid] = one
-                was = before if self._has_view else instance  # a first list tells of no change
-                self._looks.settle(one, was, instance, now)
+                if not self._has_view:
+                    before = instance  # a first list tells of no change
+                elif unsure or one.uuid in ran:
+                    before = None
+                self._looks.settle(one, before, instance, now)
         return found
 
     def _forget(self, listing: Listing, uuids: Iterable[bytes]) -> None:

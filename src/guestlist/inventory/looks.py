@@ -53,6 +53,10 @@ class Looks:
             self.put(one.uuid, one.domain, due)
         self._suspects.add(one.uuid)
 
+    def __contains__(self, uuid: bytes) -> bool:
+        """Whether a domain is to be asked about again."""
+        return uuid in self._looks
+
     @property
     def suspects(self) -> frozenset[bytes]:
         """Whom a comparison is why they are asked about."""

@@ -12,7 +12,6 @@ lock, each domain filtered and exported slightly later under its own).
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -24,6 +23,7 @@ from guestlist.errors import Code, TooManyDomains
 from guestlist.handle import Handle
 from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched, by_namespaces, recognise
 from guestlist.listing.walk import Walk
+from guestlist.native import threading
 from guestlist.records import Instance
 
 log = logging.getLogger(__name__)

@@ -7,24 +7,30 @@ same peer and nothing of the last one's: after a reconnect the daemon may be ano
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
 
 from guestlist.connection import Connection
 from guestlist.details import DetailsMemory
 from guestlist.launcher import LaunchedBy
 from guestlist.listing import Listing
+from guestlist.native import threading
 
 
 class Listings:
     """The listings over one connection. Threads may share it, and take turns."""
 
     def __init__(
-        self, connection: Connection, launched_by: LaunchedBy, details_max_age: float
+        self,
+        connection: Connection,
+        launched_by: LaunchedBy,
+        details_max_age: float,
+        *,
+        keep_xml: bool = False,
     ) -> None:
         self.connection = connection
         self.launched_by = launched_by
         self._details_max_age = details_max_age
+        self._keep_xml = keep_xml
         self._listing: Listing | None = None
         self._lock = threading.Lock()
 
@@ -40,7 +46,9 @@ class Listings:
         with self.connection.asking(what) as peer:
             with self._lock:
                 if self._listing is None or self._listing.peer is not peer:
-                    memory = DetailsMemory(peer, self.connection, self._details_max_age)
+                    memory = DetailsMemory(
+                        peer, self.connection, self._details_max_age, keep_xml=self._keep_xml
+                    )
                     self._listing = Listing(peer, self.launched_by, memory)
                 listing = self._listing
             yield listing

@@ -19,15 +19,15 @@ of ids and the list of names is in neither. What finds it all the same:
 4. Each UUID that existed when this connection last looked is looked up unless it was listed.
    `lookupByUUID` is atomic and the authority: "no domain" means gone, whatever a list said.
 
-A round of that which finds nobody who was not expected proves the list; otherwise there is another
-round. Both repetitions are bounded, and the walk raises where it hits the bound.
+A round of that which finds nobody who was not expected proves the list (where there are no events,
+or the loop is too busy to hand them out, two in a row); otherwise there is another round. Both
+repetitions are bounded, and the walk raises where it hits the bound.
 
 Source: libvirt src/conf/virdomainobjlist.c; lateness measured at -4 to +10 ms on libvirt 9.0.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -38,6 +38,7 @@ from guestlist.connection import Peer
 from guestlist.errors import Code, ListingUnstable
 from guestlist.events import drain
 from guestlist.listing.uncut import active_ids, inactive_names
+from guestlist.native import threading
 
 ROUNDS = 8
 """Rounds before the walk gives up. With events the second round is the last but for freak cases."""
@@ -83,16 +84,15 @@ class Walk:
         for _ in range(ROUNDS):
             events = self._known.events
             listed, moved = self._round()
-            if moved or not self._has_looked:
-                self._await_late_events()
-            moved = moved or self._known.events != events
+            announced = self._take_in_events(late=moved or not self._has_looked)
+            moved = moved or self._known.events != events or announced != self._has_events
             unannounced = listed.keys() - self._known.all()
             found |= listed
             found |= self._look_up(self._known.all() - found.keys())
             self._known.add(found)
             self._has_looked = True
             calm = 0 if unannounced else calm + 1
-            if not moved or calm == (1 if self._has_events else 2):
+            if not moved or calm == (1 if announced else 2):
                 return list(found.values())
         raise self._unstable()
 
@@ -128,17 +128,20 @@ class Walk:
             "faster than a walk can follow; ask again, or upgrade libvirt to 0.9.13 or newer"
         )
 
-    def _await_late_events(self) -> None:
-        """Have every event of a change until now, and so the UUID of whoever changed.
+    def _take_in_events(self, *, late: bool) -> bool:
+        """Whether there are events, and those of every change until now have been handed out.
 
-        The daemon sends it within `LATE`; it precedes any later reply on the wire, so that one
-        more reply has it in this process; and the loop hands it out. Cost: 1 call.
+        Of changes just now, the late ones too: the daemon sends an event within `LATE`; it precedes
+        any later reply on the wire, so that one more reply has it in this process. Cost: 1 call if
+        `late`.
         """
-        if self._has_events:
+        if not self._has_events:
+            return False
+        if late:
             threading.Event().wait(LATE)
             self._peer.calls += 1
             self._peer.connection.numOfDomains()
-            drain()
+        return drain()
 
     def _look_up(self, uuids: Iterable[str]) -> dict[str, libvirt.virDomain]:
         found: dict[str, libvirt.virDomain] = {}

@@ -1,0 +1,27 @@
+"""The drop-in for a released Nova: `compute_driver = guestlist.LibvirtDriver` in nova.conf.
+
+    driver      LibvirtDriver: Nova's own, with the methods that asked domain by domain converted
+    host        Host: Nova's own, whose lists hold domains that answer for themselves
+    domains     such a domain
+    window      what stands between Nova and guestlist: switches, threads, failures
+    sight       guestlist's side of it: one host, asked in real threads
+    threads     green or real: whose thread makes a call, and who writes to the log
+    proof       which of the conversions this Nova allows
+    options     [guestlist] in nova.conf
+    start       nova-compute, where Nova and guestlist do not share a site-packages
+
+What is not converted is Nova's. What is converted falls back to Nova's wherever guestlist fails.
+Nova's files, its connection to libvirt and its events are left alone.
+"""
+
+from __future__ import annotations
+
+__all__ = ["LibvirtDriver"]
+
+
+def __getattr__(name: str) -> object:
+    if name != "LibvirtDriver":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from guestlist.nova.driver import LibvirtDriver  # noqa: PLC0415  it imports Nova
+
+    return LibvirtDriver

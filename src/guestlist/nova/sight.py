@@ -1,0 +1,228 @@
+"""guestlist's side of the drop-in: one host, asked in real threads only.
+
+In: a URI and the options. Out: plain values about all its domains, in few calls, whoever launched
+them. Knows nothing of Nova.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import guestlist
+from guestlist import events
+from guestlist.errors import NotSupported
+from guestlist.images import Images
+from guestlist.nova.domains import Listed
+from guestlist.records import Instance, Snapshot, Source, SourceKind
+
+DEADLINE = 0.8
+DEADLINE_EACH = 0.01
+"""Seconds that guests may take to answer for their vCPUs, or their volumes: together, and for each
+of them. One that does not answer costs a third of that, the first time."""
+
+DETAILS_MAX_AGE = 3_600.0
+"""Seconds for which XML is believed that no event has contradicted."""
+
+RESYNC_TIMEOUT = 5.0
+
+Counters = tuple[int, int, int, int]
+"""Of a volume, as virDomain.blockStats begins: reads, bytes read, writes, bytes written."""
+
+_COUNTERS = ("rd.reqs", "rd.bytes", "wr.reqs", "wr.bytes")
+
+
+class Vcpus(NamedTuple):
+    """How many vCPUs an active domain has, as virDomain.vcpus lists; None: only that can tell."""
+
+    uuid: str
+    id: int
+    listed: int | None
+
+
+class Sight:
+    """One host. Threads may share it."""
+
+    def __init__(self, uri: str | None, *, name_template: str) -> None:
+        events.borrow_loop()
+        self._host = guestlist.Host(
+            uri,
+            launched_by=guestlist.NovaLaunched(name_template),
+            keep_xml=True,
+            details_max_age=DETAILS_MAX_AGE,
+        )
+        self._live: guestlist.Inventory | None = None
+        self._images = Images()
+        self._size = 0
+
+    # Asked now
+
+    def listed(self, *, only_running: bool) -> list[Listed]:
+        """Everybody, in libvirt's order. 1 call."""
+        domains = self._host.list_instance_domains(
+            include_inactive=not only_running, include_foreign=True, include_dom0=True
+        )
+        self._size = len(domains)
+        return [Listed(each.UUIDString(), each.name(), each.ID()) for each in domains]
+
+    def launched_by_nova(self) -> frozenset[str]:
+        """The UUIDs of Nova's own, active or not. 1 call."""
+        domains = self._host.list_instance_domains(include_inactive=True)
+        return frozenset(domain.UUIDString() for domain in domains)
+
+    def documents(self, suspects: Iterable[str], *, only_running: bool) -> dict[str, str]:
+        """The XML of everybody, by UUID. 1 call, and 1 for each whose XML may be another.
+
+        An event tells of that, and has been taken in when this returns; `suspects` are those of
+        whom it may not.
+        """
+        for uuid in suspects:
+            self._host.forget(uuid)
+        snapshot = self._host.snapshot(
+            include_inactive=not only_running, include_foreign=True, include_dom0=True
+        )
+        return {
+            str(uuid): instance.details.xml
+            for uuid, instance in snapshot.items()
+            if instance.details and instance.details.xml is not None
+        }
+
+    def memory_kib(self) -> list[tuple[str, int | None]]:
+        """What each active domain has now, by UUID; None: not known. 1 call."""
+        snapshot = self._host.snapshot(include_foreign=True, include_dom0=True)
+        return [
+            (str(uuid), instance.details.current_memory_kib if instance.details else None)
+            for uuid, instance in snapshot.items()
+        ]
+
+    def vcpus(self) -> list[Vcpus]:
+        """Of each active domain. 2 calls.
+
+        libvirt's statistics name the vCPUs that `virDomain.vcpus` would list; where that would
+        fail, as on QEMU without KVM, they tell how many there are and name none, and Nova counts 1.
+        """
+        snapshot = self._with_statistics("vcpu")
+        return [
+            Vcpus(str(uuid), instance.id or 0, _vcpus(instance.statistics))
+            for uuid, instance in snapshot.items()
+        ]
+
+    def volumes(self) -> list[tuple[Listed, dict[str, Counters] | None]]:
+        """The counters of each active domain's disks, by target, in 2 calls.
+
+        None for a domain that does not answer: it is stuck. None at all where libvirt does not have
+        these statistics.
+
+        Raises:
+            GuestlistError: it has, and could not be asked.
+        """
+        snapshot = self._with_statistics("block")
+        failure = snapshot.statistics_failure
+        if failure is not None and not isinstance(failure, NotSupported):
+            raise failure
+        told = [each.statistics for each in snapshot.values() if each.statistics is not None]
+        if failure is not None or (told and not any("block.count" in each for each in told)):
+            return []
+        return [
+            (
+                Listed(str(uuid), instance.name, instance.id or 0),
+                None if uuid in snapshot.unanswered else _counters(instance.statistics or {}),
+            )
+            for uuid, instance in snapshot.items()
+        ]
+
+    def qcow2_images(self) -> dict[str, tuple[int, int]]:
+        """Virtual and allocated bytes of each domain's qcow2 files that tell, by path. 1 call."""
+        snapshot = self._host.snapshot(
+            include_inactive=True, include_foreign=True, include_dom0=True
+        )
+        images = self._images.measure(_qcow2_files(snapshot.values()))
+        return {
+            source.location: (image.virtual_bytes, image.allocated_bytes)
+            for source, image in images.items()
+            if source.location
+            and image.virtual_bytes is not None
+            and image.allocated_bytes is not None
+        }
+
+    def _with_statistics(self, group: str) -> Snapshot:
+        """The active domains, about as many as the last time, and what they answered."""
+        snapshot = self._host.snapshot(
+            include_foreign=True,
+            include_dom0=True,
+            details=False,
+            statistics=(group,),
+            deadline=DEADLINE + DEADLINE_EACH * self._size,
+        )
+        self._size = len(snapshot)
+        return snapshot
+
+    # The live view
+
+    def follow(self, *, resync_interval: float | None) -> None:
+        """Keep a live view from now on; None: keep none."""
+        if self._live is not None:
+            self._live.close()
+            self._live = None
+        if resync_interval is not None:
+            self._live = guestlist.Inventory(
+                self._host.uri,
+                launched_by=guestlist.Anyone(),
+                details=False,
+                resync_every=resync_interval,
+            )
+            self._live.start()
+
+    def is_followed(self, longest_unlisted: float) -> bool:
+        """Whether the view was held against a list so many seconds ago. No call, and no lock."""
+        live = self._live
+        return live is not None and live.unlisted <= longest_unlisted
+
+    def certain(self, uuid: str) -> Instance | None:
+        """The domain, if nothing speaks against the view. No call, and no lock."""
+        live = self._live
+        return live.certain(UUID(uuid)) if live is not None else None
+
+    def compare(self, longest_unlisted: float) -> bool:
+        """Hold the view against a list, unless somebody just has; whether it was. 1 call.
+
+        Raises:
+            GuestlistError: that could not be done.
+        """
+        live = self._live
+        if live is None:
+            return False
+        if live.unlisted > longest_unlisted:
+            live.resync(RESYNC_TIMEOUT)
+        return True
+
+    def close(self) -> None:
+        """Let both connections go."""
+        self.follow(resync_interval=None)
+        self._host.close()
+
+
+def _vcpus(statistics: Mapping[str, Any] | None) -> int | None:
+    values = statistics or {}
+    if "vcpu.current" not in values:
+        return None
+    return sum(name.startswith("vcpu.") and name.endswith(".state") for name in values) or 1
+
+
+def _counters(values: Mapping[str, Any]) -> dict[str, Counters]:
+    return {
+        values[f"block.{n}.name"]: tuple(values[f"block.{n}.{name}"] for name in _COUNTERS)
+        for n in range(values.get("block.count", 0))
+        if all(f"block.{n}.{name}" in values for name in ("name", *_COUNTERS))
+    }
+
+
+def _qcow2_files(instances: Iterable[Instance]) -> list[Source]:
+    return [
+        disk.source
+        for instance in instances
+        if instance.details
+        for disk in instance.details.disks
+        if disk.source and disk.source.kind is SourceKind.FILE and disk.source.format == "qcow2"
+    ]

@@ -1,0 +1,96 @@
+"""Whose thread makes a call, and who writes to the log, where Nova's threads may be green.
+
+Nova runs on native threads or on eventlet's. A green thread that waits for libvirt, or for a lock
+that a real thread has, stops all of nova-compute meanwhile; and a real thread that logs uses locks
+that are green ones. So guestlist's calls cross into a real thread here, once per question, and what
+its threads have to say crosses back.
+
+Source: Nova's nova/virt/libvirt/host.py (`_EventletLibvirtEventHandler`: no logging in a native
+thread); eventlet's tpool.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from guestlist import native
+
+T = TypeVar("T")
+
+_PAUSE = 0.5
+"""Seconds between two looks at what is to be logged."""
+
+
+def are_green() -> bool:
+    """Whether threads that Nova starts are eventlet's."""
+    patcher = sys.modules.get("eventlet.patcher")
+    return patcher is not None and bool(patcher.is_monkey_patched("thread"))
+
+
+def are_separable() -> bool:
+    """Whether guestlist's threads are real: false if it was imported before Nova patched Python."""
+    return not are_green() or native.threading is not sys.modules["threading"]
+
+
+def aside(call: Callable[[], T]) -> T:
+    """Make a call in a real thread, while other green ones go on; here where there are none."""
+    if not are_green():
+        return call()
+    from eventlet import tpool  # noqa: PLC0415  Nova on native threads forbids the import
+
+    result: T = tpool.execute(call)
+    return result
+
+
+def relay_log() -> None:
+    """Have what guestlist logs, on whatever thread, written by a green one; harmless twice."""
+    if not are_green() or any(
+        isinstance(one, _Relay) for one in logging.getLogger("guestlist").handlers
+    ):
+        return
+    relay = _Relay()
+    top = logging.getLogger("guestlist")
+    top.addHandler(relay)
+    top.propagate = False
+    for name in [*logging.root.manager.loggerDict]:
+        if name.partition(".")[0] == "guestlist":
+            logging.getLogger(name).__class__ = _Lockless
+    import eventlet  # noqa: PLC0415
+
+    eventlet.spawn(relay.run)
+
+
+class _Lockless(logging.Logger):
+    """A logger that takes no lock to find out whether anybody wants to hear."""
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  logging's
+        return self.manager.disable < level >= self.getEffectiveLevel()
+
+
+class _Relay(logging.Handler):
+    """Keeps records on the thread that makes them, and hands them to the root logger on another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._records: Any = native.queue.SimpleQueue()
+
+    def createLock(self) -> None:  # noqa: N802  logging's
+        """None is needed: the queue has its own."""
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Keep it. Logging's own takes the lock, and from Python 3.13 on takes no None for one."""
+        self._records.put(record)
+        return True
+
+    def run(self) -> None:
+        """Write what there is, again and again. On a green thread."""
+        import eventlet  # noqa: PLC0415
+
+        while True:
+            while self._records.qsize():
+                logging.getLogger().handle(self._records.get())
+            eventlet.sleep(_PAUSE)

@@ -1,0 +1,225 @@
+"""What stands between Nova and guestlist: switches, threads, and what fails.
+
+In: questions of Nova's, on its threads, green or real. Out: guestlist's answers, or None, and then
+Nova asks libvirt as it always did: where an option says so, after the driver is cleaned up, and
+wherever guestlist fails. Never raises. What Nova may be changing is not believed from memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+from oslo_log import log as logging
+
+from guestlist.errors import GuestlistError
+from guestlist.native import threading
+from guestlist.nova import options, threads
+from guestlist.nova.sight import Sight
+from guestlist.records import DomainState, Instance
+
+T = TypeVar("T")
+LOG = logging.getLogger(__name__)
+
+IN_HAND = 60.0
+"""Seconds since Nova last took a domain in hand for which nothing that is remembered of it is
+believed: it may be changing it, and some changes no event tells of."""
+
+_GOING_ON = DomainState.RUNNING, DomainState.BLOCKED, DomainState.PAUSED, DomainState.PMSUSPENDED
+"""States that a view is believed about. That a guest is shut down or crashed has consequences."""
+
+_only_looking = contextvars.ContextVar("guestlist_only_looking", default=False)
+
+
+class _Wants(NamedTuple):
+    """What the options say, as it was read on a thread of Nova's."""
+
+    is_on: bool
+    name_template: str
+    resync_interval: float | None
+
+
+class Window:
+    """One driver's way to guestlist. Threads may share it.
+
+    Args:
+        uri: what Nova connects to.
+        conf: Nova's configuration, with the options of `[guestlist]`.
+    """
+
+    def __init__(self, uri: str | None, conf: Any) -> None:
+        self._uri = uri
+        self._conf = conf
+        self._sight: Sight | None = None
+        self._followed: float | None = None
+        self._is_shut = not threads.are_separable()
+        self._in_hand: dict[str, float] = {}
+        self._taking = threading.Lock()
+        self._said: str | None = None
+        self._lock = threading.Lock()
+        self._wanted = self._wants()
+        if self._is_shut:
+            LOG.error(
+                "guestlist was imported before eventlet replaced Python's threads, and answers "
+                "nothing: Nova asks libvirt itself"
+            )
+        threads.relay_log()
+        conf.register_mutate_hook(self._on_reload)
+
+    # Its life
+
+    def open(self) -> None:
+        """Have connections, and a live view, now rather than with the first question."""
+        self._is_shut = not threads.are_separable()
+        self._attempt("connect", self._furnish)
+
+    def close(self) -> None:
+        """Answer no more, and let guestlist's connections go."""
+        self._is_shut = True
+        self._attempt("disconnect", self._furnish)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether Nova is to be answered."""
+        return not self._is_shut and bool(self._options.enabled)
+
+    def _on_reload(self, *_: object) -> None:
+        """The options may be others. Nova's main thread does not wait for a connection to close."""
+        self._wanted = self._wants()
+        threading.Thread(
+            target=lambda: self._attempt("follow the options", self._become),
+            name="guestlist-nova",
+            daemon=True,
+        ).start()
+
+    def _furnish(self) -> Sight | None:
+        """Have connections and a live view as the options say."""
+        self._wanted = self._wants()
+        return threads.aside(self._become)
+
+    def _wants(self) -> _Wants:
+        interval = self._options.resync_interval if self._options.live_view else None
+        return _Wants(self.is_on, self._conf.instance_name_template, interval)
+
+    def _become(self) -> Sight | None:
+        """Be as was wanted last. In a real thread."""
+        with self._lock:
+            wanted, name_template, interval = self._wanted
+            interval = interval if wanted else None
+            if self._sight is None and wanted:
+                self._sight = Sight(self._uri, name_template=name_template)
+                self._followed = None
+            sight = self._sight
+            if sight is not None and interval != self._followed:
+                sight.follow(resync_interval=interval)
+                self._followed = interval
+            if sight is not None and not wanted:
+                sight.close()
+                self._sight = None
+            return self._sight
+
+    # Questions
+
+    def ask(self, what: str, question: Callable[[Sight], T]) -> T | None:
+        """What guestlist says; None where there is none. Other green threads go on meanwhile."""
+        if not self.is_on:
+            return None
+
+        def put() -> T | None:
+            sight = self._sight or self._furnish()
+            return None if sight is None else threads.aside(lambda: self._put(question, sight))
+
+        return self._attempt(what, put)
+
+    def _put(self, question: Callable[[Sight], T], sight: Sight) -> T:
+        """In a real thread. Whoever closes a sight does not wait for questions under way: they may
+        have connected it anew.
+        """
+        try:
+            return question(sight)
+        finally:
+            if sight is not self._sight:
+                sight.close()
+
+    def _attempt(self, what: str, act: Callable[[], T | None]) -> T | None:
+        """What comes of it; None where guestlist fails, which the log says."""
+        try:
+            outcome = act()
+        except GuestlistError as error:
+            self._say(f"{what}: {error}")
+            return None
+        except Exception:
+            LOG.exception("guestlist failed (%s); Nova asks libvirt itself", what)
+            return None
+        self._said = None
+        return outcome
+
+    def certain(self, instance: Any) -> Instance | None:
+        """What the live view has of an instance, if that is beyond doubt and nothing new.
+
+        The view must be in step, have been held against a list lately, and no event may have named
+        the domain since; the domain must not be shut down; neither may Nova have it in hand, nor
+        what the caller has of it be anything else.
+        """
+        sight, longest = self._sight, self._options.max_staleness
+        if not self.is_on or sight is None or not longest or self.is_in_hand(instance.uuid):
+            return None
+        known = _going_on(sight.certain(instance.uuid))
+        if known is None or sight.is_followed(longest):
+            return known
+        if not self.ask("compare the live view", lambda sight: sight.compare(longest)):
+            return None
+        return _going_on(sight.certain(instance.uuid))
+
+    def wants(self, option: str) -> bool:
+        """Whether an option is on, and with it the whole."""
+        return self.is_on and bool(getattr(self._options, option))
+
+    # What Nova has in hand
+
+    def take_in_hand(self, uuid: str) -> None:
+        """Nova asks for a domain, perhaps to change it."""
+        if not _only_looking.get():
+            with self._taking:
+                self._in_hand[uuid] = time.monotonic()
+
+    @staticmethod
+    @contextlib.contextmanager
+    def only_looking() -> Iterator[None]:
+        """Within, Nova changes no domain that it asks for."""
+        token = _only_looking.set(True)
+        try:
+            yield
+        finally:
+            _only_looking.reset(token)
+
+    def is_in_hand(self, uuid: str) -> bool:
+        """Whether Nova may be changing a domain."""
+        return time.monotonic() - self._in_hand.get(uuid, -math.inf) < IN_HAND
+
+    def in_hand(self) -> list[str]:
+        """The UUIDs of those that Nova may be changing, or may have changed since the last call."""
+        with self._taking:  # nobody is dropped who is taken in hand again just now
+            uuids = list(self._in_hand)
+            for uuid in uuids:
+                if not self.is_in_hand(uuid):
+                    del self._in_hand[uuid]
+        return uuids
+
+    @property
+    def _options(self) -> Any:
+        return self._conf[options.GROUP.name]
+
+    def _say(self, failure: str) -> None:
+        """Once, until something succeeds."""
+        if failure != self._said:
+            self._said = failure
+            LOG.warning("guestlist: %s; Nova asks libvirt itself", failure)
+
+
+def _going_on(known: Instance | None) -> Instance | None:
+    return known if known is not None and known.state in _GOING_ON else None

@@ -1,0 +1,48 @@
+"""Events as this process has them: told of to a test, and held up for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import libvirt
+from lab.nodes import domain_xml, nova_instance
+from lab.waiting import LONG
+
+from guestlist.connection import Connection
+from guestlist.events import Stream
+
+_PASSER_BY = replace(nova_instance(9_999), active=False)
+
+
+@contextmanager
+def witness(uri: str) -> Iterator[Stream]:
+    """Each event, as another connection of this process is told of it; see `Stream`."""
+    connection = Connection(uri)
+    try:
+        stream = connection.peer().lifecycle()
+        assert stream is not None
+        yield stream
+    finally:
+        connection.close()
+
+
+@contextmanager
+def loop_held_up(uri: str, connection: libvirt.virConnect) -> Iterator[None]:
+    """libvirt's event loop in this process hands nothing out. `connection` is for the same host."""
+    held, released = threading.Event(), threading.Event()
+
+    def hold_up(*_: object) -> None:
+        held.set()
+        released.wait(LONG)
+
+    with witness(uri) as events:
+        events.subscribe(hold_up)
+        try:
+            connection.defineXML(domain_xml(_PASSER_BY)).undefine()
+            assert held.wait(LONG)
+            yield
+        finally:
+            released.set()

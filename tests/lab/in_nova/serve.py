@@ -1,0 +1,106 @@
+"""nova-compute: its own `main`, with a nova-conductor in the same process, and requests (`desk`).
+
+In: `--config-file`, and requests. Out: answers; the log says the rest. With oslo.messaging's
+in-process transport a conductor must be in this process. Nova keeps two facts about who may touch
+the database process-wide, which here depend on who asks: objects act by RPC, and the database is
+out of reach, wherever the conductor is not at work. nova-compute is thus as remote as it is on a
+compute node: each object it reads or saves has gone through the conductor as a message.
+"""
+
+import ground
+
+# isort: split
+import contextlib
+import functools
+import threading
+
+import nova.cmd.compute
+import rows
+from desk import Desk
+from drive import Driver
+from nova import service
+from nova.conductor import manager, rpcapi
+from nova.db.main import api as main_db
+from nova.objects import base
+
+_CONDUCTORS_CALLS = ("object_class_action_versions", "object_action", "object_backport_versions")
+
+_here = threading.local()
+
+
+def conducts():
+    """Whether this thread (or green thread) does the conductor's work."""
+    return getattr(_here, "conductor", False)
+
+
+@contextlib.contextmanager
+def as_conductor():
+    """What this thread does in the block, the conductor does."""
+    before = conducts()
+    _here.conductor = True
+    try:
+        yield
+    finally:
+        _here.conductor = before
+
+
+class Remote:
+    """True but for the conductor; otherwise the API that it stands for."""
+
+    def __init__(self, api=None):
+        self._api = api
+
+    def __bool__(self):
+        return not conducts()
+
+    def __getattr__(self, name):
+        return getattr(self._api, name)
+
+
+class Service(Driver):
+    """The running service's driver."""
+
+    def add_instance(self, **columns):
+        with as_conductor():
+            super().add_instance(**columns)
+
+
+def start_conductor():
+    for name in _CONDUCTORS_CALLS:
+        call = getattr(manager.ConductorManager, name)
+        setattr(manager.ConductorManager, name, as_conductor()(call))
+    base.NovaObject.indirection_api = Remote(base.NovaObject.indirection_api)
+    main_db.DISABLE_DB_ACCESS = Remote()
+    with as_conductor():
+        service.Service.create(binary="nova-conductor", topic=rpcapi.RPC_TOPIC).start()
+        rows.add_service()
+
+
+def main():
+    """Start both, and take requests once nova-compute has started, or failed to."""
+    create, start = service.Service.create, service.Service.start
+    desk = Desk()
+
+    def create_after_conductor(**how):
+        service.Service.create = create
+        start_conductor()
+        return create(**how)
+
+    def start_and_tell(self):
+        start(self)
+        if self.binary == "nova-compute":
+            begun = functools.partial(Service, lambda: self.manager.driver)
+            threading.Thread(target=desk.serve, args=(begun,), name="desk", daemon=True).start()
+
+    service.Service.create = create_after_conductor
+    service.Service.start = start_and_tell
+    try:
+        nova.cmd.compute.main()
+    except BaseException as error:  # a driver that will not load exits
+        desk.fail(error)
+        raise
+
+
+if __name__ == "__main__":
+    ground.lend_what_is_missing()
+    main()
