@@ -481,16 +481,16 @@ def test_kinds_are_coloured_on_a_terminal_only() -> None:
 
 
 def test_ctrl_c_ends_it_quietly(daemon: Daemon) -> None:
-    with Watching("-a", "-c", daemon.uri()) as watching:
-        assert watching.line().startswith("watching ")
+    with populated(daemon.uri(), [ONE]), Watching("-a", "-c", daemon.uri()) as watching:
+        assert watching.line() == "watching 1 domain"
         watching.process.send_signal(signal.SIGINT)
         assert watching.process.communicate() == ("", "")
         assert watching.process.returncode == -signal.SIGINT
 
 
 def test_a_reader_that_leaves_ends_it_though_nothing_happens(daemon: Daemon) -> None:
-    with Watching("-a", "-c", daemon.uri()) as watching:
-        assert watching.line().startswith("watching ")
+    with populated(daemon.uri(), [ONE]), Watching("-a", "-c", daemon.uri()) as watching:
+        assert watching.line() == "watching 1 domain"
         assert watching.process.stdout is not None
         watching.process.stdout.close()
         assert watching.complaint() == ""

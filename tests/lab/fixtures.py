@@ -35,7 +35,8 @@ def _quiet() -> None:
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[Daemon]:
     """A daemon for all tests of this process. Leave it as you found it: running, and no domains of
-    yours on `test:///default`. Kill and stop `own_daemon` instead.
+    yours on `test:///default`. Kill and stop `own_daemon` instead. Count on no domain there: that
+    node lives until the daemon has let go of the last connection of the test before.
     """
     require(daemon_available())
     with Daemon() as daemon:

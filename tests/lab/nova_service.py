@@ -10,6 +10,7 @@ Glance; the one task that asks them of its own accord, of the instances' network
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import re
 import signal
 from collections.abc import Iterator, Sequence
@@ -88,12 +89,24 @@ class NovaService(NovaProcess):
         go on, and the next SIGTERM ends the process at once (oslo.service: "need to implement the
         restart() method for no_fork case").
         """
-        self._process.send_signal(signal.SIGHUP)
+        self._signal(signal.SIGHUP)
 
     def terminate(self) -> int:
         """SIGTERM. Returns: the exit code."""
-        self._process.terminate()
+        self._signal(signal.SIGTERM)
         return self._process.wait(ROUNDS_SECONDS)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Signal the main thread, where Python runs handlers, rather than the process.
+
+        A signal to the process may be handled by another thread that is within libvirt, whose
+        client sets the thread's signal mask around each call and so takes in what is pending. On
+        native threads the main one goes on waiting then, until the next signal; so does that of
+        Nova's own driver.
+        """
+        pid = self._process.pid
+        if ctypes.CDLL(None, use_errno=True).tgkill(pid, pid, number):
+            raise OSError(ctypes.get_errno(), "tgkill")
 
     def _options(self) -> dict[str, dict[str, object]]:
         options = super()._options()
