@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import queue
 import re
 import signal
 import struct
@@ -27,6 +28,7 @@ from lab.nodes import appliance, handmade, node, nova_instance
 from lab.proxy import Proxy
 
 from guestlist.cli.exits import Exit
+from guestlist.cli.views import Inbox
 from test_cli_ls import NOBODY, served
 from test_cli_running import TEST_HOST, environment, refused
 from test_cli_terminal import hostile, on_a_terminal
@@ -378,3 +380,13 @@ def test_drawing_costs_no_call(proxy: Proxy) -> None:
         live.resize(20, 100)
         live.in_step(1)
         assert [call for call in proxy.calls if "DOMAIN" in call] == []
+
+
+def test_however_short_it_waits_for_news_it_does_not_wait_for_ever() -> None:
+    """Python's SimpleQueue (before 3.13) may, unless it was found empty before."""
+    inbox: Inbox[int] = Inbox()
+    for number in range(40_000):
+        inbox.poke(number)
+        assert inbox.get() == number
+        with pytest.raises(queue.Empty):
+            inbox.get(1e-9)

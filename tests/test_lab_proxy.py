@@ -159,7 +159,7 @@ def test_an_older_daemon_still_delivers_lifecycle_events(
 
 def test_events_of_a_kind_can_be_swallowed(proxy: Proxy, event_loop_thread):
     connection = libvirt.open(proxy.uri())
-    arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
+    arrived: queue.Queue[int] = queue.Queue()
     registration = connection.domainEventRegisterAny(
         None,
         libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,

@@ -357,7 +357,7 @@ class Connection:
         """
         if not self._may_attempt():
             raise self._no_answer()
-        outcome: queue.SimpleQueue[libvirt.virConnect | Exception] = queue.SimpleQueue()
+        outcome: queue.Queue[libvirt.virConnect | Exception] = queue.Queue()
         given_up = threading.Event()
 
         def attempt() -> None:

@@ -129,7 +129,7 @@ class Statistics:
         more for those alone that were passed over.
         """
         chosen = _chosen(groups)
-        outcomes: queue.SimpleQueue[Answers] = queue.SimpleQueue()
+        outcomes: queue.Queue[Answers] = queue.Queue()
         end = time.monotonic() + deadline
         for left in range(_ATTEMPTS, 0, -1):
             patience = deadline if left == _ATTEMPTS else 0
@@ -156,7 +156,7 @@ class Statistics:
     def _attempt(
         self,
         groups: tuple[_Group, ...],
-        outcomes: queue.SimpleQueue[Answers],
+        outcomes: queue.Queue[Answers],
         patience: float,
     ) -> bool:
         """Have a thread ask; whether one could be had within so many seconds."""
@@ -179,7 +179,7 @@ class Statistics:
         connection: Connection,
         closed: int,
         groups: tuple[_Group, ...],
-        outcomes: queue.SimpleQueue[Answers],
+        outcomes: queue.Queue[Answers],
     ) -> None:
         """Ask, and keep the connection for the next call unless `close` was called since."""
         answers: Answers | None = None

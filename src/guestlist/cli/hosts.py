@@ -86,7 +86,7 @@ def _each_once(uris: Sequence[str] | None) -> Iterator[str | None]:
 def _side_by_side(
     hosts: Sequence[Host], question: Callable[[Host], T], timeout: float
 ) -> list[Answer[T] | Exception]:
-    outcomes: queue.SimpleQueue[tuple[int, Answer[T] | Exception]] = queue.SimpleQueue()
+    outcomes: queue.Queue[tuple[int, Answer[T] | Exception]] = queue.Queue()
 
     def ask_one(place: int, host: Host) -> None:
         try:

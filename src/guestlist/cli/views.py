@@ -34,7 +34,8 @@ class Inbox(Generic[T]):
     """What the main thread waits for. Ctrl-C interrupts the wait."""
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[tuple[T | Exception, bool]] = queue.SimpleQueue()
+        # No other queue can be put into by a signal handler of the thread that waits for it.
+        self._queue: queue.SimpleQueue[tuple[T | Exception, bool]] = queue.SimpleQueue()  # noqa: TID251
         self._room = threading.Semaphore(_MOST)
 
     def put(self, item: T) -> None:
@@ -53,7 +54,10 @@ class Inbox(Generic[T]):
             queue.Empty: there was none for `timeout` seconds.
             Exception: what was put there to be raised.
         """
-        item, took_room = self._queue.get(timeout=timeout)
+        try:
+            item, took_room = self._queue.get_nowait()
+        except queue.Empty:  # this way it forgets no timeout
+            item, took_room = self._queue.get(timeout=timeout)
         if took_room:
             self._room.release()
         if isinstance(item, Exception):

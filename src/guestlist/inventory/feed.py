@@ -18,7 +18,7 @@ import libvirt
 
 from guestlist.connection import Peer
 from guestlist.details import XML_EVENTS
-from guestlist.native import queue, threading
+from guestlist.native import threading
 from guestlist.told import Event, EventKind
 
 MOST = 10_000
@@ -51,9 +51,10 @@ class Inbox:
     def __init__(self) -> None:
         self.lost: str | None = None
         """Why something may be missing; whoever lists anew sets it back."""
-        self._queue: queue.SimpleQueue[Raw | None] = queue.SimpleQueue()
+        self._raws: list[Raw] = []
         self._named: dict[bytes, int] = {}
-        self._lock = threading.Lock()
+        self._is_nudged = False
+        self._changed = threading.Condition(threading.Lock())
 
     def names(self, uuid: bytes) -> bool:
         """Whether a domain may have changed since the last event that is `done`. Takes no lock."""
@@ -61,34 +62,32 @@ class Inbox:
 
     def nudge(self) -> None:
         """Have `take` return."""
-        self._queue.put(None)
+        with self._changed:
+            self._is_nudged = True
+            self._changed.notify()
 
     def put(self, raw: Raw) -> None:
         """Keep an event, if there is room."""
-        if self._queue.qsize() < MOST:
-            with self._lock:
-                self._named[raw.uuid] = self._named.get(raw.uuid, 0) + 1
-            self._queue.put(raw)
-        else:
-            self.lost = f"more than {MOST:,} events at a time"
+        with self._changed:
+            if len(self._raws) >= MOST:
+                self.lost = f"more than {MOST:,} events at a time"
+                return
+            self._named[raw.uuid] = self._named.get(raw.uuid, 0) + 1
+            self._raws.append(raw)
+            self._changed.notify()
 
     def take(self, timeout: float = 0.0) -> list[Raw]:
         """What has arrived since the last time; the first of it is waited for so long."""
-        if timeout > 0:
-            try:
-                first = self._queue.get(timeout=timeout)
-            except queue.Empty:
-                return []
-            taken = [first]
-        else:
-            taken = []
-        while self._queue.qsize():
-            taken.append(self._queue.get())
-        return [raw for raw in taken if raw is not None]
+        with self._changed:
+            if timeout > 0:
+                self._changed.wait_for(lambda: self._raws or self._is_nudged, timeout)
+            taken, self._raws = self._raws, []
+            self._is_nudged = False
+            return taken
 
     def done(self, raws: Iterable[Raw]) -> None:
         """What these events tell of is known now."""
-        with self._lock:
+        with self._changed:
             for raw in raws:
                 if (left := self._named.get(raw.uuid, 0) - 1) > 0:
                     self._named[raw.uuid] = left
@@ -98,7 +97,7 @@ class Inbox:
     def clear(self) -> None:
         """Forget everything: the connection is gone, and its handles hold it open."""
         self.take()
-        with self._lock:
+        with self._changed:
             self._named.clear()
 
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from guestlist import native
 
@@ -75,15 +76,15 @@ class _Relay(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._records: Any = native.queue.SimpleQueue()
+        self._records: deque[logging.LogRecord] = deque()
 
     def createLock(self) -> None:  # noqa: N802  logging's
-        """None is needed: the queue has its own."""
+        """None is needed: a deque can do without."""
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Keep it. Logging's own takes the lock, and from Python 3.13 on takes no None for one."""
-        self._records.put(record)
+        self._records.append(record)
         return True
 
     def run(self) -> None:
@@ -91,6 +92,6 @@ class _Relay(logging.Handler):
         import eventlet  # noqa: PLC0415
 
         while True:
-            while self._records.qsize():
-                logging.getLogger().handle(self._records.get())
+            while self._records:
+                logging.getLogger().handle(self._records.popleft())
             eventlet.sleep(_PAUSE)
