@@ -78,6 +78,8 @@ class Bench:
             with Proxy(daemon) as proxy, self._entrants(proxy.uri(), size) as entrants:
                 report(f"{size:,} domains: counting calls")
                 for entrant in entrants.values():
+                    entrant.turn()  # opens the connection, where it is kept
+                for entrant in entrants.values():
                     self._count(proxy, entrant, size)
                 report(f"{size:,} domains: {self._options.round_trip:g} ms away, {rounds} rounds")
                 proxy.delay(self._options.round_trip / 1e3)
@@ -124,7 +126,6 @@ class Bench:
             yield entrants
 
     def _count(self, proxy: Proxy, entrant: Entrant, size: int) -> None:
-        entrant.turn()  # opens the connection, where it is kept
         with proxy.counting() as calls:
             figures = entrant.turn()
         for figure in figures:
