@@ -86,3 +86,12 @@ def register(conf: Any) -> None:
     """Add the options to Nova's configuration; harmless twice."""
     conf.register_group(GROUP)
     conf.register_opts(OPTIONS, GROUP)
+
+
+def forget_cached(conf: Any) -> None:
+    """Have every option read anew. To be called once a reload is over.
+
+    oslo.config empties its cache before it reads the files, not after: whoever asks for an option
+    in between keeps the old value there, for good. Registering empties it, too.
+    """
+    register(conf)

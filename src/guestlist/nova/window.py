@@ -60,8 +60,10 @@ class Window:
         self._in_hand: dict[str, float] = {}
         self._taking = threading.Lock()
         self._said: str | None = None
+        self._wanting = threading.Lock()
         self._lock = threading.Lock()
-        self._wanted = self._wants()
+        self._wanted: _Wants
+        self._want()
         if self._is_shut:
             LOG.error(
                 "guestlist was imported before eventlet replaced Python's threads, and answers "
@@ -89,7 +91,8 @@ class Window:
 
     def _on_reload(self, *_: object) -> None:
         """The options may be others. Nova's main thread does not wait for a connection to close."""
-        self._wanted = self._wants()
+        options.forget_cached(self._conf)
+        self._want()
         threading.Thread(
             target=lambda: self._attempt("follow the options", self._become),
             name="guestlist-nova",
@@ -98,12 +101,14 @@ class Window:
 
     def _furnish(self) -> Sight | None:
         """Have connections and a live view as the options say."""
-        self._wanted = self._wants()
+        self._want()
         return threads.aside(self._become)
 
-    def _wants(self) -> _Wants:
-        interval = self._options.resync_interval if self._options.live_view else None
-        return _Wants(self.is_on, self._conf.instance_name_template, interval)
+    def _want(self) -> None:
+        """Read what the options say now. Whoever reads later has the last word."""
+        with self._wanting:
+            interval = self._options.resync_interval if self._options.live_view else None
+            self._wanted = _Wants(self.is_on, self._conf.instance_name_template, interval)
 
     def _become(self) -> Sight | None:
         """Be as was wanted last. In a real thread."""
