@@ -40,7 +40,9 @@ def test_several_do_not_disturb_each_other(daemon: Daemon, own_daemon: Daemon):
 
 def test_killed_it_is_gone_and_restarted_it_is_back_on_the_same_socket(own_daemon: Daemon):
     uri = own_daemon.uri()
+    assert own_daemon.end is None
     own_daemon.kill()
+    assert own_daemon.end == "SIGKILL"
     with pytest.raises(libvirt.libvirtError) as refused:
         libvirt.open(uri)
     assert refused.value.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR

@@ -4,11 +4,14 @@ import queue
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import libvirt
 import pytest
 from lab import nodes
+from lab.daemon import Daemon
 from lab.proxy import Proxy
+from lab.waiting import wait_until
 from lab.wire import xdr_string
 
 HOST = nodes.believable_host(4)
@@ -271,6 +274,31 @@ def test_dropped_connections_are_lost_and_new_ones_welcome(proxy: Proxy, connect
     error = failure(connection.listAllDomains)
     assert error.get_error_code() in {libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_ERR_SYSTEM_ERROR}
     libvirt.open(proxy.uri()).close()
+
+
+def test_who_is_dropped_within_a_call_leaves_the_daemon_once_it_has_answered(own_daemon: Daemon):
+    with Proxy(own_daemon) as proxy, ThreadPoolExecutor() as pool:
+        connection = libvirt.open(proxy.uri())
+        own_daemon.stop()
+        call = pool.submit(connection.listAllDomains)
+        proxy.wait_called("CONNECT_LIST_ALL_DOMAINS")
+        proxy.drop()
+        assert failure(call.result).get_error_domain() == libvirt.VIR_FROM_RPC
+        assert (proxy.connections, proxy.leaving) == (0, 1)
+        own_daemon.cont()
+        wait_until(lambda: proxy.leaving == 0)
+        connection.close()
+
+
+def test_a_daemon_that_never_answers_holds_no_proxy_up(own_daemon: Daemon):
+    with ThreadPoolExecutor() as pool, Proxy(own_daemon) as proxy:
+        connection = libvirt.open(proxy.uri())
+        own_daemon.stop()
+        call = pool.submit(connection.listAllDomains)
+        proxy.wait_called("CONNECT_LIST_ALL_DOMAINS")
+    failure(call.result)
+    assert (proxy.connections, proxy.leaving) == (0, 1)
+    connection.close()
 
 
 def test_drops_the_connection_on_a_call_once(proxy: Proxy, connection):

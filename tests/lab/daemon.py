@@ -173,6 +173,14 @@ class Daemon:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def end(self) -> str | None:
+        """How it ended: "SIGSEGV", "exit code 1"; None while it runs."""
+        code = self._running.poll()
+        if code is None:
+            return None
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
     def kill(self) -> None:
         """End it at once, as a crash would. Its QEMU guests live on until this context ends."""
         self._running.kill()

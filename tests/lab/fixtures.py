@@ -43,6 +43,22 @@ def daemon() -> Iterator[Daemon]:
         yield daemon
 
 
+@pytest.fixture(autouse=True)
+def _it_lives(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test in which the daemon of all tests dies fails by that name, and fails alone.
+
+    libvirtd may crash of itself (`./dev torture cuts`).
+    """
+    yield
+    if "daemon" not in request.fixturenames:
+        return
+    daemon: Daemon = request.getfixturevalue("daemon")
+    if (end := daemon.end) is not None:
+        log = daemon.log()
+        daemon.restart()
+        pytest.fail(f"libvirtd ended within this test ({end}). Its log:\n{log}")
+
+
 @pytest.fixture
 def own_daemon() -> Iterator[Daemon]:
     """A daemon for this test alone: to be killed, stopped and restarted."""

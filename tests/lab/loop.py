@@ -5,6 +5,10 @@ what becomes of them. Nothing here knows what a message means.
 
 One thread owns every link and the selector; whoever else wants something done says so with
 `Loop.do`. So no lock is needed, and an order of events exists.
+
+A client is cut off at once, the daemon only when it has answered whatever it was asked for that
+client. A libvirtd 9.0 that is about to answer a client which follows events, and loses it, may
+crash (`./dev torture cuts`), and all the other clients with it.
 """
 
 from __future__ import annotations
@@ -22,11 +26,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from lab.wire import CALL, OK, Message, take_frames
+from lab.wire import CALL, OK, REPLY, Message, take_frames, type_of
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _CHUNK = 1 << 20
 _BACKLOG_BYTES = 8 << 20  # one side is not read from while the other owes its peer this much
+_FAREWELL_SECONDS = 1.0  # that daemons have to answer, once there are to be no links any more
 _OWN_SERIALS = 0xF0000000  # for calls of the link's own; a client's serials count from 0
 
 
@@ -56,7 +61,7 @@ class End:
         self.outbox: deque[memoryview] = deque()
         self.owed = 0
         self.interest = 0
-        self.closing = False
+        self.closing = False  # as soon as everything is out
         sock.setblocking(False)
 
     def send(self, data: bytes) -> None:
@@ -76,7 +81,7 @@ class End:
 
     def flush(self) -> None:
         """Send what the socket takes; what is left goes when it is writable."""
-        if self.link.closed or self.link.loop.stalled:
+        if self.is_closed or (self.link.loop.stalled and not self.link.closed):
             return
         try:
             while self.outbox:
@@ -89,12 +94,49 @@ class End:
         except BlockingIOError:
             pass
         except OSError:
-            self.link.close()
+            self.link.ended(self)
             return
         if self.closing and not self.outbox:
             self.link.close()
         else:
             self.link.watch()
+
+    def pull(self) -> list[bytes] | None:
+        """The messages that are complete now; None: there will be no more."""
+        try:
+            size = self.sock.recv_into(self.link.loop.chunk)
+        except BlockingIOError:
+            return []
+        except OSError:
+            return None
+        if not size:
+            return None
+        self.inbox += memoryview(self.link.loop.chunk)[:size]
+        return list(take_frames(self.inbox))
+
+    @property
+    def is_closed(self) -> bool:
+        return self.sock.fileno() < 0
+
+    def close(self) -> None:
+        if not self.is_closed:
+            self.link.loop.unwatch(self)
+            self.sock.close()
+
+
+class DaemonEnd(End):
+    """The end at the daemon: it knows how many calls wait for their reply."""
+
+    unanswered = 0
+
+    def send(self, data: bytes) -> None:
+        self.unanswered += type_of(data) == CALL
+        super().send(data)
+
+    def pull(self) -> list[bytes] | None:
+        frames = super().pull()
+        self.unanswered -= sum(type_of(frame) == REPLY for frame in frames or ())
+        return frames
 
 
 class Link:
@@ -103,7 +145,7 @@ class Link:
     def __init__(self, loop: Loop, near: socket.socket, far: socket.socket) -> None:
         self.loop = loop
         self.near = End(self, near)
-        self.far = End(self, far)
+        self.far = DaemonEnd(self, far)
         self._asked: dict[int, Callable[[Message], None]] = {}
         self._serials = itertools.count(_OWN_SERIALS)
         self.nonsense = loop.handler.nonsense()
@@ -124,55 +166,62 @@ class Link:
 
     def read(self, end: End) -> None:
         """Take in what arrived at one end, and handle each complete message."""
-        try:
-            size = end.sock.recv_into(self.loop.chunk)
-        except BlockingIOError:
-            return
-        except OSError:
-            size = 0
-        if size == 0:
+        frames = end.pull()
+        if frames is None:
             self.ended(end)
             return
-        end.inbox += memoryview(self.loop.chunk)[:size]
+        if self.closed:
+            self.leave()
+            return
         if self.nonsense is not None:
             self.near.send(self.nonsense)
             self.nonsense = b""
-            end.inbox.clear()
             return
         handle = (
             self.loop.handler.from_client if end is self.near else self.loop.handler.from_daemon
         )
-        for frame in list(take_frames(end.inbox)):
+        for frame in frames:
             if not self.closed:
                 handle(self, frame)
 
     def ended(self, end: End) -> None:
         """One end closed: the other gets what it is still owed, then closes too."""
-        if end is self.far and self.near.outbox:
+        if end is self.near:
+            self.close()
+            return
+        self.far.close()
+        if self.near.outbox and not self.closed:
             self.near.closing = True
-            self.loop.unwatch(self.far)
         else:
             self.close()
 
     def watch(self) -> None:
         """Listen to each end for what can be done now."""
-        if self.closed:
-            return
         for end, other in [(self.near, self.far), (self.far, self.near)]:
+            if end.is_closed:
+                continue
             interest = 0
-            if not self.loop.stalled:
+            if self.closed or not self.loop.stalled:
                 interest |= _READ if other.owed < _BACKLOG_BYTES and not other.closing else 0
                 interest |= _WRITE if end.outbox else 0
             self.loop.watch(end, interest)
 
     def close(self) -> None:
-        if self.closed:
-            return
+        """Cut the client off, and leave the daemon."""
         self.closed = True
+        self.near.close()
+        self.near.owed = 0
         self.loop.links.discard(self)
-        for end in (self.near, self.far):
-            self.loop.unwatch(end)
-            end.sock.close()
+        self.loop.leaving.add(self)
+        self.leave()
+
+    def leave(self) -> None:
+        """Cut the daemon off, if it has answered everything; else listen until it has."""
+        if self.far.unanswered and not self.far.is_closed:
+            self.watch()
+        else:
+            self.far.close()
+            self.loop.leaving.discard(self)
 
 
 class Loop(threading.Thread):
@@ -182,6 +231,7 @@ class Loop(threading.Thread):
         super().__init__(name="proxy", daemon=True)
         self.handler = handler
         self.links: set[Link] = set()
+        self.leaving: set[Link] = set()  # whose client is gone; the daemon owes it a reply
         self.chunk = bytearray(_CHUNK)
         self.stalled = False
         self.on_resume: list[Callable[[], None]] = []
@@ -230,13 +280,10 @@ class Loop(threading.Thread):
 
     def run(self) -> None:
         while not self._finished:
-            for key, ready in self._ready():
-                if isinstance(key.data, End):
-                    self._serve(key.data, ready)
-                else:
-                    key.data()
+            self._handle(self._ready())
             self._deliver_delayed()
         self.drop()
+        self._let_leave()
         self._selector.close()
         for sock in (self._bell, self._ringer, self._listener):
             sock.close()
@@ -249,11 +296,27 @@ class Loop(threading.Thread):
             return self._selector.select(0)
         return self._selector.select()
 
+    def _handle(self, events: list[tuple[selectors.SelectorKey, int]]) -> None:
+        for key, ready in events:
+            if isinstance(key.data, End):
+                self._serve(key.data, ready)
+            else:
+                key.data()
+
+    def _let_leave(self) -> None:
+        """Wait, not for ever, until daemons have answered for the clients that are gone."""
+        end = time.monotonic() + _FAREWELL_SECONDS
+        while self.leaving and (left := end - time.monotonic()) > 0:
+            self._handle(self._selector.select(left))
+            self.drop()  # who came in meanwhile
+        for link in list(self.leaving):
+            link.far.close()
+
     def _serve(self, end: End, ready: int) -> None:
         try:
-            if ready & _WRITE:
+            if ready & _WRITE and not end.is_closed:
                 end.flush()
-            if ready & _READ and not end.link.closed and not self.stalled:
+            if ready & _READ and not end.is_closed and (end.link.closed or not self.stalled):
                 end.link.read(end)
         except Exception as error:
             self.handler.failed(error)

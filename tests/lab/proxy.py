@@ -155,6 +155,11 @@ class Proxy:
         """How many clients are connected now."""
         return len(self._loop.links)
 
+    @property
+    def leaving(self) -> int:
+        """How many clients are gone for which the daemon has not answered everything yet."""
+        return len(self._loop.leaving)
+
     # An older, slower, or failing daemon
 
     def deny(self, *procedures: str, times: int | None = None) -> None:
@@ -260,7 +265,10 @@ class Proxy:
         self._when(procedure, stall, times)
 
     def drop(self) -> None:
-        """Close all clients' connections at once. New ones are welcome."""
+        """Close all clients' connections at once. New ones are welcome.
+
+        The daemon's ends close once what these clients had called is answered.
+        """
         self._loop.do(self._loop.drop)
 
     def drop_on(self, procedure: str, *, times: int | None = 1) -> None:

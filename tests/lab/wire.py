@@ -93,6 +93,11 @@ class Message:
         return replace(self, type=REPLY, status=ERROR, payload=payload)
 
 
+def type_of(frame: bytes) -> int:
+    """CALL, REPLY, EVENT or one of those that are of no concern here."""
+    return read_int(frame, 16)
+
+
 def take_frames(inbox: bytearray) -> Iterator[bytes]:
     """The complete messages at the head of `inbox`, which keeps the rest.
 
