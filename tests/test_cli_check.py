@@ -63,7 +63,7 @@ def test_a_host_that_fails() -> None:
 
 
 @pytest.mark.parametrize(
-    ("client", "daemon", "whom"),
+    ("client", "server", "whom"),
     [
         (9_012, 9_012, "upgrade the client library (0.9.12) to 0.9.13 or newer"),
         (9_012, 9_000_000, "upgrade the client library (0.9.12) to 0.9.13 or newer"),
@@ -72,10 +72,10 @@ def test_a_host_that_fails() -> None:
         (9_000_000, None, "driver PHYP or libvirt-python lacks it"),
     ],
 )
-def test_whom_to_upgrade(client: int, daemon: int | None, whom: str) -> None:
+def test_whom_to_upgrade(client: int, server: int | None, whom: str) -> None:
     lacking = Capabilities(
         uri="qemu:///system",
-        versions=Versions(client=client, daemon=daemon, driver="PHYP", hypervisor=None),
+        versions=Versions(client=client, daemon=server, driver="PHYP", hypervisor=None),
         bulk_listing=False,
         bulk_stats=True,
         lifecycle_events=True,

@@ -49,10 +49,11 @@ def _it_lives(request: pytest.FixtureRequest) -> Iterator[None]:
 
     libvirtd may crash of itself (`./dev torture cuts`).
     """
-    yield
     if "daemon" not in request.fixturenames:
+        yield
         return
     daemon: Daemon = request.getfixturevalue("daemon")
+    yield
     if (end := daemon.end) is not None:
         log = daemon.log()
         daemon.restart()
