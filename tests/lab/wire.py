@@ -95,7 +95,8 @@ class Message:
 
 def type_of(frame: bytes) -> int:
     """CALL, REPLY, EVENT or one of those that are of no concern here."""
-    return read_int(frame, 16)
+    _, _, _, _, kind, _, _ = _HEADER.unpack_from(frame)
+    return int(kind)
 
 
 def take_frames(inbox: bytearray) -> Iterator[bytes]:
