@@ -24,6 +24,7 @@ import libvirt
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from lab.daemon import Daemon
+from lab.events import turn_events
 from lab.nodes import node, nova_instance
 
 AT_ONCE = 10
@@ -49,8 +50,7 @@ def main() -> int:
     """Run every kind; 0."""
     options = _options()
     libvirt.registerErrorHandler(lambda *_: None, None)
-    libvirt.virEventRegisterDefaultImpl()
-    threading.Thread(target=_turn, daemon=True).start()
+    turn_events()
     print(f"{'clients that':20} {'cuts':>7} {'per s':>6} {'died':>5}  how")
     for kind in KINDS:
         _run(kind, options.cuts)
@@ -127,11 +127,6 @@ def _shut(daemon: Daemon) -> None:
                 with socket.socket(fileno=os.dup(int(file.name))) as one:
                     if one.getpeername() == daemon.socket:
                         one.shutdown(socket.SHUT_RDWR)
-
-
-def _turn() -> None:
-    while True:
-        libvirt.virEventRunDefaultImpl()
 
 
 def _options() -> argparse.Namespace:

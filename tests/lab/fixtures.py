@@ -7,12 +7,12 @@ lest a pipeline go green by testing nothing.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 
 import libvirt
 import pytest
 from lab.daemon import Daemon, daemon_available
+from lab.events import turn_events
 from lab.images import qemu_img_available
 from lab.proxy import Proxy
 from lab.qemu import qemu_available
@@ -99,14 +99,7 @@ def disk_daemon(qemu_daemon: Daemon) -> Daemon:
 def event_loop_thread() -> None:
     """libvirt's default event loop, turned by a thread for the rest of this process.
 
-    Only connections opened after this get events and keepalive. libvirt takes one event loop in the
-    life of a process and cannot let go of it: where the code under test turns one itself, override
-    this fixture in conftest.py with a call that starts that one.
+    Where the code under test turns one itself, override this fixture in conftest.py with a call
+    that starts that one.
     """
-
-    def turn() -> None:
-        while True:
-            libvirt.virEventRunDefaultImpl()
-
-    libvirt.virEventRegisterDefaultImpl()
-    threading.Thread(target=turn, name="libvirt-events", daemon=True).start()
+    turn_events()
