@@ -110,17 +110,30 @@ def _doctype(root: etree._Element) -> bool:
     return root.getroottree().docinfo.internalDTD is not None
 
 
+_METADATA_ALONE = {
+    etree.ErrorDomains.NAMESPACE,
+    etree.ErrorDomains.DTD,
+    etree.ErrorDomains.VALID,
+}
+"""Kinds of complaints about a document that is well-formed, for which libvirt refuses none: an
+undeclared prefix, a second colon in a name, an `xml:id` that is no NCName or stands twice. libvirt
+writes all but the `<metadata>` itself, so nothing else causes them.
+"""
+
+
 def _flaws(root: etree._Element, parser: etree.XMLParser) -> Iterator[str]:
     """The first thing that is wrong with the text: the rest follows from it, often by the thousand.
 
-    It is libxml2's name for it, not its message: that quotes the text. What libxml2 calls a warning
-    it may still log as an error: a namespace that is no URI.
+    It is libxml2's name for it, not its message: that quotes the text. What makes a document not
+    well-formed libxml2 logs as fatal, in whatever domain; a warning it may log as an error.
     """
     if _doctype(root):
         yield "xml: document type"
         return
     for flaw in parser.error_log:
-        if flaw.level >= etree.ErrorLevels.ERROR and not flaw.type_name.startswith("WAR_"):
+        minor = flaw.domain in _METADATA_ALONE or flaw.type_name.startswith("WAR_")
+        worst = etree.ErrorLevels.ERROR if minor else etree.ErrorLevels.WARNING
+        if flaw.level > worst:
             kind = flaw.type_name.removeprefix("ERR_").replace("_", " ").lower()
             yield f"xml: {kind}, line {flaw.line}"
             return
