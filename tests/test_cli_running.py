@@ -3,20 +3,26 @@
 `run` is what the other tests of the command start it with.
 """
 
+import fcntl
 import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
 import pytest
+from lab.nodes import node, nova_instance
 from lab.proxy import Proxy
+from lab.waiting import wait_until
 
 import guestlist
 from guestlist.cli import arguments, terminal
@@ -276,12 +282,12 @@ def test_nothing_goes_where_it_does_not_belong(closed: str) -> None:
     assert ended.returncode == (Exit.FAILED if spoilt else Exit.OK)
 
 
-def in_shell(script: str, words: list[str]) -> subprocess.CompletedProcess[str]:
+def in_shell(script: str, words: list[str], **changes: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["sh", "-c", script, "sh", *COMMAND, *words],
         capture_output=True,
         text=True,
-        env=environment(),
+        env=environment(**changes),
         check=False,
     )
 
@@ -293,6 +299,130 @@ def test_a_reader_that_has_left_ends_it_quietly(words: list[str]) -> None:
     with os.fdopen(writing, "w") as pipe:
         ended = run(*words, stdout=pipe)
     assert (ended.returncode, ended.stderr) == (-signal.SIGPIPE, "")
+
+
+# Streams that take only some of it at a time. Unbuffered ones are usual in containers.
+
+UNBUFFERED = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+
+LONG = [
+    ["ls", "-a"],
+    *(["ls", "-a", "-l", "-f", form] for form in ("table", "json", "yaml", "csv")),
+    *(["ls", "-a", "-f", form] for form in ("name", "uuid")),
+    *(["usage", "-a", "-f", form] for form in ("table", "json", "yaml", "csv")),
+    *(["watch", "-a", "--once", "-f", form] for form in ("lines", "json")),
+    ["completion", "bash"],
+    ["ls", "--help"],
+]
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A host whose list is longer than what a pipe of one page takes at a time."""
+    path = tmp_path_factory.mktemp("crowd") / "node.xml"
+    path.write_text(node([nova_instance(n) for n in range(400)]))
+    return f"test://{path}"
+
+
+def slow_pipe() -> tuple[int, int]:
+    """A pipe of one page that makes no writer wait: event loops hand such pipes on."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(writing, False)
+    return reading, writing
+
+
+def read_whole(reading: int) -> bytes:
+    with os.fdopen(reading, "rb") as pipe:
+        return pipe.read()
+
+
+@UNBUFFERED
+@pytest.mark.parametrize("words", LONG, ids=" ".join)
+def test_a_pipe_that_is_full_gets_all_of_it(crowd: str, words: list[str], unbuffered: str) -> None:
+    changes = {"PYTHONUNBUFFERED": unbuffered, "LIBVIRT_DEFAULT_URI": crowd}
+    reading, writing = slow_pipe()
+    with (
+        ThreadPoolExecutor() as reader,
+        subprocess.Popen(
+            [*COMMAND, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            env=environment(**changes),
+        ) as command,
+    ):
+        os.close(writing)
+        whole = reader.submit(read_whole, reading)
+        assert command.stderr is not None
+        assert command.stderr.read().count(b"\n") <= 1  # what `usage` does not know
+        shown = whole.result()
+    assert command.returncode == Exit.OK
+    assert len(shown) > 4096
+    usual = run(*words, **changes).stdout
+    assert re.sub(r"\d+", "0", shown.decode()) == re.sub(r"\d+", "0", usual)  # times pass
+
+
+@pytest.mark.parametrize("words", LONG, ids=" ".join)
+def test_a_limit_of_a_files_size_is_one_line(crowd: str, tmp_path: Path, words: list[str]) -> None:
+    """As on a full disk: first it takes a part, then nothing more."""
+    changes = {"PYTHONUNBUFFERED": "1", "LIBVIRT_DEFAULT_URI": crowd}
+    out = tmp_path / "out"
+    ended = in_shell('ulimit -f 2; exec "$@" >"$OUT"', words, OUT=str(out), **changes)
+    assert 0 < out.stat().st_size <= 2048
+    assert ended.stderr.endswith("guestlist: cannot write to standard output: File too large\n")
+    assert ended.returncode == Exit.FAILED
+
+
+@UNBUFFERED
+def test_a_standard_error_that_is_full_gets_all_of_it(unbuffered: str) -> None:
+    script = "from guestlist.cli import terminal; terminal.explain('x' * 20_000)"
+    reading, writing = slow_pipe()
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stderr=writing,
+        env=environment(PYTHONUNBUFFERED=unbuffered),
+    ) as command:
+        os.close(writing)
+        wait_until(lambda: waiting_in(reading) == 4096)
+        assert read_whole(reading) == b"x" * 20_000
+    assert command.returncode == 0
+
+
+def waiting_in(pipe: int) -> int:
+    """Bytes that are in a pipe."""
+    (count,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+    return int(count)
+
+
+def test_an_error_that_only_a_close_tells_is_a_failure() -> None:
+    """NFS does, of a full disk: `os.close` stands in for its server."""
+    script = (
+        "import errno, os, guestlist.cli\n"
+        "def close(descriptor): raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))\n"
+        "os.close = close\n"
+        "raise SystemExit(guestlist.cli.main(['--version']))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    assert ended.stderr == "guestlist: cannot write to standard output: Disk quota exceeded\n"
+    assert ended.returncode == Exit.FAILED
+
+
+def test_an_encoding_with_a_mark_has_it_once(crowd: str) -> None:
+    """Each host that `watch` tells of is a write of its own."""
+    command = [*COMMAND, "watch", "-a", "--once", "-f", "json", "-c", TEST_HOST, "-c", crowd]
+    ended = subprocess.run(
+        command, stdout=subprocess.PIPE, env=environment(PYTHONIOENCODING="utf-16"), check=True
+    )
+    text = ended.stdout.decode("utf-16")
+    assert text.count("\n") == 2
+    assert "\ufeff" not in text
 
 
 def test_a_stdout_that_is_not_utf8_gets_escapes() -> None:

@@ -123,14 +123,12 @@ def test_nothing_is_unknown_once_libvirt_has_read_it(name: str, test_host: libvi
         "<a:b xmlns:a='not a URI'/>",
     ],
 )
-def test_metadata_that_libvirt_accepts_hides_no_devices(
-    flawed: str, test_host: libvirt.virConnect
-):
-    """Issue 15.5: namespaces and ids are the metadata's; the document is well-formed."""
+def test_metadata_that_libvirt_accepts_hides_no_devices(flawed: str, test_host: libvirt.virConnect):
+    """Namespaces and ids are the metadata's alone; the document is well-formed."""
     devices = (
         "<devices><disk type='block'><source dev='/dev/null'/><target dev='vda'/></disk>"
-        "<interface type='bridge'><mac address='fa:16:3e:00:00:01'/><source bridge='b'/></interface>"
-        "</devices>"
+        "<interface type='bridge'><mac address='fa:16:3e:00:00:01'/><source bridge='b'/>"
+        "</interface></devices>"
     )
     ours = f"<n:instance xmlns:n='{NOVA}1.1'><n:name>shop</n:name></n:instance>"
     xml = domain(f"<metadata>{flawed}{ours}</metadata><os><type>hvm</type></os>")

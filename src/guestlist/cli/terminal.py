@@ -1,12 +1,15 @@
 """The terminal: the only way out of the command, for data and for what is said about it.
 
 In: text, which may hold names that strangers chose. Out: bytes on standard output or standard error
-that a terminal shows and does not obey. A reader that has left, a full disk and a stream that was
-closed from the start are found out here, at the write, and not by Python as it shuts down.
+that a terminal shows and does not obey. Text is written whole or the write fails: it goes to the
+descriptor itself, because Python drops what an unbuffered stream (`python -u`) or a non-blocking
+one does not take at once. A reader that has left, a full disk and a stream that was closed from the
+start are found here, at the write, and not by Python as it shuts down.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import logging
@@ -17,9 +20,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import NoReturn, TextIO
 
 _USUAL_HEIGHT = 24
+
+_explaining = threading.Lock()
+"""Held by a thread while it writes to standard error, so that no line stands inside another."""
 
 
 class Unwritable(Exception):
@@ -45,13 +52,14 @@ def write(text: str) -> None:
     """Put text on standard output, all of it, now.
 
     Raises:
-        BrokenPipeError: nobody reads any more.
-        Unwritable: standard output is closed, or on a full disk.
+        BrokenPipeError: the reader has left.
+        Unwritable: standard output is closed, on a full disk, or at the limit of a file's size.
     """
     if sys.stdout is None:
         raise Unwritable("cannot write to standard output: it is closed")
     try:
         _put(sys.stdout, text)
+        _confirm(sys.stdout)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -72,21 +80,47 @@ def complain_of_surprise(whom: str, error: Exception) -> None:
 def explain(text: str) -> None:
     """Put text that is ours, of several lines, on standard error. There is nowhere to fail to."""
     if sys.stderr is not None:
-        with contextlib.suppress(OSError):
+        with _explaining, contextlib.suppress(OSError):
             _put(sys.stderr, text)
 
 
 def _put(stream: TextIO, text: str) -> None:
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")
+    """Write all of the text, however little the stream takes at a time."""
     try:
+        descriptor = stream.fileno()
+    except io.UnsupportedOperation:  # a program that calls `main` may have put a StringIO there
         stream.write(text)
         stream.flush()
-    except OSError:
-        # What is still buffered would fail again, with a traceback, when Python shuts down.
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-            os.dup2(nowhere.fileno(), stream.fileno())
-        raise
+        return
+    stream.flush()  # what such a program printed before
+    left = memoryview(_encoder(stream).encode(text))
+    while left:
+        try:
+            left = left[os.write(descriptor, left) :]
+        except BlockingIOError:
+            _await_room(descriptor)
+
+
+@cache
+def _encoder(stream: TextIO) -> codecs.IncrementalEncoder:
+    """The one encoder of a stream: some encodings begin with a mark, once."""
+    return codecs.getincrementalencoder(stream.encoding)("backslashreplace")
+
+
+def _await_room(descriptor: int) -> None:
+    """Return when a non-blocking descriptor takes more, or has failed. Ctrl-C interrupts it."""
+    room = select.poll()
+    room.register(descriptor, select.POLLOUT)
+    room.poll()
+
+
+def _confirm(stream: TextIO) -> None:
+    """Raise what a file system tells only at a close, as NFS does of a full disk or quota."""
+    try:
+        copy = os.dup(stream.fileno())
+    except OSError:  # no descriptor to spare, or none behind the stream
+        return
+    os.close(copy)
 
 
 def hold_descriptors() -> None:
