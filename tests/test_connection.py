@@ -54,6 +54,28 @@ def test_what_cannot_be_opened_says_what_whom_and_what_to_do(uri, says):
     assert isinstance(raised.value.__cause__, libvirt.libvirtError)
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "qemu+ssh://{}/system",
+        "test:///{}",
+        "{}",
+        "qemu:///session?socket=/{}",
+        "nosuch+{}:///x",
+    ],
+)
+def test_a_uri_without_end_is_cut_in_every_message_and_nowhere_else(uri, caplog):
+    uri = uri.format("a" * 5000)
+    with Host(uri) as host:
+        with pytest.raises(ConnectionFailed) as raised:
+            host.list_instance_domains()
+        assert len(str(raised.value)) < 800
+        assert uri[:90] in str(raised.value)
+        assert len(host.whom) < 300
+        assert len(repr(host)) < 300
+        assert host.uri == host.resolved_uri == uri
+
+
 def test_a_socket_without_permission_is_access_denied(daemon):
     """As another ordinary user, for root may connect to anything."""
     if os.getuid() != 0:

@@ -19,6 +19,7 @@ from lab.nodes import appliance, domain_xml, handmade, node, nova_instance
 from lab.per_domain import PerDomain
 from lab.places import DOM0, HOUSEHOLD
 from lab.qemu import guests, stuck
+from lab.wire import xdr_string
 
 from guestlist import (
     Anyone,
@@ -27,8 +28,10 @@ from guestlist import (
     Host,
     InstanceInfo,
     LibvirtDriver,
+    LibvirtFailure,
     NotSupported,
 )
+from guestlist.driver import _block_usage
 
 STATS = "CONNECT_GET_ALL_DOMAIN_STATS"
 GONE = nova_instance(999)
@@ -246,6 +249,70 @@ def test_what_is_available(host, tmp_path):
     assert re.search(r"up .*load average", resource["stats"]["uptime"])
     missing = LibvirtDriver(host, instances_path=tmp_path / "not" / "made" / "yet")
     assert missing.get_available_resource()["local_gb"] == resource["local_gb"]
+
+
+@pytest.mark.parametrize("xml", ["", "capabilities", "<capabilities>", "<a/><b/>"])
+def test_capabilities_that_are_no_xml_are_an_error_of_ours(daemon, proxy, xml):
+    proxy.rewrite("CONNECT_GET_CAPABILITIES", lambda _: xdr_string(xml.encode()))
+    with Host(proxy.uri()) as host, pytest.raises(LibvirtFailure, match="they are no XML"):
+        LibvirtDriver(host).get_available_resource()
+
+
+def test_capabilities_that_say_nothing_say_none(daemon, proxy):
+    xml = "<other><host><uuid>x</uuid><cpu><topology sockets='²' cores='1_0'/></cpu></host></other>"
+    proxy.rewrite("CONNECT_GET_CAPABILITIES", lambda _: xdr_string(xml.encode()))
+    with Host(proxy.uri()) as host:
+        hypervisor = host.node().hypervisor
+    assert hypervisor.uuid is None
+    assert hypervisor.processor.sockets is hypervisor.processor.cores is None
+    assert hypervisor.guest_kinds == ()
+
+
+def test_without_uptime_only_the_uptime_is_missing(host, monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    driver = LibvirtDriver(host)
+    with pytest.raises(NotSupported, match="'uptime' cannot be run; install procps"):
+        driver.get_host_uptime()
+    resource = driver.get_available_resource()
+    assert resource["stats"] == {"uptime": None}
+    assert resource["vcpus"] == 3
+
+
+@pytest.mark.parametrize("meminfo", [None, "", "MemFree: 1 kB\nBuffers: 1 kB\n", "MemFree\n\udcff"])
+def test_what_the_kernel_does_not_tell_makes_domain_0_unknown(host, monkeypatch, tmp_path, meminfo):
+    path = tmp_path / "meminfo"
+    if meminfo is not None:
+        path.write_text(meminfo, errors="surrogateescape")
+    monkeypatch.setattr("guestlist.node._MEMINFO", path)
+    used = LibvirtDriver(host).usage()
+    assert f"{DOM0.name}: memory" in used.unknown
+    ours = [d for d in HOUSEHOLD if "openstack" in d.metadata and d.active]
+    assert used.memory_used_kib == sum(d.memory_kib for d in ours)
+
+
+def test_a_directory_that_may_not_be_read_is_not_told_of(daemon, host, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("os.statvfs", refuse)
+    resource = LibvirtDriver(host).get_available_resource()
+    assert resource["local_gb"] is resource["disk_available_least"] is None
+    assert resource["vcpus"] == 3
+
+
+def test_statistics_that_lie_are_no_answer(host, monkeypatch):
+    """A count that is no number or beyond all bounds, counters that are text or missing."""
+    name = {"block.0.name": "vda", "block.1.name": "vda"}
+    good = {f"block.1.{key}": 7 for key in ("rd.reqs", "rd.bytes", "wr.reqs", "wr.bytes")}
+    instance = replace(host.snapshot().instances[0], statistics={})
+    for values, usage in [
+        ({"block.count": "2", **name}, None),
+        ({"block.count": 1 << 60, **name, **good, "block.0.rd.reqs": "7"}, 7),
+        ({"block.name": "vda", **dict.fromkeys(good, "7")}, None),
+        ({**name, **good, "block.1.rd.reqs": "7"}, None),
+    ]:
+        found = _block_usage(replace(instance, statistics=values), "vda")
+        assert found is None if usage is None else set(found.values()) == {usage}
 
 
 def test_uptime_is_what_uptime_prints(host):

@@ -103,6 +103,9 @@ def test_verify_leaves_every_name_to_the_metadata():
         "%(uuid)d",
         "%(uuid)x",
         "%*d",
+        "%\N{ARABIC-INDIC DIGIT EIGHT}x",
+        "%09999999999999x",
+        "vm-%256d",
         None,
         8,
         b"instance-%08x",
@@ -113,6 +116,13 @@ def test_an_unusable_template_is_refused(template):
         NovaLaunched(template)
     assert isinstance(raised.value, ValueError)
     assert repr(template) in str(raised.value)
+
+
+def test_a_template_without_end_is_cut_in_the_message():
+    for template in ("vm" * 5000, "%0" + "9" * 5000 + "x", "%" + "y" * 5000):
+        with pytest.raises(InvalidNameTemplate, match="cannot be used") as raised:
+            NovaLaunched(template)
+        assert len(str(raised.value)) < 1000
 
 
 @given(st.text(alphabet="%()duxsXo0158-+# .*hlLruaz{}", max_size=12))

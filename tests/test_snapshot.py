@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import signal
+import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,9 +22,9 @@ from lab.nodes import appliance, domain_xml, handmade, node, nova_instance
 from lab.places import HOUSEHOLD, PLACES, make_place
 from lab.proxy import Proxy
 from lab.qemu import guest_xml, guests
-from lab.wire import xdr_string
+from lab.wire import xdr_int, xdr_string
 
-from guestlist import ConnectionLost, DomainGone, DomainState, Host, Launcher
+from guestlist import ConnectionLost, DomainGone, DomainState, Host, Launcher, LibvirtFailure
 from guestlist.statistics import MOST_HANGING
 
 STATS = "CONNECT_GET_ALL_DOMAIN_STATS"
@@ -294,6 +295,31 @@ def test_hostile_xml_is_a_record_that_says_what_it_lacks(daemon, proxy):
         for instance in snapshot.values():
             assert instance.details.unknown
             assert instance.launcher is Launcher.NOVA
+
+
+@pytest.mark.parametrize("key", [b"state.state", b"state.reason"])
+def test_an_answer_without_a_state_is_an_error_of_ours(daemon, proxy, key):
+    """No libvirt gives one; what answers at the socket may be anything."""
+    proxy.rewrite(STATS, lambda payload: payload.replace(key, key[:-1] + b"_"))
+    with populated(daemon.uri(), [nova_instance(1)]), Host(proxy.uri()) as host:
+        with pytest.raises(LibvirtFailure, match="cannot tell the state of domain 'instance-"):
+            host.snapshot()
+
+
+@pytest.mark.parametrize("kind", [5, 7])  # VIR_TYPED_PARAM_DOUBLE and _STRING
+def test_a_state_that_is_no_number_is_an_error_of_ours(daemon, proxy, kind):
+    """The value follows its key, both padded: type, then the number or text."""
+    key = xdr_string(b"state.state")
+    value = {5: struct.pack(">d", 1.0), 7: xdr_string(b"1")}[kind]
+
+    def lie(payload):
+        before, _, after = payload.partition(key)
+        return before + key + xdr_int(kind) + value + after[8:]
+
+    proxy.rewrite(STATS, lie)
+    with populated(daemon.uri(), [nova_instance(1)]), Host(proxy.uri()) as host:
+        with pytest.raises(LibvirtFailure, match="cannot tell the state of domain 'instance-"):
+            host.snapshot()
 
 
 def test_a_connection_lost_among_the_details_is_an_error(daemon, proxy):

@@ -26,6 +26,7 @@ from guestlist.errors import (
     call_failure,
     is_loss,
     open_failure,
+    short,
 )
 from guestlist.events import Stream, drain, ensure_loop
 from guestlist.native import queue, threading
@@ -117,11 +118,11 @@ class Peer:
     What is learned belongs to this one connection: after a reconnect the daemon may be another.
     """
 
-    def __init__(
-        self, connection: libvirt.virConnect, whom: str, *, keepalive: bool | None
-    ) -> None:
+    def __init__(self, connection: libvirt.virConnect, uri: str, *, keepalive: bool | None) -> None:
         self.connection = connection
-        self.whom = whom
+        self.uri = uri
+        """As asked for, or as libvirt resolved it."""
+        self.whom = short(uri)
         self.keepalive = keepalive
         self.calls = 0
         """Calls made for answers so far. Opening, registering for events and closing are not among
@@ -283,9 +284,14 @@ class Connection:
 
     @property
     def whom(self) -> str:
-        """The peer's name in messages: the URI, as asked for or as libvirt resolved it."""
+        """The peer's name in messages: `resolved_uri`, of bounded length."""
+        return short(self.resolved_uri)
+
+    @property
+    def resolved_uri(self) -> str:
+        """The URI as asked for or as libvirt resolved it; in words where it has not done so yet."""
         peer = self._peer
-        return peer.whom if peer else self.uri or "libvirt's default URI"
+        return peer.uri if peer else self.uri or "libvirt's default URI"
 
     @property
     def current(self) -> Peer | None:
@@ -345,7 +351,7 @@ class Connection:
         connection = self._open_within_deadline()
         return Peer(
             connection,
-            whom=self.uri or _resolved_uri(connection),
+            uri=self.uri or _resolved_uri(connection),
             keepalive=self._keep_alive(connection),
         )
 

@@ -29,6 +29,7 @@ from guestlist.images import Image, Images
 from guestlist.inventory import Inventory
 from guestlist.node import Hypervisor
 from guestlist.records import DomainState, Instance, Source
+from guestlist.statistics import blocks
 from guestlist.usage import Usage
 
 log = logging.getLogger(__name__)
@@ -226,15 +227,16 @@ class LibvirtDriver:
         """What `uptime` prints, its newline included.
 
         Raises:
-            NotSupported: the host is another machine, and libvirt does not tell.
+            NotSupported: the host is another machine, and libvirt does not tell; or there is no
+                `uptime` here to be run.
 
         Cost: no call, one process.
         """
         with self._uptime() as uptime:
             if uptime is None:
-                raise NotSupported(
-                    f"cannot tell the uptime of {self._host.whom}: it is another machine"
-                )
+                here = self._view.is_here
+                why = "'uptime' cannot be run; install procps" if here else "it is another machine"
+                raise NotSupported(f"cannot tell the uptime of {self._host.whom}: {why}")
             return uptime.read()
 
     def get_available_resource(self, nodename: str | None = None) -> dict[str, Any]:  # noqa: ARG002
@@ -311,16 +313,12 @@ class LibvirtDriver:
 
     @contextlib.contextmanager
     def _uptime(self) -> Iterator[IO[str] | None]:
-        """What `uptime` prints, which runs meanwhile; None on another machine."""
-        if not self._view.is_here:
+        """What `uptime` prints, which runs meanwhile; None of another machine, or without it."""
+        process = _start_uptime() if self._view.is_here else None
+        if process is None:
             yield None
             return
-        with subprocess.Popen(
-            ["uptime"],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "LC_ALL": "C"},
-        ) as process:
+        with process:
             yield process.stdout
 
     def _local_bytes(self) -> tuple[int | None, int | None, int | None]:
@@ -328,14 +326,27 @@ class LibvirtDriver:
         if not self._view.is_here:
             return None, None, None
         path = Path(self._instances_path).absolute()
-        existing = next(place for place in (path, *path.parents) if place.exists())
-        found = os.statvfs(existing)
+        try:
+            existing = next(place for place in (path, *path.parents) if place.exists())
+            found = os.statvfs(existing)
+        except OSError as error:  # a directory that may not be read
+            log.warning("%s: local storage not known: %s", self._host.whom, one_line(error))
+            return None, None, None
         size = found.f_frsize
         return (
             size * found.f_blocks,
             size * found.f_bavail,
             size * (found.f_blocks - found.f_bfree),
         )
+
+
+def _start_uptime() -> subprocess.Popen[str] | None:
+    try:
+        return subprocess.Popen(
+            ["uptime"], stdout=subprocess.PIPE, text=True, env={**os.environ, "LC_ALL": "C"}
+        )
+    except OSError:  # it is not there, or no process can be had
+        return None
 
 
 def _uuid_of(instance: Any) -> UUID:
@@ -356,14 +367,14 @@ _COUNTERS = {
 """libvirt's name for each of Nova's counters of a volume."""
 
 
-def _block_usage(instance: Instance, target: str) -> dict[str, int] | None:
+def _block_usage(instance: Instance, target: str) -> dict[str, Any] | None:
     """The counters of the disk with this target; None where it did not answer, or has none."""
     values = instance.statistics or {}
-    for n in range(values.get("block.count", 0)):
-        if values.get(f"block.{n}.name") == target:
-            counters = {ours: f"block.{n}.{name}" for ours, name in _COUNTERS.items()}
-            if all(name in values for name in counters.values()):
-                return {ours: values[name] for ours, name in counters.items()}
+    for prefix in blocks(values):
+        if values[f"{prefix}.name"] == target:
+            counters = {ours: values.get(f"{prefix}.{name}") for ours, name in _COUNTERS.items()}
+            if all(isinstance(count, int) for count in counters.values()):
+                return counters
     return None
 
 

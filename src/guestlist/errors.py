@@ -111,6 +111,15 @@ def one_line(text: object) -> str:
     return textwrap.shorten(str(text)[:_LONGEST], 300, placeholder=" …")
 
 
+def short(text: str, longest: int = 200) -> str:
+    """The text, where it is longer without its middle: beginning and end say most.
+
+    For what a message quotes and strangers or a command line chose: URIs, names, templates.
+    """
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
+
+
 def is_denial(error: libvirt.libvirtError) -> bool:
     """Whether libvirt refused, rather than failed: by code, by domain, or by the socket's errno."""
     return (

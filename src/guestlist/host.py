@@ -12,7 +12,7 @@ import libvirt
 
 from guestlist import snapshot
 from guestlist.connection import Capabilities, Connection
-from guestlist.errors import DomainGone
+from guestlist.errors import DomainGone, short
 from guestlist.handle import Handle
 from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched
 from guestlist.listing.listings import Listings
@@ -78,8 +78,13 @@ class Host:
 
     @property
     def whom(self) -> str:
-        """The host's name in messages: the URI, as asked for or as libvirt resolved it."""
+        """The host's name in messages: `resolved_uri`, of bounded length."""
         return self._connection.whom
+
+    @property
+    def resolved_uri(self) -> str:
+        """The URI as asked for or as libvirt resolved it; in words where it has not done so yet."""
+        return self._connection.resolved_uri
 
     @property
     def bulk_listing(self) -> bool | None:
@@ -233,11 +238,12 @@ class Host:
         Cost: none where its name or id tells, else 1 call, remembered; 1 more for a handle from
         before the host was connected to anew.
         """
-        with self._listings.asking(f"read the metadata of domain {domain.name()!r}") as listing:
+        name = short(domain.name())
+        with self._listings.asking(f"read the metadata of domain {name!r}") as listing:
             launcher = listing.launcher(Handle(domain))
         if launcher is None:
             raise DomainGone(
-                f"cannot tell who launched domain {domain.name()!r} of {self.whom}: it was "
+                f"cannot tell who launched domain {name!r} of {self.whom}: it was "
                 "undefined, or it stopped and was transient"
             )
         return launcher
@@ -249,7 +255,7 @@ class Host:
             snapshot.states(listing, include_inactive=False)
             peer = listing.peer
             return Capabilities(
-                uri=peer.whom,
+                uri=peer.uri,
                 versions=peer.versions(),
                 bulk_listing=bool(listing.bulk),
                 bulk_stats=bool(listing.bulk_stats),

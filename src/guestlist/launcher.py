@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Protocol
 
-from guestlist.errors import InvalidNameTemplate
+from guestlist.errors import InvalidNameTemplate, short
 
 NOVA_NAMESPACE = "http://openstack.org/xmlns/libvirt/nova/"
 """What Nova's metadata namespaces begin with: 1.0 since Juno, 1.1 since Wallaby, and the next."""
@@ -140,6 +140,10 @@ def recognise(name: str, nova: NovaLaunched) -> Launcher | None:
     return None
 
 
+_LONGEST_NAME = 255
+"""Characters. libvirt names files after a domain."""
+
+
 class NameTemplate:
     """Nova's `instance_name_template`: a printf template over an instance's id, or over its fields.
 
@@ -148,7 +152,8 @@ class NameTemplate:
 
     _CONVERSION = re.compile(
         r"%(?:\((?P<key>[^()]*)\))?(?P<flags>[-+ #0]*)(?P<width>\d*)(?P<precision>\.\d*)?[hlL]?"
-        r"(?P<type>[diouxXeEfFgGcrsa%])"
+        r"(?P<type>[diouxXeEfFgGcrsa%])",
+        re.ASCII,
     )
     _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
@@ -178,7 +183,7 @@ class NameTemplate:
 
     def _literal(self, text: str) -> str:
         if "%" in text:
-            raise self._invalid(f"{text[text.index('%') :]!r} is no printf conversion")
+            raise self._invalid(f"{short(text[text.index('%') :])!r} is no printf conversion")
         return re.escape(text)
 
     def _shape(self, conversion: re.Match[str]) -> str:
@@ -188,8 +193,12 @@ class NameTemplate:
         if kind == "%":
             return "%"
         self._conversions.append(key)
+        if len(width) > len(str(_LONGEST_NAME)) or int(width or 0) > _LONGEST_NAME:
+            raise self._invalid(f"no domain has a name of {short(width)} characters")
         if key == "uuid" and kind not in "sra":
-            raise self._invalid(f"{conversion.group()!r} asks for a number and a uuid is text")
+            raise self._invalid(
+                f"{short(conversion.group())!r} asks for a number and a uuid is text"
+            )
         plain = not precision and flags in ("", "0") and (flags == "0") == bool(width)
         if plain and key == "uuid" and kind == "s" and not width:
             return self._UUID
@@ -202,7 +211,7 @@ class NameTemplate:
 
     def _invalid(self, why: str) -> InvalidNameTemplate:
         return InvalidNameTemplate(
-            f"instance_name_template {self._template!r} cannot be used: {why}; "
+            f"instance_name_template {short(repr(self._template))} cannot be used: {why}; "
             "give the one in nova.conf, for example 'instance-%08x' or 'vm-%(uuid)s'"
         )
 

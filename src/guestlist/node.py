@@ -1,7 +1,8 @@
 """The host itself: its processors, its memory, and what kinds of guests it can run.
 
 In: a peer. Out: a `Node`. What only a new libvirt or another machine changes is asked once per
-connection; what moves, each time.
+connection; what moves, each time. Capabilities that are no XML are an error of libvirt's; what is
+missing in them is None.
 
 Source: libvirt docs/formatcaps.rst; Nova nova/virt/libvirt/host.py for which of it a compute
 driver reports.
@@ -9,13 +10,17 @@ driver reports.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import libvirt
 from lxml import etree
 
 from guestlist.connection import Peer, unsupported
+from guestlist.domainxml.reading import UINT32_MAX, number, uuid_from
+from guestlist.errors import LibvirtFailure, one_line
 
 _MEMINFO = Path("/proc/meminfo")
 _AVAILABLE = ("MemFree", "Buffers", "Cached")
@@ -46,13 +51,17 @@ class GuestKind:
 
 @dataclass(frozen=True, slots=True)
 class Hypervisor:
-    """What a new libvirt or another machine changes. `version` is 9002003 for 9.2.3."""
+    """What a new libvirt or another machine changes. `version` is 9002003 for 9.2.3.
+
+    `uuid` is the machine's, of its firmware or of libvirtd.conf; None where libvirt does not tell.
+    """
 
     hostname: str
     type: str
     version: int
     processor: Processor
     guest_kinds: tuple[GuestKind, ...]
+    uuid: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +81,15 @@ class NodeMemory:
         self._hypervisor: Hypervisor | None = None
 
     def now(self) -> Node:
-        """The host as it is. Cost: 2 calls; 4 more the first time."""
-        self._hypervisor = self._hypervisor or _hypervisor(self.peer.connection)
+        """The host as it is.
+
+        Raises:
+            libvirt.libvirtError: a call failed.
+            LibvirtFailure: the capabilities are no XML.
+
+        Cost: 2 calls; 4 more the first time.
+        """
+        self._hypervisor = self._hypervisor or _hypervisor(self.peer)
         info = self.peer.connection.getInfo()
         return Node(self._hypervisor, self._online_cpus(default=info[2]), info[1])
 
@@ -87,26 +103,43 @@ class NodeMemory:
         return online
 
 
-def _hypervisor(connection: libvirt.virConnect) -> Hypervisor:
+def _hypervisor(peer: Peer) -> Hypervisor:
+    connection = peer.connection
     parser = etree.XMLParser(resolve_entities=False, no_network=True)
-    capabilities = etree.fromstring(connection.getCapabilities().encode(), parser)
+    try:
+        capabilities = etree.fromstring(connection.getCapabilities().encode(), parser)
+    except etree.XMLSyntaxError as error:
+        raise LibvirtFailure(
+            f"cannot read the capabilities of {peer.whom}: they are no XML ({one_line(error)}); "
+            "is it libvirt that answers there?"
+        ) from error
     return Hypervisor(
         hostname=connection.getHostname(),
         type=connection.getType(),
         version=connection.getVersion(),
         processor=_processor(capabilities),
         guest_kinds=tuple(_guest_kinds(capabilities)),
+        uuid=uuid_from(capabilities.findtext("host/uuid")),
     )
 
 
-def available_kib() -> int:
+def available_kib() -> int | None:
     """What this machine's kernel could give away: free, buffers and cached, in KiB.
+
+    None where the kernel does not tell: without /proc, or with one that lacks a line of these.
 
     Cost: no call; reads /proc/meminfo.
     """
-    lines = (line.split() for line in _MEMINFO.read_text().splitlines())
-    sizes = {words[0].rstrip(":"): int(words[1]) for words in lines}
-    return sum(sizes[name] for name in _AVAILABLE)
+    try:
+        text = _MEMINFO.read_text("ascii", "replace")
+    except OSError:
+        return None
+    sizes = {name: number(size) for name, size in _is_size(text)}
+    available = [sizes.get(name) for name in _AVAILABLE]
+    return None if None in available else sum(filter(None, available))
+
+
+_is_size = re.compile(r"^(\w+):\s*(\d+) kB$", re.ASCII | re.MULTILINE).findall
 
 
 def _processor(capabilities: etree._Element) -> Processor:
@@ -137,5 +170,4 @@ def _guest_kinds(capabilities: etree._Element) -> list[GuestKind]:
 
 
 def _number(element: etree._Element | None, attribute: str) -> int | None:
-    text = None if element is None else element.get(attribute)
-    return int(text) if text and text.isdigit() else None
+    return None if element is None else number(element.get(attribute), UINT32_MAX)

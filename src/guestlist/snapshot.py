@@ -18,7 +18,7 @@ from uuid import UUID
 import libvirt
 
 from guestlist.connection import Peer, unsupported
-from guestlist.errors import Code, ListingUnstable
+from guestlist.errors import Code, LibvirtFailure, ListingUnstable, short
 from guestlist.handle import INACTIVE_ID, Stated
 from guestlist.listing import ACTIVE, ALL, Listing
 from guestlist.records import Details, DomainState, Instance, Snapshot
@@ -149,9 +149,22 @@ def _bulk_states(listing: Listing, ask: Callable[[], Iterable[Record]]) -> State
         listing.bulk_stats = False
         return None
     listing.bulk_stats = True
-    return [
-        Stated(domain, record["state.state"], record["state.reason"]) for domain, record in records
-    ]
+    return [_stated(domain, record, listing.peer) for domain, record in records]
+
+
+def _stated(domain: libvirt.virDomain, record: dict[str, Any], peer: Peer) -> Stated:
+    """The state that a record tells.
+
+    Raises:
+        LibvirtFailure: it tells none. No libvirt leaves it out.
+    """
+    state, reason = record.get("state.state"), record.get("state.reason")
+    if isinstance(state, int) and isinstance(reason, int):
+        return Stated(domain, state, reason)
+    raise LibvirtFailure(
+        f"cannot tell the state of domain {short(domain.name())!r} of {peer.whom}: the answer "
+        "has none in it; is it libvirt that answers there?"
+    )
 
 
 def _states_one_by_one(domains: Iterable[libvirt.virDomain], peer: Peer) -> States:
@@ -182,8 +195,8 @@ def _settled(domain: libvirt.virDomain, peer: Peer) -> Stated:
         peer.calls += 1
         domain = peer.connection.lookupByUUID(domain.UUID())
     raise ListingUnstable(
-        f"cannot tell the state of domain {domain.name()!r} of {peer.whom}: it starts and stops "
-        "between every two calls; ask again, or upgrade libvirt to 1.2.8 or newer"
+        f"cannot tell the state of domain {short(domain.name())!r} of {peer.whom}: it starts and "
+        "stops between every two calls; ask again, or upgrade libvirt to 1.2.8 or newer"
     )
 
 

@@ -19,6 +19,7 @@ keys a guest leaves out while its monitor cannot be had: measured on libvirt 9.0
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -61,6 +62,17 @@ class _Group:
     bit: int
     is_there: Callable[[Values], bool]
     at_least: str | None = None
+
+
+def blocks(values: Values) -> list[str]:
+    """What the keys of each disk begin with ("block.0"), of the disks that have a name.
+
+    Looked for rather than counted by `block.count`, which a daemon may say what it likes of.
+    """
+    return [key.removesuffix(".name") for key in values if _is_block_name(key)]
+
+
+_is_block_name = re.compile(r"block\.[0-9]+\.name").fullmatch
 
 
 def _has(key: str) -> Callable[[Values], bool]:

@@ -77,7 +77,7 @@ def of(
     snapshot: Snapshot,
     images: Mapping[Source, Image] | None = None,
     *,
-    host_available_kib: int = 0,
+    host_available_kib: int | None = 0,
 ) -> Usage:
     """What the instances of a snapshot use.
 
@@ -86,7 +86,8 @@ def of(
         images: the sizes of `sources(snapshot)`. None: nobody asks for them; the disk numbers are
             then None and nothing is unknown about it.
         host_available_kib: what is free, or in buffers and caches, on a Xen host. Domain-0 balloons
-            over all memory that nobody uses, so this much of its memory does not count.
+            over all memory that nobody uses, so this much of its memory does not count. None: it
+            cannot be told, and the memory of Domain-0 is unknown.
 
     Cost: no call. 400 instances with two disks each in some 2 ms.
     """
@@ -109,7 +110,7 @@ def vcpus_used(snapshot: Snapshot) -> int:
     return of(snapshot).vcpus_used
 
 
-def memory_used_kib(snapshot: Snapshot, host_available_kib: int = 0) -> int:
+def memory_used_kib(snapshot: Snapshot, host_available_kib: int | None = 0) -> int:
     """The memory of the active instances; see `of` for Domain-0."""
     return of(snapshot, host_available_kib=host_available_kib).memory_used_kib
 
@@ -138,7 +139,7 @@ def sources(snapshot: Snapshot) -> tuple[Source, ...]:
 
 
 def _instance_usage(
-    instance: Instance, images: Mapping[Source, Image] | None, host_available_kib: int
+    instance: Instance, images: Mapping[Source, Image] | None, host_available_kib: int | None
 ) -> InstanceUsage:
     details = instance.details
     if details is None:
@@ -166,12 +167,15 @@ def _instance_usage(
     )
 
 
-def _host_usage(instance: Instance, details: Details, host_available_kib: int) -> InstanceUsage:
+def _host_usage(
+    instance: Instance, details: Details, host_available_kib: int | None
+) -> InstanceUsage:
     """Domain-0: the memory that it could not give away."""
-    memory_kib = details.current_memory_kib if instance.active else 0
+    has_kib = details.current_memory_kib if instance.active else 0
+    memory_kib: int | None = None
     unknown: tuple[str, ...] = ("memory",)
-    if memory_kib is not None:
-        memory_kib, unknown = max(0, memory_kib - host_available_kib), ()
+    if has_kib is not None and host_available_kib is not None:
+        memory_kib, unknown = max(0, has_kib - host_available_kib), ()
     return InstanceUsage(instance.uuid, instance.name, 0, memory_kib, (), 0, 0, 0, unknown)
 
 

@@ -20,6 +20,7 @@ from guestlist.cli.exits import Exit
 from guestlist.cli.hosts import Answer
 from guestlist.cli.render import as_json, as_yaml, rendered
 from guestlist.driver import LibvirtDriver
+from guestlist.errors import short
 from guestlist.host import Host
 from guestlist.launcher import Anyone, NovaLaunched
 from guestlist.records import Instance
@@ -64,15 +65,10 @@ def run(options: argparse.Namespace) -> Exit:
 
 def _sentence(unknown: Sequence[str]) -> str:
     """What could not be told, in one line however many and however long they are."""
-    named = "; ".join(map(_bounded, unknown[:_NAMED]))
+    named = "; ".join(short(name, _LONGEST) for name in unknown[:_NAMED])
     more = len(unknown) - _NAMED
     rest = f"; and {more:,} more, which -f json names" if more > 0 else ""
     return f"not known, and counted as nothing: {named}{rest}"
-
-
-def _bounded(text: str) -> str:
-    half = _LONGEST // 2
-    return text if len(text) <= _LONGEST else f"{text[:half]}…{text[-half:]}"
 
 
 def _shown(options: argparse.Namespace, answers: Sequence[Answer[Usage]]) -> str:

@@ -14,7 +14,7 @@ import libvirt
 
 from guestlist import domainxml
 from guestlist.connection import Peer
-from guestlist.errors import Code, one_line
+from guestlist.errors import Code, one_line, short
 from guestlist.handle import INACTIVE_ID, Handle
 from guestlist.launcher import NOVA_NAMESPACES
 from guestlist.records import Details
@@ -57,7 +57,7 @@ def read(handle: Handle, peer: Peer, *, keep_xml: bool = False) -> Read | None:
     if keep_xml:
         details = replace(details, xml=document)
     if any(name.startswith("xml: ") or name == "domain" for name in details.unknown):
-        failure = f"the XML of domain {handle.name!r} is flawed ({details.unknown[0]})"
+        failure = f"the XML of domain {short(handle.name)!r} is flawed ({details.unknown[0]})"
         return Read(handle.id, details, None, failure)
     id = handle.id
     if id == INACTIVE_ID and details.id is not None:  # it has started since it was listed
@@ -102,7 +102,7 @@ def _without_xml(handle: Handle, peer: Peer, why: str) -> Read | None:
         current_memory_kib=current_memory_kib,
         unknown=("xml", "devices"),
     )
-    failure = f"the XML of domain {handle.name!r} cannot be read ({why})"
+    failure = f"the XML of domain {short(handle.name)!r} cannot be read ({why})"
     return Read(handle.id, details, None, failure)
 
 

@@ -293,6 +293,11 @@ class Inventory:
         return self._follower.whom
 
     @property
+    def resolved_uri(self) -> str:
+        """The URI as asked for or as libvirt resolved it; in words where it has not done so yet."""
+        return self._follower.resolved_uri
+
+    @property
     def is_here(self) -> bool:
         """Whether this libvirt is on this machine, as its URI tells; see `Host.is_here`.
 

@@ -141,6 +141,11 @@ class Follower:
         return self._listings.connection.whom
 
     @property
+    def resolved_uri(self) -> str:
+        """The URI as asked for or as libvirt resolved it."""
+        return self._listings.connection.resolved_uri
+
+    @property
     def is_here(self) -> bool:
         """Whether this libvirt is on this machine."""
         if self._is_here is None:

@@ -16,6 +16,7 @@ from guestlist.errors import NotSupported
 from guestlist.images import Images
 from guestlist.nova.domains import Listed
 from guestlist.records import Instance, Snapshot, Source, SourceKind
+from guestlist.statistics import blocks
 
 DEADLINE = 0.8
 DEADLINE_EACH = 0.01
@@ -212,9 +213,9 @@ def _vcpus(statistics: Mapping[str, Any] | None) -> int | None:
 
 def _counters(values: Mapping[str, Any]) -> dict[str, Counters]:
     return {
-        values[f"block.{n}.name"]: tuple(values[f"block.{n}.{name}"] for name in _COUNTERS)
-        for n in range(values.get("block.count", 0))
-        if all(f"block.{n}.{name}" in values for name in ("name", *_COUNTERS))
+        values[f"{prefix}.name"]: tuple(values[f"{prefix}.{name}"] for name in _COUNTERS)
+        for prefix in blocks(values)
+        if all(f"{prefix}.{name}" in values for name in _COUNTERS)
     }
 
 
