@@ -547,3 +547,21 @@ def test_what_is_forgotten_is_read_again(daemon, proxy):
         with proxy.counting() as calls:
             assert len(host.snapshot()) == 2
         assert calls.count(XML) == 1
+
+
+@pytest.mark.parametrize("release", [None, "1.2.7", "0.9.12"])
+def test_a_peer_counts_the_calls_about_domains(daemon, proxy, release):
+    """All of them and no others, as the docstring of `Peer.calls` has it; in bulk and walked."""
+    ours, foreign = [nova_instance(n) for n in range(3)], handmade(0)
+    if release:
+        proxy.older_daemon(release)
+    with populated(daemon.uri(), [*ours, foreign]), opened(proxy.uri()) as host:
+        proxy.clear()
+        host.snapshot(include_inactive=True, include_foreign=True)
+        host.list_instance_domains(include_inactive=True)
+        host.instance(foreign.uuid)
+        host.launcher(host.list_instance_domains(include_foreign=True)[0])
+        host.node()
+        host.capabilities()
+        about_domains = [call for call in proxy.calls if "DOMAIN" in call and "EVENT" not in call]
+        assert host._connection.current.calls == len(about_domains)

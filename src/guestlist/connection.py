@@ -96,6 +96,9 @@ class Location:
     asked_again_at_will: bool
     """Whether a second connection reaches the same domains, and asks nobody for a password."""
 
+    instance: str = ""
+    """Which of the driver's instances on its machine: "/system", "/session"."""
+
     @classmethod
     def of(cls, uri: str) -> Location:
         """Read it off a URI as libvirt resolved it: driver[+transport]://[user@][host]/path.
@@ -109,6 +112,7 @@ class Location:
             here=transport in ("", "unix") and not parts.hostname,
             asked_again_at_will=transport in ("", "unix", "tcp", "tls")
             and (driver != "test" or parts.path == "/default"),
+            instance=parts.path,
         )
 
 
@@ -125,8 +129,9 @@ class Peer:
         self.whom = short(uri)
         self.keepalive = keepalive
         self.calls = 0
-        """Calls made for answers so far. Opening, registering for events and closing are not among
-        them: those belong to the connection, not to a question."""
+        """Calls about domains so far: lists, states, look-ups, XML and metadata, also those that
+        helpers made of the details. Not among them are the connection's own (opening, events,
+        versions, closing), facts of the host, statistics, and the one list of each helper."""
         self._streams: dict[int, Stream | None] = {}
         self._daemon: int | None = None
         self._closed = False

@@ -11,7 +11,7 @@ from uuid import UUID
 import libvirt
 
 from guestlist import snapshot
-from guestlist.connection import Capabilities, Connection
+from guestlist.connection import Capabilities, Connection, Location
 from guestlist.errors import DomainGone, short
 from guestlist.handle import Handle
 from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched
@@ -221,13 +221,18 @@ class Host:
             return self._node.now()
 
     @property
+    def location(self) -> Location:
+        """Where this libvirt is, as its URI tells. Cost: none, once the connection is open."""
+        with self._listings.asking("connect") as listing:
+            return listing.peer.location()
+
+    @property
     def is_here(self) -> bool:
         """Whether this libvirt is on this machine, as its URI tells: its paths are paths here.
 
         Cost: none, once the connection is open.
         """
-        with self._listings.asking("connect") as listing:
-            return listing.peer.location().here
+        return self.location.here
 
     def launcher(self, domain: libvirt.virDomain) -> Launcher:
         """Who launched a domain of this host.

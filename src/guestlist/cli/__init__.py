@@ -1,11 +1,13 @@
 """The command `guestlist`: words in, data on standard output, everything else on standard error.
 
 In: the command line. Out: an exit status, of which each kind of failure has its own (`exits`), and
-one line per failure that says what was asked, of whom and what to do. Knows no libvirt and starts
-before it is loaded: each subcommand is imported when it is called.
+one line per failure that says what was asked, of whom and what to do. Each subcommand is imported
+when it is called, and libvirt with those that ask a host: --help, --version and `completion` do
+without. `hosts` alone names libvirt, to keep its messages off standard error.
 
     arguments    what may be said            ls, live, usage, watch, check, completion
                                              what is then done
+    examples     what --help shows below     doubles       two URIs of one host
     hosts        whom to ask, side by side   views         whom to follow, side by side
     selection    what `ls` is to show        hidden        what the filters kept back
     columns      what can be shown           differences   between before and after

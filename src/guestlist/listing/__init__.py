@@ -184,6 +184,7 @@ class Listing:
             connection = self.peer.connection
             if not self.peer.alive():
                 return
+            self.peer.calls += 2
             there = connection.numOfDomains() + connection.numOfDefinedDomains()
             if there > _MOST_IN_A_MESSAGE:
                 raise TooManyDomains(
