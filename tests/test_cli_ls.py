@@ -6,12 +6,16 @@ On hosts inside the command's own process, and where a daemon is needed on a pri
 import csv
 import io
 import json
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from lab.daemon import Daemon
 from lab.nodes import Domain, appliance, handmade, node, nova_instance
 from lab.proxy import Proxy
+from lab.qemu import guests
 
 from guestlist.cli.exits import Exit
 from test_cli_running import TEST_HOST, run
@@ -146,6 +150,32 @@ def test_names_and_uuids_are_a_line_each(host: str) -> None:
         assert run("ls", "-c", host, *words).stdout.splitlines() == lines
 
 
+ODD_NAMES = ["two words", "it's", 'say "x"', "-n", "--version", "a\\b", "{}"]
+
+
+@pytest.mark.parametrize("option", ["-q0", "-0q", "-0fname"])
+def test_xargs_takes_every_name(tmp_path: Path, option: str) -> None:
+    """With -0, as --help and the README have it; lines break on blanks, quotes and backslashes."""
+    uri = served(
+        tmp_path, [replace(nova_instance(n), name=name) for n, name in enumerate(ODD_NAMES)]
+    )
+    listed = run("ls", "-a", option, "-c", uri).stdout
+    assert sorted(listed.removesuffix("\0").split("\0")) == sorted(ODD_NAMES)
+    told = subprocess.run(
+        ["xargs", "-r", "-0", "-I", "NAME", "printf", "%s\n", "--domain=NAME"],
+        input=listed,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert sorted(told.stdout.splitlines()) == sorted(f"--domain={name}" for name in ODD_NAMES)
+
+
+def test_uuids_end_with_nul_as_well(host: str) -> None:
+    listed = run("ls", "-0", "-f", "uuid", "-c", host).stdout
+    assert listed == "".join(f"{domain.uuid}\0" for domain in RUNNING)
+
+
 @pytest.mark.parametrize("form", ["table", "csv"])
 def test_columns_are_chosen_in_any_case_and_shown_once(host: str, form: str) -> None:
     words = ("ls", "-c", host, "-f", form, "--columns", "State,name,STATE")
@@ -201,6 +231,36 @@ def test_a_host_given_twice_is_asked_once_and_that_is_said(host: str) -> None:
     assert ended.stdout == run("ls", "-c", host).stdout
     assert ended.stderr == f"guestlist: {host} was given 2 times and is asked once\n"
     assert ended.returncode == Exit.OK
+
+
+OFF = nova_instance(1, active=False)
+
+
+def test_two_uris_of_one_host_are_said_to_be_one(qemu_daemon: Daemon) -> None:
+    """By the machine's UUID, asked for only where two answers have a domain in common."""
+    with Proxy(qemu_daemon) as proxy, guests(qemu_daemon.qemu_uri, [OFF]):
+        uris = ["-c", qemu_daemon.qemu_uri, "-c", proxy.qemu_uri]
+        ended = run("ls", "--inactive", "-q", *uris)
+        assert (ended.returncode, ended.stdout) == (Exit.OK, "instance-00000001\n" * 2)
+        assert ended.stderr == (
+            f"guestlist: {proxy.qemu_uri} is the same host as {qemu_daemon.qemu_uri}: "
+            "its domains are listed twice\n"
+        )
+        rows = run("usage", *uris).stdout.splitlines()
+        assert rows[-1].split()[:4] == ["1", "host", "1", "instance"]
+        assert rows[-1].split()[4:] == rows[-2].split()[-len(rows[-1].split()[4:]) :]
+        assert rows[-2].split()[1:3] == ["1", "instance"]
+        said = run("usage", *uris, "-f", "json").stderr
+        assert "shown twice, and counted once in the total over hosts" in said
+
+
+def test_one_host_is_not_asked_who_it_is(proxy: Proxy, host: str) -> None:
+    run("ls", "-c", proxy.uri(node(RUNNING)), "-c", host)
+    assert "CONNECT_GET_CAPABILITIES" in proxy.calls  # they have a domain in common
+    proxy.clear()
+    run("ls", "-c", proxy.uri(node(RUNNING)))
+    run("ls", "-c", proxy.uri(node(OTHERS)), "-c", host)
+    assert "CONNECT_GET_CAPABILITIES" not in proxy.calls
 
 
 def test_a_host_that_fails_is_told_beside_the_others(host: str) -> None:

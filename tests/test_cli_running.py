@@ -167,6 +167,18 @@ def test_examples_are_words_that_the_command_knows(monkeypatch: pytest.MonkeyPat
 
 # Words that make no sense
 
+ODD_NUMBERS = [
+    "1_0",
+    "\N{ARABIC-INDIC DIGIT ONE}",
+    "inf",
+    "1e1",
+    "0x10",
+    " 1",
+    "",
+    "1,5",
+    "+1",
+]
+
 
 @pytest.mark.parametrize(
     ("words", "said"),
@@ -183,11 +195,17 @@ def test_examples_are_words_that_the_command_knows(monkeypatch: pytest.MonkeyPat
         (["ls", "-l", "--columns", "uuid"], "not allowed with argument -l/--long"),
         (["usage", "--sort", "flavor"], "invalid choice: 'flavor' (choose from"),
         (["usage", "-f", "name"], "invalid choice: 'name' (choose from"),
-        (["usage", "--timeout", "0"], "0 is no number of seconds"),
+        (["usage", "--timeout", "0"], "'0' is no number of seconds"),
         (["ls", "-c", ""], "the URI is empty"),
-        (["ls", "--timeout", "0"], "0 is no number of seconds"),
-        (["ls", "--timeout", "nan"], "nan is no number of seconds"),
-        (["ls", "--timeout", "soon"], "soon is no number of seconds"),
+        (["ls", "--timeout", "0"], "'0' is no number of seconds"),
+        (["ls", "--timeout", "nan"], "'nan' is no number of seconds"),
+        (["ls", "--timeout", "soon"], "'soon' is no number of seconds"),
+        *((["ls", "--timeout", odd], f"'{odd}' is no number of seconds") for odd in ODD_NUMBERS),
+        (["usage", "--raw"], "--raw goes with -f csv, not with table"),
+        (["ls", "--raw", "-f", "name"], "--raw goes with -f csv, not with name"),
+        (["ls", "-0"], "--null goes with -f name, uuid, not with table"),
+        (["ls", "-0", "-f", "csv"], "--null goes with -f name, uuid, not with csv"),
+        (["ls", "--name-template", "%\N{ARABIC-INDIC DIGIT EIGHT}x"], "no printf conversion"),
         (["ls", "--name-template", "vm"], "every guest the same name"),
         (["ls", "--name-template", "vm-%y"], "'%y' is no printf conversion"),
         (["watch", "-f", "table"], "invalid choice: 'table' (choose from"),
@@ -210,6 +228,36 @@ def test_nonsense_is_one_line_and_status_2(words: list[str], said: str) -> None:
 def test_nonsense_is_not_repeated_raw(option: str, hostile: str) -> None:
     line = refused("ls", *([option] if option else []), hostile)
     assert line[:-1].isprintable()
+
+
+@pytest.mark.parametrize("number", ["1", "0.5", ".5", "86400", "30.0", "1."])
+def test_a_number_of_seconds(number: str) -> None:
+    assert arguments.parse(["ls", "--timeout", number]).timeout == float(number)
+
+
+def test_words_without_end_are_not_repeated_whole() -> None:
+    endless = "a" * 5000
+    for words in (
+        [endless],
+        ["ls", endless],
+        *(["ls", option, endless] for option in ("-f", "--columns", "--sort", "--timeout")),
+        ["ls", "--name-template", endless],
+        ["ls", "--name-template", f"%0{'9' * 5000}x"],
+    ):
+        assert len(refused(*words)) < 1500
+    for command in ("ls", "usage", "check"):
+        ended = run(command, "-c", f"test:///{endless}", "-c", f"test:///{endless}")
+        assert ended.returncode == Exit.UNREACHABLE
+        assert ended.stderr.count("\n") == 2  # given twice, and not to be opened
+        assert max(map(len, ended.stderr.splitlines())) < 1000
+
+
+def test_what_is_exact_is_not_for_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(terminal, "is_terminal", lambda: True)
+    for words in (["ls", "-q0"], ["ls", "-f", "csv", "--raw"], ["usage", "-f", "csv", "--raw"]):
+        with pytest.raises(SystemExit):
+            arguments.parse(words)
+        assert "wants a pipe or a file" in capsys.readouterr().err
 
 
 # Completion

@@ -1,7 +1,9 @@
 """What a terminal gets to see: nothing that it obeys, in colours if it has them, and fitting."""
 
 import ast
+import csv
 import fcntl
+import io
 import json
 import os
 import pty
@@ -9,7 +11,9 @@ import re
 import struct
 import subprocess
 import termios
+import unicodedata
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +24,8 @@ from lab.proxy import Proxy
 
 from guestlist.cli import table
 from guestlist.cli.columns import BRIEF, Record, chosen
+from guestlist.cli.exits import Exit
+from guestlist.cli.render import as_cell
 from guestlist.cli.terminal import escape
 from test_cli_ls import served
 from test_cli_running import COMMAND, environment, run
@@ -55,8 +61,12 @@ def test_a_name_is_shown_harmless_and_carried_exactly(
 
     assert listed("-f", "name") == f"{shown}\n"
     assert listed("--columns", "name") == f"{shown}\n"
-    quoted = '"=a,""b"""' if name in HOSTILE["CSV"] else shown
+    quoted = '"\'=a,""b"""' if name in HOSTILE["CSV"] else shown
     assert listed("-f", "csv", "--columns", "name") == f"{quoted}\n"
+    assert list(csv.reader(io.StringIO(listed("-f", "csv", "--raw", "--columns", "name")))) == [
+        [name]
+    ]
+    assert listed("-q0") == f"{name}\0"
     exact = listed("-f", "json")
     assert json.loads(exact)[0]["name"] == name
     assert exact.isascii()
@@ -83,7 +93,82 @@ def test_an_error_forges_no_line(proxy: Proxy) -> None:
 def test_escapes_are_printable_and_can_be_undone(text: str) -> None:
     shown = escape(text)
     assert shown.isprintable()
-    assert ast.literal_eval("'" + shown.replace("'", r"\'") + "'") == text
+    assert unescape(shown) == text
+
+
+def unescape(shown: str) -> str:
+    value: str = ast.literal_eval("'" + shown.replace("'", r"\'") + "'")
+    return value
+
+
+# Spreadsheets
+
+COMPUTED = {  # each alone and behind what a spreadsheet may take for the end of the cell before
+    "=1+1": "'=1+1",
+    "+1": "'+1",
+    "-2+3": "'-2+3",
+    "@SUM(1)": "'@SUM(1)",
+    "\N{FULLWIDTH EQUALS SIGN}1": "'\N{FULLWIDTH EQUALS SIGN}1",
+    "  =1": "'  =1",
+    "a;=1": "a;'=1",
+    "a; @b;;-1": "a;' @b;;'-1",
+    "'=1": "''=1",
+    "'": "''",
+    "\t=1": "\\t=1",
+    "\r\n=1": "\\r\\n=1",
+    "web-1;a=b": "web-1;a=b",
+}
+
+
+@pytest.mark.parametrize(("text", "cell"), COMPUTED.items())
+def test_a_text_is_no_formula(text: str, cell: str) -> None:
+    assert as_cell(text) == cell
+
+
+def value_of(cell: str) -> str:
+    """A cell as --help says that it is to be undone."""
+    return unescape(re.sub("(^|;)'", r"\1", cell))
+
+
+@given(st.text(alphabet="=+-@';, a\\\t\N{FULLWIDTH PLUS SIGN}") | st.text())
+def test_a_cell_is_no_formula_and_can_be_undone(text: str) -> None:
+    cell = as_cell(text)
+    assert value_of(cell) == text
+    for part in cell.split(";"):
+        assert part.lstrip(" ")[:1] not in set("=+-@\t\r\uff0b\uff0d\uff1d\uff20") - {""}
+
+
+@pytest.mark.parametrize("command", [["ls", "-a", "-l"], ["usage", "-a"]], ids=" ".join)
+def test_what_tenants_choose_is_no_formula_in_any_csv(tmp_path: Path, command: list[str]) -> None:
+    """Names and metadata: text is neutralised, and a number stays one."""
+    nova = (
+        "<n:instance xmlns:n='http://openstack.org/xmlns/libvirt/nova/1.1'>"
+        "<n:name>=HYPERLINK(1)</n:name><n:creationTime>2999-01-01 00:00:00</n:creationTime>"
+        "<n:flavor name='+1'/><n:owner><n:user uuid='-1'>@SUM(1)</n:user>"
+        "<n:project uuid='=2'>-2+3</n:project></n:owner></n:instance>"
+    )
+    domain = replace(nova_instance(1), name="-cmd|' C calc'!A0", metadata=nova)
+    words = (*command, "-c", served(tmp_path, [domain]), "-f", "csv")
+    [row] = csv.DictReader(io.StringIO(run(*words).stdout))
+    [raw] = csv.DictReader(io.StringIO(run(*words, "--raw").stdout))
+    assert row["name"] == "'-cmd|' C calc'!A0"
+    for key, value in row.items():
+        if key == "age_seconds":
+            assert int(value) < 0
+        else:
+            assert not value.startswith(tuple("=+-@"))
+            assert value_of(value) == raw[key]
+    if command[0] == "ls":
+        assert (raw["nova_name"], raw["project"]) == ("=HYPERLINK(1)", "-2+3")
+
+
+def test_raw_is_for_programs_alone(tmp_path: Path) -> None:
+    words = ("ls", "-a", "-c", served(tmp_path, [hostile("\N{SNOWMAN}")]))
+    for options in (["-f", "csv", "--raw"], ["-q0"]):
+        ended = run(*words, *options, PYTHONIOENCODING="ascii")
+        assert (ended.returncode, ended.stdout) == (Exit.FAILED, "")
+        assert "its encoding, ascii, lacks a character of these values" in ended.stderr
+        assert ended.stderr.count("\n") == 1
 
 
 # Tables
@@ -98,6 +183,44 @@ def record(name: str) -> Record:
 def laid_out(names: list[str], columns: str, width: int | None = None) -> list[str]:
     records = [record(name) for name in names]
     return list(table.lines(chosen(columns.split()), records, width=width))
+
+
+def test_decomposed_hangul_takes_the_cells_of_its_syllables() -> None:
+    """As terminals have it, which go by wcwidth: U+1112 U+1161 U+11AB is one wide character."""
+    composed = "\ud55c\uae00"
+    decomposed = unicodedata.normalize("NFD", composed)
+    assert len(decomposed) == 6
+    assert table.cells(decomposed) == table.cells(composed) == 4
+    assert table.cells("\ua960\ud7b0\ud7cb") == 2  # of old Korean
+    lines = laid_out([composed, decomposed, "plain"], "name id")
+    assert lines[1:] == [f"{composed}   7", f"{decomposed}   7", "plain  7"]
+    assert table._folded(decomposed, 2) == [decomposed[:3], decomposed[3:]]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "iso8859-15", "euc-jp"])
+def test_a_table_is_straight_in_any_encoding(tmp_path: Path, encoding: str) -> None:
+    """What an encoding lacks is an escape, which is wider than what it stands for."""
+    names = ["\u540d\u524d", "caf\xe9", "\u20ac", "\N{GRINNING FACE}", "plain"]
+    uri = served(tmp_path, [hostile(name) for name in names])
+    ended = subprocess.run(
+        [*COMMAND, "ls", "-a", "--columns", "name,state", "-c", uri],
+        stdout=subprocess.PIPE,
+        env=environment(PYTHONIOENCODING=encoding),
+        check=True,
+    )
+    lines = ended.stdout.decode(encoding).splitlines()
+    assert len(lines) == 1 + len(names)
+    starts = {table.cells(line) - len(line.split()[-1]) for line in lines}
+    assert len(starts) == 1
+
+
+def test_a_cell_that_is_cut_fits_in_any_encoding(tmp_path: Path) -> None:
+    uri = served(tmp_path, [hostile("caf\xe9-" * 3)])
+    words = ("ls", "-a", "-c", uri)
+    for line in on_a_terminal(*words, width=40, NO_COLOR="1", PYTHONIOENCODING="ascii").split("\n"):
+        assert line.isascii()
+        assert len(line) <= 40
+    assert "..." in on_a_terminal(*words, width=40, PYTHONIOENCODING="ascii")
 
 
 def test_a_wide_character_takes_two_cells() -> None:

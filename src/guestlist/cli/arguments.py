@@ -1,4 +1,4 @@
-"""What may be said to `guestlist`: the options, their help, and examples to learn them from.
+"""What may be said to `guestlist`: the options and their help.
 
 In: the words after the command's name. Out: a namespace in which all has been checked that can be
 without asking a host. Words that make no sense end the process with status 2 and one line.
@@ -7,130 +7,24 @@ without asking a host. Words that make no sense end the process with status 2 an
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import guestlist
-from guestlist.cli import columns, terminal
+from guestlist.cli import columns, examples, terminal
 from guestlist.cli.exits import MEANINGS, Exit
-from guestlist.errors import InvalidNameTemplate
+from guestlist.errors import InvalidNameTemplate, short
 
 _LONGEST_TIMEOUT = 86_400.0
+
+_LONGEST_MESSAGE = 1_000
+"""Characters of what is wrong with the words, which it may quote."""
 
 _TABLED = ("table", "json", "yaml", "csv")
 _LISTED = ("name", "uuid")
 _TOLD = ("lines", "json")
-
-_EXAMPLES = """\
-examples:
-  guestlist ls                 the running guests that Nova launched on this host
-  guestlist ls -a              every domain: shut off, launched by others, Domain-0
-  guestlist ls -a -f json      the same for a program
-  guestlist usage              what they use of it: vCPUs, memory, disks
-  guestlist watch              what happens to them, as it happens
-  guestlist check              what this libvirt can do, and what to upgrade
-  guestlist ls --help          more about listing, with examples
-
-  source <(guestlist completion bash)      completion in this shell
-"""
-
-_LS_EXAMPLES = """\
-examples:
-  guestlist ls
-      the running guests that Nova launched on this host
-  guestlist ls --inactive
-      those that are shut off as well
-  guestlist ls -a -c test:///default
-      every domain of libvirt's built-in test host, which needs no daemon
-  guestlist ls -c qemu+ssh://node1/system -c qemu+ssh://node2/system
-      two hosts, asked at the same time
-  guestlist ls -q | xargs -n 1 virsh dominfo
-      a command for each
-  guestlist ls -a --columns name,launcher --sort launcher
-      who launched what
-  guestlist ls -l
-      with vCPUs, memory, disks, addresses, owner, flavor and age
-  guestlist ls --columns nova_name,project,memory_mib --sort memory_mib --reverse
-      the largest first
-  guestlist ls -a -l --live
-      the table on the screen, kept as it is on the host
-  guestlist ls --inactive -l -f json | jq -r '.[] | select(.project == "shop") | .uuid'
-      whom a project has here
-  guestlist ls --inactive -f csv > guests.csv
-      for a spreadsheet
-  guestlist ls --name-template 'vm-%(uuid)s'
-      where nova.conf has another instance_name_template
-
-A control or bidirectional character in a name is shown as an escape (\\x1b,
-\\u202e), and a backslash as two; JSON and YAML carry the exact name. What is not
-known is '-' in a table, null in JSON, and sorted last. The keys of JSON are those
-of --columns help; docs/schemas/ls.schema.json in guestlist's source has them all.
-"""
-
-_USAGE_EXAMPLES = """\
-examples:
-  guestlist usage
-      what each guest of Nova's uses of this host, and all of them together
-  guestlist usage -a -c test:///default
-      of libvirt's built-in test host, whoever launched them
-  guestlist usage --sort disk_over_committed_bytes --reverse
-      whose disks may grow most, first
-  guestlist usage -c qemu+ssh://node1/system -c qemu+ssh://node2/system
-      two hosts, each with its total
-  guestlist usage -f json | jq '.[].total.memory_kib'
-      for a program, in exact numbers
-  guestlist usage -f csv > usage.csv
-      for a spreadsheet: no totals
-
-vCPUs, memory and block devices are those of active guests; disks are those of all.
-What is not known counts as nothing and is said on standard error; JSON names each
-under 'unknown'. Images are measured on this machine only: of disks on a network or
-of another host no size is known. docs/schemas/usage.schema.json in guestlist's
-source has the keys of JSON.
-"""
-
-_WATCH_EXAMPLES = """\
-examples:
-  guestlist watch
-      what happens to the guests that Nova launched on this host, a line each
-  guestlist watch -a -c test:///default
-      to every domain of libvirt's built-in test host
-  guestlist watch -c qemu+ssh://node1/system -c qemu+ssh://node2/system
-      to those of two hosts
-  guestlist watch --once -a
-      who is there now, in the same form, and no more
-  guestlist watch -f json | jq -r 'select(.change == "stopped") | .uuid'
-      an object a line, for a program
-  guestlist watch | grep -m 1 'instance-0000002a  stopped'
-      until that has happened
-
-A host that cannot be asked is tried again without end; what has changed meanwhile
-is told when it is back, followed by 'back in step'. Why something happened is said
-in libvirt's words, 'stopped (destroyed)'; 'gone' is who left without any. What comes
-and goes faster than it can be looked at is one line, or none. Times are those of
-this machine: TZ=UTC guestlist watch for others. docs/schemas/watch.schema.json in
-guestlist's source has the keys of JSON.
-"""
-
-_CHECK_EXAMPLES = """\
-examples:
-  guestlist check
-  guestlist check -c qemu+ssh://node1/system -c qemu+ssh://node2/system -f json
-
-The exit status is 0 also where there is something to upgrade: the listing works
-without, in more calls.
-"""
-
-_COMPLETION_EXAMPLES = """\
-examples:
-  source <(guestlist completion bash)
-      in this shell
-  guestlist completion bash > ~/.local/share/bash-completion/completions/guestlist
-      in every bash from now on
-  guestlist completion zsh > "${fpath[1]}/_guestlist"
-      in every zsh from now on
-"""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -148,6 +42,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         for option, given in {"--columns": options.columns, "--long": options.long}.items():
             if given:
                 top.error(f"{option} goes with -f {', '.join(_TABLED)}, not with {options.format}")
+    options.exact = _is_exact(top, options)
     if options.command == "ls" and options.live:
         if options.format != "table":
             top.error(f"--live goes with -f table, not with {options.format}")
@@ -156,23 +51,37 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+def _is_exact(top: argparse.ArgumentParser, options: argparse.Namespace) -> bool:
+    """Whether values are to be written without escapes, which is never for a terminal."""
+    wanted = {"--raw": ("csv",), "--null": _LISTED}
+    for option, forms in wanted.items():
+        if not getattr(options, option.removeprefix("--"), False):
+            continue
+        if options.format not in forms:
+            top.error(f"{option} goes with -f {', '.join(forms)}, not with {options.format}")
+        if terminal.is_terminal():
+            top.error(f"{option} wants a pipe or a file: a terminal would obey what a name holds")
+        return True
+    return False
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     top = _Parser(
         prog="guestlist",
         description=(guestlist.__doc__ or "").partition("\n")[0],
-        epilog=f"{_EXAMPLES}\n{_exit_statuses()}",
+        epilog=f"{examples.TOP}\n{_exit_statuses()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"guestlist {guestlist.__version__}")
     commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND")
-    _add_ls(_command(commands, "ls", "list the domains of one host or several", _LS_EXAMPLES))
-    _add_usage(_command(commands, "usage", "tell what the guests use", _USAGE_EXAMPLES))
-    _add_watch(_command(commands, "watch", "tell what happens to the domains", _WATCH_EXAMPLES))
-    _add_check(_command(commands, "check", "tell what to upgrade, if anything", _CHECK_EXAMPLES))
+    _add_ls(_command(commands, "ls", "list the domains of one host or several", examples.LS))
+    _add_usage(_command(commands, "usage", "tell what the guests use", examples.USAGE))
+    _add_watch(_command(commands, "watch", "tell what happens to the domains", examples.WATCH))
+    _add_check(_command(commands, "check", "tell what to upgrade, if anything", examples.CHECK))
     _add_completion(
-        _command(commands, "completion", "print a script for bash or zsh", _COMPLETION_EXAMPLES)
+        _command(commands, "completion", "print a script for bash or zsh", examples.COMPLETION)
     )
     return top
 
@@ -209,6 +118,12 @@ def _add_ls(ls: argparse.ArgumentParser) -> None:
         action="store_const",
         const="name",
         help="names only, a line each: -f name",
+    )
+    how.add_argument(
+        "-0",
+        "--null",
+        action="store_true",
+        help="names or UUIDs exactly, each ended by NUL instead of a line's end: for xargs -0",
     )
     which = how.add_mutually_exclusive_group()
     which.add_argument(
@@ -333,6 +248,12 @@ def _add_order(group: argparse._ActionsContainer, known: Iterable[str]) -> None:
         action="store_false",
         help="no header above a table or CSV",
     )
+    group.add_argument(
+        "--raw",
+        action="store_true",
+        help="CSV with exact values: no escapes, and no apostrophe before what a spreadsheet "
+        "would compute",
+    )
 
 
 def _add_format(group: argparse._ActionsContainer, forms: Sequence[str]) -> None:
@@ -357,14 +278,14 @@ def _uri(text: str) -> str:
     return text
 
 
+_is_decimal = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9}").fullmatch
+
+
 def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
+    seconds = float(text) if _is_decimal(text) else 0.0  # float() takes 1_0 and nan
     if not 0 < seconds <= _LONGEST_TIMEOUT:
         raise argparse.ArgumentTypeError(
-            f"{text} is no number of seconds above 0 and up to {_LONGEST_TIMEOUT:g}"
+            f"'{text}' is no number of seconds above 0 and up to {_LONGEST_TIMEOUT:g}"
         )
     return seconds
 
@@ -390,7 +311,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line, and status 2."""
-        terminal.complain(f"{message}; see '{self.prog} --help'")
+        terminal.complain(f"{short(message, _LONGEST_MESSAGE)}; see '{self.prog} --help'")
         sys.exit(Exit.USAGE)
 
     def _print_message(self, message: str, file: Any = None) -> None:  # noqa: ARG002  argparse's

@@ -13,13 +13,15 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
+from uuid import UUID
 
 import libvirt
 
-from guestlist.cli import exits, terminal
-from guestlist.errors import ConnectionLost, GuestlistError
+from guestlist.cli import doubles, exits, terminal
+from guestlist.cli.doubles import Identity
+from guestlist.errors import ConnectionLost, GuestlistError, short
 from guestlist.host import Host
 from guestlist.launcher import LaunchedBy
 
@@ -32,27 +34,55 @@ _GRACE = 1.0
 
 
 class Answer(NamedTuple, Generic[T]):
-    """What a host answered. `host` is its URI, resolved by libvirt where none was given."""
+    """What a host answered. `host` is its URI, resolved by libvirt where none was given.
+
+    `same_as` is the URI under which this host answered before; None unless it did (`doubles`).
+    """
 
     host: str
     value: T
+    same_as: str | None = None
 
 
 def ask(
     options: argparse.Namespace,
     question: Callable[[Host], T],
     launched_by: LaunchedBy | None = None,
+    domains: Callable[[T], Collection[UUID]] | None = None,
 ) -> tuple[list[Answer[T]], exits.Exit]:
-    """Ask each host; the answers of those that did, and what the others make of the exit status."""
+    """Ask each host; the answers of those that did, and what the others make of the exit status.
+
+    `domains` are the UUIDs in an answer. Given them, hosts that two URIs lead to are found.
+    """
     hosts = named(options, launched_by)
-    answers, failures = [], []
+    answers: dict[Host, Answer[T]] = {}
+    failures = []
     for host, outcome in zip(hosts, _side_by_side(hosts, question, options.timeout), strict=True):
         if isinstance(outcome, Answer):
-            answers.append(outcome)
+            answers[host] = outcome
         else:
             failures.append(outcome)
             _report(host, outcome)
-    return answers, exits.verdict(len(answers), failures)
+    if domains is not None:
+        asked = [(host, domains(answer.value)) for host, answer in answers.items()]
+        repeated = doubles.repeated(asked, lambda some: _identities(some, options.timeout))
+        for host, first in repeated.items():
+            answers[host] = answers[host]._replace(same_as=answers[first].host)
+    return list(answers.values()), exits.verdict(len(answers), failures)
+
+
+def complain_of_doubles(answers: Iterable[Answer[T]], consequence: str) -> None:
+    """Say which answers are of one host, and what comes of it."""
+    for answer in answers:
+        if answer.same_as is not None:
+            one, other = short(answer.host), short(answer.same_as)
+            terminal.complain(f"{one} is the same host as {other}: {consequence}")
+
+
+def _identities(hosts: Sequence[Host], timeout: float) -> list[Identity]:
+    """Who each host is; None of one that does not tell in time."""
+    outcomes = _side_by_side(hosts, doubles.identity, timeout)
+    return [outcome.value if isinstance(outcome, Answer) else None for outcome in outcomes]
 
 
 def named(
@@ -79,7 +109,7 @@ def distinct(uris: Sequence[str] | None) -> list[str | None]:
 def _each_once(uris: Sequence[str] | None) -> Iterator[str | None]:
     for uri in distinct(uris):
         if uri is not None and uris is not None and (times := uris.count(uri)) > 1:
-            terminal.complain(f"{uri} was given {times} times and is asked once")
+            terminal.complain(f"{short(uri)} was given {times} times and is asked once")
         yield uri
 
 
@@ -92,7 +122,7 @@ def _side_by_side(
         try:
             with host:
                 value = question(host)
-                outcome: Answer[T] | Exception = Answer(host.whom, value)
+                outcome: Answer[T] | Exception = Answer(host.resolved_uri, value)
         except Exception as error:
             outcome = error
         outcomes.put((place, outcome))

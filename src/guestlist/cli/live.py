@@ -22,7 +22,7 @@ from guestlist.cli.columns import Guest
 from guestlist.cli.screen import Screen
 from guestlist.cli.selection import Selection
 from guestlist.cli.views import Inbox, Told, View
-from guestlist.errors import GuestlistError, NotSynced
+from guestlist.errors import GuestlistError, NotSynced, short
 from guestlist.inventory.changes import Change, Resynced
 from guestlist.records import Snapshot
 
@@ -135,7 +135,7 @@ class _LiveTable:
         while True:
             lines = list(self._wanted.table_lines(rows[:fitting]))
             if fitting < len(rows):
-                lines.append(f"… and {len(rows) - fitting:,} more")
+                lines.append(f"{terminal.ellipsis()} and {len(rows) - fitting:,} more")
             if len(lines) <= room or not fitting:
                 return lines[-room:]
             fitting -= 1
@@ -146,7 +146,7 @@ class _LiveTable:
             if snapshot is not None and not snapshot:
                 everybody = view.live.snapshot(**selection.EVERYBODY)
                 why = hidden.sentence(everybody.instances, self._wanted.given)
-                yield _one_line(f"{view.name}: {why}")
+                yield _one_line(f"{short(view.name)}: {why}")
         status = _one_line(self._status(seen))
         yield f"\x1b[2m{status}\x1b[0m" if terminal.has_colours() else status
 
@@ -163,7 +163,7 @@ class _LiveTable:
             if snapshot is None or snapshot.age:
                 age = "not in step yet" if snapshot is None else f"stale for {int(snapshot.age)} s"
                 failure = view.live.failure
-                parts.append(f"{view.name} {age}" + (f": {failure}" if failure else ""))
+                parts.append(f"{short(view.name)} {age}" + (f": {failure}" if failure else ""))
         return "; ".join(parts)
 
 

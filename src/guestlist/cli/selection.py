@@ -49,6 +49,7 @@ class Selection:
     reverse: bool
     form: str
     headers: bool
+    exact: bool
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> Selection:
@@ -64,6 +65,7 @@ class Selection:
             reverse=options.reverse,
             form=options.format,
             headers=options.headers,
+            exact=options.exact,
         )
 
     @property
@@ -86,7 +88,7 @@ class Selection:
     def text(self, rows: Iterable[Guest]) -> str:
         """The rows in the format asked for."""
         records = [record(self.columns, row) for row in rows]
-        return rendered(self.form, self.columns, records, headers=self.headers)
+        return rendered(self.form, self.columns, records, headers=self.headers, exact=self.exact)
 
     def table_lines(self, rows: Iterable[Guest]) -> Iterator[str]:
         """The rows as the lines of a table that fits the terminal."""

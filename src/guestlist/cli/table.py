@@ -10,13 +10,14 @@ to start in, and 2.4 s to lay out 10,000 domains, a hundred times what libvirt t
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
 from guestlist.cli.columns import Column, Record, Value
-from guestlist.cli.terminal import escape
+from guestlist.cli.terminal import ellipsis, escape
 
 _GAP = "  "
 
@@ -75,13 +76,23 @@ def cut(text: str, width: int) -> str:
     """The text in at most `width` cells."""
     if cells(text) <= width:
         return text
-    return _folded(text, width - 1)[0] + "…"
+    dots = ellipsis()
+    return _folded(text, width - len(dots))[0] + dots
 
 
 def _cells_of(char: str) -> int:
-    if unicodedata.category(char) in ("Mn", "Me"):
+    """Source: glibc's wcwidth, which terminals go by."""
+    if unicodedata.category(char) in ("Mn", "Me") or _completes_a_syllable(char):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+_is_jamo = re.compile("[\u1160-\u11ff\ud7b0-\ud7fb]").match
+
+
+def _completes_a_syllable(char: str) -> bool:
+    """Whether it is a vowel or a final of decomposed Hangul: drawn into the consonant before it."""
+    return _is_jamo(char) is not None
 
 
 def _fitted(columns: Sequence[Column[Any]], widths: Sequence[int], room: int) -> list[int]:

@@ -23,6 +23,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import NoReturn, TextIO
 
+from guestlist.errors import one_line
+
 _USUAL_HEIGHT = 24
 
 _explaining = threading.Lock()
@@ -37,26 +39,54 @@ def escape(text: str) -> str:
     r"""The text on one line and harmless: `\n`, `\x1b`, `\u202e` for what is not to be printed.
 
     That is what `str.isprintable` denies (control, bidirectional and zero-width characters, line
-    and paragraph separators, surrogates, blanks that are not the blank), and the backslash, so
-    that no two texts look alike.
+    and paragraph separators, surrogates, blanks that are not the blank), what the encoding of
+    standard output lacks, and the backslash, so that no two texts look alike.
     """
-    if text.isprintable() and "\\" not in text:
+    if text.isprintable() and "\\" not in text and _is_encodable(text):
         return text
     return "".join(
-        char if char.isprintable() and char != "\\" else char.encode("unicode_escape").decode()
-        for char in text
+        char if _is_shown(char) else char.encode("unicode_escape").decode() for char in text
     )
 
 
-def write(text: str) -> None:
+def ellipsis() -> str:
+    """What stands for the part of a text that was cut off: three dots, in one cell if it can."""
+    return "…" if _is_encodable("…") else "..."
+
+
+def _is_shown(char: str) -> bool:
+    return char.isprintable() and char != "\\" and _is_encodable(char)
+
+
+def _is_encodable(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def write(text: str, *, exact: bool = False) -> None:
     """Put text on standard output, all of it, now.
+
+    Args:
+        text: what to put there.
+        exact: no character may become an escape because the encoding lacks it.
 
     Raises:
         BrokenPipeError: the reader has left.
-        Unwritable: standard output is closed, on a full disk, or at the limit of a file's size.
+        Unwritable: standard output is closed, on a full disk, at the limit of a file's size, or
+            cannot take the text exactly.
     """
     if sys.stdout is None:
         raise Unwritable("cannot write to standard output: it is closed")
+    if exact and not _is_encodable(text):
+        raise Unwritable(
+            f"cannot write to standard output: its encoding, {sys.stdout.encoding}, lacks a "
+            "character of these values; set PYTHONIOENCODING=utf-8"
+        )
     try:
         _put(sys.stdout, text)
         _confirm(sys.stdout)
@@ -74,7 +104,9 @@ def complain(message: str) -> None:
 def complain_of_surprise(whom: str, error: Exception) -> None:
     """Say that something failed which nobody foresaw; the traceback goes to the log."""
     logging.getLogger("guestlist").debug("the traceback:", exc_info=error)
-    complain(f"{whom}: unexpected {type(error).__name__}: {error}; -v shows the traceback")
+    complain(
+        f"{whom}: unexpected {type(error).__name__}: {one_line(error)}; -v shows the traceback"
+    )
 
 
 def explain(text: str) -> None:

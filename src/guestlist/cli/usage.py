@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from functools import reduce
 from operator import add
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from guestlist.cli import hidden, hosts, terminal, words
 from guestlist.cli.columns import USAGE_COLUMNS, Record, Use, in_order, record
@@ -52,14 +53,20 @@ def run(options: argparse.Namespace) -> Exit:
         usage = LibvirtDriver(host).usage()
         return Used(usage, None if usage.instances else hidden.everybody(host, given))
 
-    answers, status = hosts.ask(options, ask, Anyone() if options.foreign else nova)
-    for host, used in answers:
+    def uuids(used: Used) -> list[UUID]:
+        return [one.uuid for one in used.usage.instances]
+
+    ours = Anyone() if options.foreign else nova
+    answers, status = hosts.ask(options, ask, ours, domains=uuids)
+    hosts.complain_of_doubles(answers, "shown twice, and counted once in the total over hosts")
+    for host, used, _ in answers:
         if used.everybody is not None:
-            terminal.complain(f"{host}: {hidden.sentence(used.everybody, given)}")
+            terminal.complain(f"{short(host)}: {hidden.sentence(used.everybody, given)}")
         if used.usage.unknown:
-            terminal.complain(f"{host}: {_sentence(used.usage.unknown)}")
+            terminal.complain(f"{short(host)}: {_sentence(used.usage.unknown)}")
     if answers:
-        terminal.write(_shown(options, [Answer(host, used.usage) for host, used in answers]))
+        used_by = [Answer(host, used.usage, same_as) for host, used, same_as in answers]
+        terminal.write(_shown(options, used_by), exact=options.exact)
     return status
 
 
@@ -86,18 +93,19 @@ def _shown(options: argparse.Namespace, answers: Sequence[Answer[Usage]]) -> str
         [record(columns, row) for row in rows],
         totals=_totals(answers),
         headers=options.headers,
+        exact=options.exact,
     )
 
 
 def _wasted(options: argparse.Namespace, answers: Sequence[Answer[Usage]]) -> set[str]:
     """The columns that a table has no use for."""
     several = len(hosts.distinct(options.connect)) > 1
-    unknown = any(usage.unknown for _, usage in answers)
+    unknown = any(answer.value.unknown for answer in answers)
     return {"uuid", *([] if several else ["host"]), *([] if unknown else ["unknown"])}
 
 
 def _ordered(options: argparse.Namespace, answers: Sequence[Answer[Usage]]) -> list[Use]:
-    rows = [Use(host, one) for host, usage in answers for one in usage.instances]
+    rows = [Use(host, one) for host, usage, _ in answers for one in usage.instances]
     sort = USAGE_COLUMNS[options.sort] if options.sort else None
     return in_order(rows, sort, reverse=options.reverse)
 
@@ -126,15 +134,16 @@ def _total(usage: Usage) -> dict[str, Any]:
 
 
 def _totals(answers: Sequence[Answer[Usage]]) -> list[Record]:
-    """A row for each host, and where there are several one for all of them."""
+    """A row for each host, and where there are several one for all of them, each counted once."""
     sums = [
         {**_total(usage), "instances": len(usage.instances), "unknown": list(usage.unknown)}
-        for _, usage in answers
+        for _, usage, _ in answers
     ]
-    whose = [host for host, _ in answers]
+    whose = [answer.host for answer in answers]
     if len(answers) > 1:
-        sums.append({key: reduce(add, (each[key] for each in sums)) for key in sums[0]})
-        whose.append(f"{len(answers)} hosts")
+        once = [each for each, answer in zip(sums, answers, strict=True) if not answer.same_as]
+        sums.append({key: reduce(add, (each[key] for each in once)) for key in sums[0]})
+        whose.append(words.number(len(once), "host"))
     return [
         {**each, "host": host, "name": words.number(each["instances"], "instance")}
         for host, each in zip(whose, sums, strict=True)

@@ -71,11 +71,11 @@ class View:
     def __init__(self, host: Host, *, details: bool) -> None:
         self.live = Inventory(host, details=details)
         self._uri = host.uri
-        self.name = host.whom
+        self.name = host.resolved_uri
 
     def reached(self) -> None:
         """Take the name that libvirt gave its default URI, which is known while it is connected."""
-        self.name = self._uri or self.live.whom
+        self.name = self._uri or self.live.resolved_uri
 
 
 class Told(NamedTuple):

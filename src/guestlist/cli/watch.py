@@ -19,7 +19,7 @@ from guestlist.cli.exits import Exit
 from guestlist.cli.news_lines import Lines
 from guestlist.cli.news_records import news_record
 from guestlist.cli.views import Inbox, Told, View
-from guestlist.errors import GuestlistError
+from guestlist.errors import GuestlistError, short
 from guestlist.host import Host
 from guestlist.inventory import Inventory
 from guestlist.inventory.changes import News, Resynced
@@ -72,11 +72,11 @@ def _look_once(options: argparse.Namespace, included: _Included) -> Exit:
             views.await_step(live, options.timeout)
             snapshot = live.snapshot(include_inactive=True, **included)
             everybody = live.snapshot(**selection.EVERYBODY)
-            return _Present(live.whom, Resynced(snapshot, 0, datetime.now(UTC)), everybody)
+            return _Present(live.resolved_uri, Resynced(snapshot, 0, datetime.now(UTC)), everybody)
 
     answers, status = hosts.ask(options, ask, selection.ours(options))
     told = _teller(options, [answer.value.host for answer in answers])
-    for _, (host, resynced, everybody) in answers:
+    for host, resynced, everybody in (answer.value for answer in answers):
         terminal.write(told(host, resynced))
         if not resynced.snapshot:
             _explain(host, everybody, included)
@@ -105,4 +105,4 @@ def _explain(host: str, everybody: Snapshot, included: _Included) -> None:
         "dom0": included["include_dom0"],
     }
     given = [kind for kind in hidden.WHY if widening[kind]]
-    terminal.complain(f"{host}: {hidden.sentence(everybody.instances, given)}")
+    terminal.complain(f"{short(host)}: {hidden.sentence(everybody.instances, given)}")
