@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
 import guestlist
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_every_public_name_is_there():
@@ -39,3 +43,19 @@ def test_all_errors_are_of_one_tree():
 
 def test_the_version_is_the_distributions():
     assert guestlist.__version__ == version("guestlist")
+
+
+def test_the_sdist_is_the_whole_repository(tmp_path):
+    """Its tests want all of it: conftest.py, the demo, the benchmarks. `./dev sdist` runs them."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no clone; there is nothing to compare with")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, capture_output=True, check=True)
+    [archive] = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        names = {name.partition("/")[2] for name in packed.getnames()}
+    kept = {name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()}
+    assert kept - names == set()

@@ -73,7 +73,7 @@ examples:
   guestlist usage
       what each guest of Nova's uses of this host, and all of them together
   guestlist usage -a -c test:///default
-      of libvirt's built-in test host, whoever launched them
+      of libvirt's built-in test host, those that others launched as well
   guestlist usage --sort disk_over_committed_bytes --reverse
       whose disks may grow most, first
   guestlist usage -c qemu+ssh://node1/system -c qemu+ssh://node2/system
