@@ -246,7 +246,7 @@ def test_words_without_end_are_not_repeated_whole() -> None:
     ):
         assert len(refused(*words)) < 1500
     for command in ("ls", "usage", "check"):
-        ended = run(command, "-c", f"test:///{endless}", "-c", f"test:///{endless}")
+        ended = run(command, "-c", f"none:///{endless}", "-c", f"none:///{endless}")
         assert ended.returncode == Exit.UNREACHABLE
         assert ended.stderr.count("\n") == 2  # given twice, and not to be opened
         assert max(map(len, ended.stderr.splitlines())) < 1000
