@@ -17,7 +17,7 @@ and which it reads of what stands twice).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from lxml import etree
 
@@ -29,6 +29,7 @@ from guestlist.domainxml.reading import (
     Unknown,
     bounded,
     children,
+    firsts,
     kib,
     namespace_of,
     number,
@@ -62,22 +63,22 @@ def parse(xml: str) -> Details:
     if root.tag != "domain" or _doctype(root):
         unknown.add("domain")
         root = etree.Element("domain")
-    if root.find("devices") is None:
-        unknown.add("devices")
-    metadata = root.find("metadata")
-    vcpus = unknown.unless("vcpu", _vcpus(root))
-    memory_kib = unknown.unless("memory", kib(root.find("memory")) or None)
+    parts = firsts(root)
+    devices = _devices(root, parts, unknown)
+    metadata = parts.get("metadata")
+    vcpus = unknown.unless("vcpu", _vcpus(parts))
+    memory_kib = unknown.unless("memory", kib(parts.get("memory")) or None)
     return Details(
-        uuid=unknown.unless("uuid", uuid_from(text_of(root.find("uuid")))),
-        name=unknown.unless("name", text_of(root.find("name"))),
+        uuid=unknown.unless("uuid", uuid_from(text_of(parts.get("uuid")))),
+        name=unknown.unless("name", text_of(parts.get("name"))),
         type=unknown.unless("type", bounded(root.get("type"))),
         vcpus=vcpus,
-        current_vcpus=unknown.unless("current vcpu", _current_vcpus(root, vcpus)),
+        current_vcpus=unknown.unless("current vcpu", _current_vcpus(parts, vcpus)),
         memory_kib=memory_kib,
-        current_memory_kib=unknown.unless("current memory", _current_kib(root, memory_kib)),
-        max_memory_kib=_max_kib(root, unknown),
-        disks=tuple(disks(root, unknown)),
-        nics=tuple(nics(root, unknown)),
+        current_memory_kib=unknown.unless("current memory", _current_kib(parts, memory_kib)),
+        max_memory_kib=_max_kib(parts, unknown),
+        disks=tuple(disks(devices["disk"], unknown)),
+        nics=tuple(nics(devices["interface"], unknown)),
         namespaces=_namespaces(metadata),
         nova=nova_metadata(metadata, unknown),
         unknown=unknown.names,
@@ -143,31 +144,49 @@ def _namespaces(metadata: etree._Element | None) -> frozenset[str]:
     return frozenset(filter(None, map(namespace_of, children(metadata))))
 
 
-def _max_kib(root: etree._Element, unknown: Unknown) -> int | None:
-    element = root.find("maxMemory")
+Parts = Mapping[str, etree._Element]
+"""The elements directly inside of `<domain>`; see `firsts`."""
+
+
+def _devices(
+    root: etree._Element, parts: Parts, unknown: Unknown
+) -> dict[str, list[etree._Element]]:
+    """The disks and the interfaces, in every `<devices>`: libvirt reads them all."""
+    found: dict[str, list[etree._Element]] = {"disk": [], "interface": []}
+    if "devices" not in parts:
+        unknown.add("devices")
+    for devices in root.iterchildren("devices"):
+        for device in devices:
+            if device.tag in found:
+                found[device.tag].append(device)
+    return found
+
+
+def _max_kib(parts: Parts, unknown: Unknown) -> int | None:
+    element = parts.get("maxMemory")
     return None if element is None else unknown.unless("max memory", kib(element))
 
 
-def _current_kib(root: etree._Element, memory_kib: int | None) -> int | None:
+def _current_kib(parts: Parts, memory_kib: int | None) -> int | None:
     """`<currentMemory>`; where it is not given, or 0, libvirt takes all of `<memory>`."""
-    element = root.find("currentMemory")
+    element = parts.get("currentMemory")
     if element is None:
         return memory_kib
     value = kib(element)
     return memory_kib if value == 0 else value
 
 
-def _vcpus(root: etree._Element) -> int | None:
-    return number(text_of(root.find("vcpu")), UINT32_MAX) or None
+def _vcpus(parts: Parts) -> int | None:
+    return number(text_of(parts.get("vcpu")), UINT32_MAX) or None
 
 
-def _current_vcpus(root: etree._Element, vcpus: int | None) -> int | None:
+def _current_vcpus(parts: Parts, vcpus: int | None) -> int | None:
     """How many are plugged in: those enabled in `<vcpus>`, else `<vcpu current=…>`, else all."""
-    vcpu = root.find("vcpu")
+    vcpu = parts.get("vcpu")
     if vcpu is None or vcpus is None:
         return None
-    listed = root.findall("vcpus/vcpu")
-    if listed:
+    vcpus_listed = parts.get("vcpus")
+    if vcpus_listed is not None and (listed := vcpus_listed.findall("vcpu")):
         ids = {number(one.get("id"), vcpus - 1) for one in listed}
         if None in ids or len(ids) != len(listed):
             return None

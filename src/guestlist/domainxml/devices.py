@@ -1,6 +1,6 @@
 """The disks and network interfaces of a domain's XML.
 
-In: the `<domain>` element. Out: a record for each `<disk>` and `<interface>`, in their order and
+In: the elements. Out: a record for each `<disk>` and `<interface>`, in their order and
 however little of it could be read. Opens no image: a source is what the XML says that it is.
 
 Source: libvirt docs/formatdomain.rst ("Hard drives, floppy disks, CDROMs", "Network interfaces");
@@ -10,11 +10,11 @@ src/conf/domain_conf.c (virDomainStorageSourceParse, virDomainDiskBackingStorePa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from lxml import etree
 
-from guestlist.domainxml.reading import Unknown, attribute, bounded, number, text_of, word
+from guestlist.domainxml.reading import Unknown, attribute, bounded, firsts, number, text_of, word
 from guestlist.records import Disk, DiskDevice, Nic, Source, SourceKind
 
 DEEPEST_CHAIN = 200
@@ -23,38 +23,45 @@ DEEPEST_CHAIN = 200
 _is_plain = re.compile(r"[A-Za-z0-9_.-]{1,32}").fullmatch
 
 
-def disks(root: etree._Element, unknown: Unknown) -> Iterator[Disk]:
+def disks(disks: Iterable[etree._Element], unknown: Unknown) -> Iterator[Disk]:
     """A record for each `<disk>`."""
-    for place, disk in enumerate(root.iterfind("devices/disk"), 1):
-        target = attribute(disk.find("target"), "dev")
+    for place, disk in enumerate(disks, 1):
+        parts = firsts(disk)
+        target = attribute(parts.get("target"), "dev")
         label = f"disk {target if target and _is_plain(target) else f'#{place}'}"
-        yield _disk(disk, target, label, unknown)
+        yield _disk(disk, parts, target, label, unknown)
 
 
-def _disk(disk: etree._Element, target: str | None, label: str, unknown: Unknown) -> Disk:
+def _disk(
+    disk: etree._Element,
+    parts: Mapping[str, etree._Element],
+    target: str | None,
+    label: str,
+    unknown: Unknown,
+) -> Disk:
     device = unknown.unless(f"{label}: device", word(DiskDevice, disk.get("device", "disk")))
-    source = _source(disk, attribute(disk.find("driver"), "type"))
+    source = _source(disk, parts, attribute(parts.get("driver"), "type"))
     if source.kind is SourceKind.NONE and device not in (DiskDevice.CDROM, DiskDevice.FLOPPY):
         unknown.add(f"{label}: source")
     _name_gaps(source, label, unknown)
-    backing, backing_known = _chain(disk, source, label, unknown)
-    serial = disk.find("serial")
+    backing, backing_known = _chain(parts.get("backingStore"), source, label, unknown)
+    serial = parts.get("serial")
     return Disk(
         target=unknown.unless(f"{label}: target", target),
-        bus=unknown.unless(f"{label}: bus", attribute(disk.find("target"), "bus")),
+        bus=unknown.unless(f"{label}: bus", attribute(parts.get("target"), "bus")),
         device=device,
         source=source,
         backing=backing,
         backing_known=backing_known,
-        readonly=disk.find("readonly") is not None,
-        shareable=disk.find("shareable") is not None,
-        transient=disk.find("transient") is not None,
+        readonly="readonly" in parts,
+        shareable="shareable" in parts,
+        transient="transient" in parts,
         serial=None if serial is None else unknown.unless(f"{label}: serial", text_of(serial)),
     )
 
 
 def _chain(
-    disk: etree._Element, top: Source, label: str, unknown: Unknown
+    store: etree._Element | None, top: Source, label: str, unknown: Unknown
 ) -> tuple[tuple[Source, ...], bool]:
     """The images below `top`, and whether the XML says that they are all.
 
@@ -62,11 +69,11 @@ def _chain(
     """
     chain: list[Source] = []
     passed = {(top.kind, top.location)}
-    store = disk.find("backingStore")
     while store is not None:
         if not len(store) and not store.get("type"):
             return tuple(chain), True
-        below = _source(store, attribute(store.find("format"), "type"))
+        parts = firsts(store)
+        below = _source(store, parts, attribute(parts.get("format"), "type"))
         image = below.kind, below.location
         if len(chain) == DEEPEST_CHAIN or (below.location and image in passed):
             unknown.add(f"{label}: backing chain")
@@ -77,13 +84,15 @@ def _chain(
         _name_gaps(below, below_label, unknown)
         passed.add(image)
         chain.append(below)
-        store = store.find("backingStore")
+        store = parts.get("backingStore")
     return tuple(chain), False
 
 
-def _source(holder: etree._Element, format: str | None) -> Source:
+def _source(
+    holder: etree._Element, parts: Mapping[str, etree._Element], format: str | None
+) -> Source:
     """Where a `<disk>` or a `<backingStore>` has its bytes; kind NONE where nothing says it."""
-    kind, source = word(SourceKind, holder.get("type", "file")), holder.find("source")
+    kind, source = word(SourceKind, holder.get("type", "file")), parts.get("source")
     location = "" if source is None or kind is None else _location(kind, source)
     if kind and location == "":
         kind = SourceKind.NONE
@@ -134,18 +143,19 @@ def _url(source: etree._Element) -> str | None:
     The socket of a unix transport stands in the query, as QEMU writes it. Hosts that differ in
     their transport have no such notation.
     """
-    protocol, hosts = source.get("protocol"), source.findall("host")
-    transports = {host.get("transport", "tcp") for host in hosts} or {"tcp"}
+    protocol = source.get("protocol")
     if not protocol:
         return ""
+    hosts = list(source.iterchildren("host"))
+    transports = {host.get("transport", "tcp") for host in hosts} or {"tcp"}
     if len(transports) > 1:
         return None
     [transport] = transports
     scheme = protocol if transport == "tcp" else f"{protocol}+{transport}"
-    authority = ",".join(_authority(host.get("name", ""), host.get("port")) for host in hosts)
-    sockets = (f"socket={host.get('socket')}" for host in hosts if host.get("socket"))
+    authority = ",".join([_authority(host.get("name", ""), host.get("port")) for host in hosts])
+    sockets = [f"socket={host.get('socket')}" for host in hosts if host.get("socket")]
     query = "&".join(filter(None, (source.get("query"), *sockets)))
-    snapshot = attribute(source.find("snapshot"), "name")
+    snapshot = attribute(next(source.iterchildren("snapshot"), None), "name")
     name = source.get("name", "").removeprefix("/") + (f"@{snapshot}" if snapshot else "")
     path = f"/{name}" if name or query else ""
     return f"{scheme}://{authority}{path}{'?' if query else ''}{query}"
@@ -180,23 +190,25 @@ _NIC_SOURCE = {
 """The attribute of an interface's `<source>` that says where it leads; "dev" for other types."""
 
 _NIC_WITHOUT_SOURCE = {"user", "ethernet", "null"}
-_is_mac = re.compile(r"[0-9a-fA-F]{1,2}(:[0-9a-fA-F]{1,2}){5}").fullmatch
+_is_mac = re.compile(r"[0-9a-f]{1,2}(:[0-9a-f]{1,2}){5}", re.IGNORECASE | re.ASCII).fullmatch
+_WHOLE_MAC = len("52:54:00:00:00:01")
 
 
-def nics(root: etree._Element, unknown: Unknown) -> Iterator[Nic]:
+def nics(interfaces: Iterable[etree._Element], unknown: Unknown) -> Iterator[Nic]:
     """A record for each `<interface>`."""
-    for place, nic in enumerate(root.iterfind("devices/interface"), 1):
+    for place, nic in enumerate(interfaces, 1):
+        parts = firsts(nic)
         label = f"interface #{place}"
         kind = unknown.unless(f"{label}: type", attribute(nic, "type"))
-        source = _nic_source(kind, nic.find("source"))
+        source = _nic_source(kind, parts.get("source"))
         if kind and kind not in _NIC_WITHOUT_SOURCE:
             unknown.unless(f"{label}: source", source)
         yield Nic(
-            mac=unknown.unless(f"{label}: mac", _mac(attribute(nic.find("mac"), "address"))),
+            mac=unknown.unless(f"{label}: mac", _mac(attribute(parts.get("mac"), "address"))),
             kind=kind,
             source=source,
-            target=attribute(nic.find("target"), "dev"),
-            model=attribute(nic.find("model"), "type"),
+            target=attribute(parts.get("target"), "dev"),
+            model=attribute(parts.get("model"), "type"),
         )
 
 
@@ -216,4 +228,5 @@ def _mac(text: str | None) -> str | None:
     """A MAC address, in lower case and with all its digits."""
     if text is None or not _is_mac(text):
         return None
-    return ":".join(f"{int(octet, 16):02x}" for octet in text.split(":"))
+    text = text.lower()
+    return text if len(text) == _WHOLE_MAC else ":".join(o.zfill(2) for o in text.split(":"))

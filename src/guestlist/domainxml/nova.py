@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from guestlist.domainxml.reading import (
     Unknown,
     attribute,
     children,
+    firsts,
     namespace_of,
     number,
     text_of,
@@ -52,30 +54,26 @@ class _Nova:
 
     def __init__(self, version: str, instance: etree._Element, unknown: Unknown) -> None:
         self._version = version
-        self._instance = instance
         self._unknown = unknown
-        self._prefix = {"nova": namespace_of(instance)}
+        self._prefix = "{" + namespace_of(instance) + "}"
+        self._parts = firsts(instance)
 
     def metadata(self) -> NovaMetadata:
-        root = self._find("root")
+        unless, root = self._unknown.unless, self._part("root")
         return NovaMetadata(
             version=self._version,
-            package=self._unknown.unless(
-                "nova: package", attribute(self._find("package"), "version")
-            ),
-            name=self._unknown.unless("nova: name", text_of(self._find("name"))),
-            created_at=self._unknown.unless(
-                "nova: creationTime", _time(text_of(self._find("creationTime")))
-            ),
-            flavor=self._unknown.unless("nova: flavor", self._flavor()),
+            package=unless("nova: package", attribute(self._part("package"), "version")),
+            name=unless("nova: name", text_of(self._part("name"))),
+            created_at=unless("nova: creationTime", _time(text_of(self._part("creationTime")))),
+            flavor=unless("nova: flavor", self._flavor()),
             owner=self._owner(),
             root_type=attribute(root, "type"),
             root_uuid=self._root_uuid(root),
             ports=tuple(self._ports()),
         )
 
-    def _find(self, path: str) -> etree._Element | None:
-        return self._instance.find(f"nova:{path}", self._prefix)
+    def _part(self, name: str) -> etree._Element | None:
+        return self._parts.get(self._prefix + name)
 
     def _root_uuid(self, root: etree._Element | None) -> UUID | None:
         if root is None:  # it boots from a volume
@@ -83,36 +81,41 @@ class _Nova:
         return self._unknown.unless("nova: root uuid", uuid_from(attribute(root, "uuid")))
 
     def _flavor(self) -> Flavor | None:
-        flavor = self._find("flavor")
+        flavor = self._part("flavor")
         if flavor is None:
             return None
+        parts = firsts(flavor)
+
+        def size(name: str) -> int | None:
+            found = number(text_of(parts.get(self._prefix + name)))
+            return self._unknown.unless(f"nova: flavor {name}", found)
+
         return Flavor(
             name=self._unknown.unless("nova: flavor name", attribute(flavor, "name")),
-            memory_mib=self._flavor_number("memory"),
-            disk_gb=self._flavor_number("disk"),
-            swap_mb=self._flavor_number("swap"),
-            ephemeral_gb=self._flavor_number("ephemeral"),
-            vcpus=self._flavor_number("vcpus"),
+            memory_mib=size("memory"),
+            disk_gb=size("disk"),
+            swap_mb=size("swap"),
+            ephemeral_gb=size("ephemeral"),
+            vcpus=size("vcpus"),
         )
 
-    def _flavor_number(self, what: str) -> int | None:
-        element = self._find(f"flavor/nova:{what}")
-        return self._unknown.unless(f"nova: flavor {what}", number(text_of(element)))
-
     def _owner(self) -> Owner | None:
-        if self._find("owner") is None:
+        owner = self._part("owner")
+        if owner is None:
             return None
-        user, project = self._find("owner/nova:user"), self._find("owner/nova:project")
+        unless, parts = self._unknown.unless, firsts(owner)
+        user, project = parts.get(self._prefix + "user"), parts.get(self._prefix + "project")
         return Owner(
-            user_id=self._unknown.unless("nova: user uuid", attribute(user, "uuid")),
-            user_name=self._unknown.unless("nova: user", text_of(user)),
-            project_id=self._unknown.unless("nova: project uuid", attribute(project, "uuid")),
-            project_name=self._unknown.unless("nova: project", text_of(project)),
+            user_id=unless("nova: user uuid", attribute(user, "uuid")),
+            user_name=unless("nova: user", text_of(user)),
+            project_id=unless("nova: project uuid", attribute(project, "uuid")),
+            project_name=unless("nova: project", text_of(project)),
         )
 
     def _ports(self) -> Iterator[Port]:
-        ports = self._instance.iterfind("nova:ports/nova:port", self._prefix)
-        for place, port in enumerate(ports, 1):
+        ports = self._part("ports")
+        inside = () if ports is None else ports.iterchildren(self._prefix + "port")
+        for place, port in enumerate(inside, 1):
             label = f"nova: port #{place}"
             yield Port(
                 uuid=self._unknown.unless(f"{label} uuid", uuid_from(attribute(port, "uuid"))),
@@ -120,7 +123,7 @@ class _Nova:
             )
 
     def _ips(self, port: etree._Element, label: str) -> Iterator[IPv4Address | IPv6Address]:
-        for ip in port.iterfind("nova:ip", self._prefix):
+        for ip in port.iterchildren(self._prefix + "ip"):
             address = _ip(attribute(ip, "address"))
             if address is None:
                 self._unknown.add(label)
@@ -128,20 +131,24 @@ class _Nova:
                 yield address
 
 
-_is_time = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.ASCII).fullmatch
+_is_time = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)", re.ASCII).fullmatch
 
 
 def _time(text: str | None) -> datetime | None:
-    """Nova writes UTC and does not say so."""
-    if text is None or not _is_time(text):
+    """The moment that Nova wrote: it is in UTC, which the text does not say."""
+    parts = _is_time(text or "")
+    if parts is None:
         return None
     try:
-        return datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+        year, month, day, hour, minute, second = map(int, parts.groups())
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         return None
 
 
+@lru_cache(maxsize=1_024)
 def _ip(text: str | None) -> IPv4Address | IPv6Address | None:
+    """An address; remembered, since each port is read again with its domain."""
     if text is None or "%" in text:  # a zone may be text of any kind
         return None
     try:
