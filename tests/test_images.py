@@ -10,10 +10,9 @@ import shutil
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,16 +21,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from guestlist import images as module
-from guestlist.images import Image, Images
+from guestlist.images import Image, Images, qemu_img
 from guestlist.records import Source, SourceKind
 
 MIB = 2**20
 NOBODY = 65534
 
-OTHERS = ["luks", "parallels", "qcow", "qed", "vdi", "vhdx", "vmdk", "vpc"]
+OTHERS = ["parallels", "qcow", "qed", "vdi", "vhdx", "vmdk", "vpc"]
 """The formats that qemu-img is asked about."""
 
-GROWING = [name for name in OTHERS if name != "luks"]
+FORMATS = ["qcow2", "luks", *OTHERS]
 
 LUKS_PAYLOAD = 4096
 """In sectors, the place of the guest's data in the luks images here."""
@@ -96,12 +95,18 @@ def told(path: Path, format: str) -> Image:
 
 
 class Program:
-    """A qemu-img that counts its runs, and then does what the shell `script` says."""
+    """A qemu-img that counts its runs, and then does what the shell `script` says.
 
-    def __init__(self, folder: Path, script: str = 'exec qemu-img "$@"') -> None:
-        self._log = folder / f"runs-{uuid.uuid4()}"
+    Any user may run it, and it may write into `folder`: qemu-img does not run as root.
+    """
+
+    def __init__(self, script: str = 'exec qemu-img "$@"') -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="guestlist-qemu-img-"))
+        self.folder.chmod(0o777)
+        self._log = self.folder / "runs"
         self._log.touch()
-        self.path = folder / f"qemu-img-{uuid.uuid4()}"
+        self._log.chmod(0o666)
+        self.path = self.folder / "qemu-img"
         self.path.write_text(f"#!/bin/sh\necho >>'{self._log}'\n{script}\n")
         self.path.chmod(0o755)
 
@@ -112,10 +117,27 @@ class Program:
     def images(self, deadline: float = 10.0) -> Images:
         return Images(qemu_img=str(self.path), deadline=deadline)
 
+    def close(self) -> None:
+        shutil.rmtree(self.folder)
+
 
 @pytest.fixture
-def program(tmp_path: Path) -> Program:
-    return Program(tmp_path)
+def programs() -> Iterator[Callable[..., Program]]:
+    """Programs, gone with the test."""
+    made = []
+
+    def make(*script: str) -> Program:
+        made.append(Program(*script))
+        return made[-1]
+
+    yield make
+    for program in made:
+        program.close()
+
+
+@pytest.fixture
+def program(programs: Callable[..., Program]) -> Program:
+    return programs()
 
 
 class Opened:
@@ -184,7 +206,7 @@ def test_qcow2_is_as_large_as_qemu_says(tmp_path: Path, size: int, options: str)
     assert measured(source(path, "qcow2")) == told(path, "qcow2")
 
 
-@pytest.mark.parametrize("format", OTHERS)
+@pytest.mark.parametrize("format", ["luks", *OTHERS])
 def test_other_formats_are_as_large_as_qemu_says(tmp_path: Path, format: str):
     path = create(tmp_path / "image", format, 20 * MIB)
     answer = measured(source(path, format))
@@ -237,12 +259,12 @@ def test_a_raw_disk_is_not_qcow2_because_the_xml_says_so(tmp_path: Path):
     disk.write_bytes(bytes(MIB))
     written(disk)
     answer = measured(source(disk, "qcow2"))
-    assert answer == Image(None, disk.stat().st_blocks * 512, "not qcow2")
+    assert answer == Image(None, disk.stat().st_blocks * 512, "not qcow2 that QEMU opens")
 
 
 def test_the_first_qcow_is_not_qcow2(tmp_path: Path):
     path = create(tmp_path / "image", "qcow")
-    assert measured(source(path, "qcow2")).unknown == "not qcow2"
+    assert measured(source(path, "qcow2")).unknown == "not qcow2 that QEMU opens"
 
 
 @pytest.mark.parametrize(
@@ -260,7 +282,7 @@ def test_a_size_that_qemu_would_have_is_qemus(tmp_path: Path, size: int):
         assert answer == told(path, "qcow2")
     except subprocess.CalledProcessError:
         assert size >= 2**59
-        assert answer.virtual_bytes == (size // 512 * 512 if size < 2**63 else None)
+        assert answer.virtual_bytes is None
 
 
 @pytest.mark.parametrize("other", ["image", "other"])
@@ -279,11 +301,12 @@ def test_an_image_whose_backing_file_is_gone_has_its_own_size(tmp_path: Path):
     assert measured(source(path, "qcow2")).virtual_bytes == 7 * MIB
 
 
-def test_an_image_with_a_data_file_has_the_size_in_its_header(tmp_path: Path):
+def test_what_an_image_with_a_data_file_occupies_is_not_known(tmp_path: Path):
     data = tmp_path / "data"
     path = create(tmp_path / "image", "qcow2", 7 * MIB, "-o", f"data_file={data}")
     data.unlink()
-    assert measured(source(path, "qcow2")).virtual_bytes == 7 * MIB
+    answer = measured(source(path, "qcow2"))
+    assert answer == Image(7 * MIB, None, "its data is in another file")
 
 
 # What is no image
@@ -423,34 +446,15 @@ def test_no_header_raises(garbage: bytes):
         path = Path(folder, "image")
         path.write_bytes(garbage)
         answer = measured(source(path, "qcow2"))
-    assert (answer.virtual_bytes is None) == (answer.unknown == "not qcow2")
+    assert (answer.virtual_bytes is None) == (answer.unknown == "not qcow2 that QEMU opens")
     assert answer.allocated_bytes is not None
-
-
-@settings(deadline=None)
-@given(
-    st.dictionaries(st.integers(0, 511), st.integers(0, 255), min_size=1, max_size=20),
-    st.integers(0, 1024),
-)
-def test_no_header_that_was_qcow2_once_raises(changes: dict[int, int], length: int):
-    header = bytearray(b"QFI\xfb\0\0\0\x03".ljust(1024, b"\0"))
-    for place, value in changes.items():
-        header[place] = value
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "image")
-        path.write_bytes(header[:length])
-        answer = measured(source(path, "qcow2"))
-    whole = length >= 512 and header[:7] == b"QFI\xfb\0\0\0" and header[7] in (2, 3)
-    size = int.from_bytes(header[24:32])
-    expected = size // 512 * 512 if whole and size < 2**63 else None
-    assert answer.virtual_bytes == expected
 
 
 # What is remembered
 
 
 @pytest.mark.usefixtures("long_ago")
-@pytest.mark.parametrize("format", ["qcow2", *OTHERS])
+@pytest.mark.parametrize("format", FORMATS)
 def test_an_image_that_does_not_change_is_opened_once(
     tmp_path: Path, format: str, opened: Opened, program: Program
 ):
@@ -459,7 +463,7 @@ def test_an_image_that_does_not_change_is_opened_once(
     first = measured(image, images)
     times, runs = opened.paths.count(str(path)), program.runs
     assert times == 1
-    assert runs == (0 if format == "qcow2" else 1)
+    assert runs == (0 if format in ("qcow2", "luks") else 1)
     assert [measured(image, images) for _ in range(5)] == [first] * 5
     assert opened.paths.count(str(path)) == times
     assert program.runs == runs
@@ -478,7 +482,7 @@ def test_a_change_that_has_just_been_may_not_be_the_last(
 
 
 @pytest.mark.usefixtures("long_ago")
-@pytest.mark.parametrize("format", ["raw", "qcow2", *OTHERS])
+@pytest.mark.parametrize("format", ["raw", *FORMATS])
 def test_an_image_written_over_is_measured_anew(tmp_path: Path, format: str):
     path = create(tmp_path / "image", format, 16 * MIB)
     other = create(tmp_path / "other", format, 32 * MIB)
@@ -493,7 +497,7 @@ def test_an_image_written_over_is_measured_anew(tmp_path: Path, format: str):
 
 
 @pytest.mark.usefixtures("long_ago")
-@pytest.mark.parametrize("format", ["raw", "qcow2", *OTHERS])
+@pytest.mark.parametrize("format", ["raw", *FORMATS])
 def test_an_image_replaced_is_measured_anew(tmp_path: Path, format: str):
     path = create(tmp_path / "image", format, 16 * MIB)
     other = create(tmp_path / "other", format, 32 * MIB)
@@ -542,7 +546,8 @@ def test_an_image_cut_short_is_no_image_until_it_is_whole_again(tmp_path: Path):
     path = create(tmp_path / "image", "qcow2")
     whole = path.read_bytes()
     images, image = Images(), source(path, "qcow2")
-    for length, why in ((512, None), (511, "not qcow2"), (0, "not qcow2"), (len(whole), None)):
+    refused = "not qcow2 that QEMU opens"
+    for length, why in ((104, None), (103, refused), (0, refused), (len(whole), None)):
         path.write_bytes(whole[:length])
         assert measured(image, images).unknown == why
     path.unlink()
@@ -579,7 +584,7 @@ class Guest:
 
 
 @pytest.mark.usefixtures("long_ago")
-@pytest.mark.parametrize("format", GROWING)
+@pytest.mark.parametrize("format", OTHERS)
 def test_a_guest_that_writes_does_not_make_qemu_img_run(
     tmp_path: Path, format: str, program: Program
 ):
@@ -720,44 +725,49 @@ def test_a_format_that_qemu_does_not_have_or_not_for_files(tmp_path: Path, forma
         b"[" * 100_000,
     ],
 )
-def test_an_answer_that_is_none(tmp_path: Path, answer: bytes):
-    (tmp_path / "answer").write_bytes(answer)
-    program = Program(tmp_path, f"cat '{tmp_path}/answer'")
+def test_an_answer_that_is_none(tmp_path: Path, answer: bytes, programs: Callable[..., Program]):
+    program = programs('cat "$(dirname "$0")/answer"')
+    (program.folder / "answer").write_bytes(answer)
     image = source(create(tmp_path / "image", "vmdk"), "vmdk")
     assert measured(image, program.images()).unknown == "qemu-img cannot read it"
 
 
-def test_qemu_img_has_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    images = Program(tmp_path, "exec sleep 3600").images(deadline=0.2)
-    image, run_program, runs = source(create(tmp_path / "i", "vmdk"), "vmdk"), subprocess.run, []
+def test_qemu_img_has_a_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, programs: Callable[..., Program]
+):
+    images = programs("exec sleep 3600").images(deadline=0.4)
+    image, run_program, runs = source(create(tmp_path / "i", "vmdk"), "vmdk"), subprocess.Popen, []
 
     def counted(command, **kwargs):
         runs.append(command)
         return run_program(command, **kwargs)
 
-    monkeypatch.setattr(module.subprocess, "run", counted)
+    monkeypatch.setattr(qemu_img.subprocess, "Popen", counted)
     for _ in range(3):
         assert measured(image, images).unknown == "qemu-img takes too long"
     assert len(runs) == 1
 
 
-def test_qemu_img_has_bounds(tmp_path: Path):
-    limits = tmp_path / "limits"
-    program = Program(tmp_path, f"(ulimit -v; ulimit -t; ulimit -f) >'{limits}'; exec qemu-img $@")
+def test_qemu_img_has_bounds(tmp_path: Path, programs: Callable[..., Program]):
+    program = programs(
+        '(ulimit -v; ulimit -t; ulimit -f) >"$(dirname "$0")/limits"; exec qemu-img "$@"'
+    )
     image = source(create(tmp_path / "image", "vmdk"), "vmdk")
-    assert measured(image, program.images(deadline=2.5)).virtual_bytes == 16 * MIB
-    assert limits.read_text().split() == [str(2**20), "3", str(2**20 // 512)]
+    assert measured(image, program.images(deadline=5.5)).virtual_bytes == 16 * MIB
+    limits = (program.folder / "limits").read_text().split()
+    assert limits == [str(2**20), "3", str(2**20 // 512)]
 
 
-def test_qemu_img_cannot_flood_us(tmp_path: Path):
-    program = Program(tmp_path, "exec yes")
+def test_qemu_img_cannot_flood_us(tmp_path: Path, programs: Callable[..., Program]):
     image = source(create(tmp_path / "image", "vmdk"), "vmdk")
-    assert measured(image, program.images()).unknown == "qemu-img cannot read it"
+    assert measured(image, programs("exec yes").images()).unknown == "qemu-img cannot read it"
 
 
-def test_qemu_img_finds_nothing_to_read_on_its_input(tmp_path: Path):
-    program = Program(tmp_path, 'cat; exec qemu-img "$@"')
+def test_qemu_img_finds_nothing_to_read_on_its_input(
+    tmp_path: Path, programs: Callable[..., Program]
+):
     image = source(create(tmp_path / "image", "vmdk"), "vmdk")
+    program = programs('cat; exec qemu-img "$@"')
     assert measured(image, program.images()).virtual_bytes == 16 * MIB
 
 
@@ -776,8 +786,11 @@ def test_without_its_bounds_qemu_img_does_not_run(
     tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
 ):
     image = source(create(tmp_path / "image", "vmdk"), "vmdk")
-    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    assert measured(image, program.images()).unknown == "prlimit is not installed"
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "bin").mkdir()
+    for missing in ("setpriv", "prlimit"):
+        assert measured(image, program.images()).unknown == f"{missing} is not installed"
+        (tmp_path / "bin" / missing).symlink_to(f"/usr/bin/{missing}")
     assert program.runs == 0
 
 
@@ -792,7 +805,7 @@ def test_that_qemu_img_could_not_be_run_says_nothing_of_the_image(
         raise OSError(errno.ENOMEM, "no memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.subprocess, "run", no_memory)
+        patch.setattr(qemu_img.subprocess, "Popen", no_memory)
         assert measured(image, images).unknown == "qemu-img could not be run"
     assert measured(image, images) == told(path, "vmdk")
 
@@ -832,23 +845,10 @@ def test_an_image_on_a_block_device(loop_device: tuple[Path, Path], format: str,
 def test_an_image_that_is_not_on_the_block_device(loop_device: tuple[Path, Path]):
     _, device = loop_device
     answer = measured(source(device, "qcow2", SourceKind.BLOCK))
-    assert answer == Image(None, 32 * MIB, "not qcow2")
+    assert answer == Image(None, 32 * MIB, "not qcow2 that QEMU opens")
 
 
 def test_a_block_device_is_no_regular_file(loop_device: tuple[Path, Path], opened: Opened):
     _, device = loop_device
     assert measured(source(device)).unknown == "not a regular file"
     assert opened.paths == []
-
-
-# What it costs to have
-
-
-def test_the_format_inspector_is_loaded_with_the_first_qcow2():
-    code = (
-        "import sys; from guestlist.images import Images; "
-        "from guestlist.records import Source, SourceKind; "
-        "Images().measure([Source(SourceKind.FILE, '/dev/null', 'qcow2')]); "
-        "print('oslo_utils' in sys.modules)"
-    )
-    assert run(sys.executable, "-c", code).strip() == "False"

@@ -85,6 +85,8 @@ class LibvirtDriver:
         instances_path: the directory of Nova's option of that name: the file system that it is
             on, or would be, is the host's local storage.
         volume_usage_deadline: seconds that guests may take to answer `get_all_volume_usage`.
+        images_deadline: seconds that it may take to measure all disks' images; those that are not
+            measured by then are unknown.
     """
 
     def __init__(
@@ -93,12 +95,13 @@ class LibvirtDriver:
         *,
         instances_path: str | os.PathLike[str] = "/var/lib/nova/instances",
         volume_usage_deadline: float = 0.8,
+        images_deadline: float = 10.0,
     ) -> None:
         self._view = host
         self._host = host if isinstance(host, Host) else host.host
         self._instances_path = instances_path
         self._volume_usage_deadline = volume_usage_deadline
-        self._images = Images()
+        self._images = Images(deadline=images_deadline)
         self._said: dict[str, frozenset[str]] = {}
 
     # Who is here

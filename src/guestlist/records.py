@@ -136,18 +136,34 @@ class DiskDevice(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """The part of a file or device that is an image, in bytes; None is not known."""
+
+    offset: int | None
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
-    """Where a disk, or one image of its backing chain, has its bytes.
+    """Where a disk, or one image of its backing chain, has its bytes. What it names is one image.
 
     `location` is, by `kind`: the path (file, dir, vhostuser), the device (block, vhostvdpa),
     "protocol://host:port/name" (network; several hosts with commas between; nothing is encoded),
     "pool/volume", or "nvme://address/namespace". `format` is None where the XML does not say: then
     QEMU takes the image for raw.
+
+    `slice` is the part of it that is the image, None for all of it. `encryption` is what libvirt
+    calls the format of its encryption, None without any: a raw image with "luks" is a LUKS volume,
+    and its guest sees what is behind the header. `fd_group` names the descriptors that a program
+    has handed to libvirt, and which are used in place of `location`.
     """
 
     kind: SourceKind | None
     location: str | None
     format: str | None = None
+    slice: Slice | None = None
+    encryption: str | None = None
+    fd_group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

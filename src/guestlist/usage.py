@@ -230,9 +230,10 @@ def _over_committed(source: Source, virtual_bytes: int, allocated_bytes: int) ->
     """How much an image may still grow, as Nova has it.
 
     Only files grow. A raw one that is full may come out a little below 0: its last block is
-    allocated whole.
+    allocated whole. Of an encrypted one the header is allocated, too, and no guest's.
     """
     if source.kind is not SourceKind.FILE:
         return 0
     over_committed = virtual_bytes - allocated_bytes
-    return over_committed if source.format in (None, "raw") else max(0, over_committed)
+    is_raw = source.format in (None, "raw") and source.encryption is None
+    return over_committed if is_raw else max(0, over_committed)

@@ -58,7 +58,8 @@ def facts(details: Details) -> str:
     vcpus CURRENT of MAXIMUM
     memory CURRENT of MAXIMUM [up to HOTPLUG] KiB
     disk TARGET BUS DEVICE [readonly] [shareable] [transient] [serial SERIAL]
-        KIND LOCATION FORMAT                     its source, then its backing chain
+        KIND LOCATION FORMAT [slice SIZE at OFFSET] [encrypted FORMAT] [descriptors GROUP]
+                                                 its source, then its backing chain
         end                                      that is all of the chain
     nic MAC KIND SOURCE TARGET MODEL
     metadata NAMESPACE
@@ -110,7 +111,14 @@ def _nova(nova: NovaMetadata) -> Iterator[str]:
 
 
 def _source(source: Source) -> str:
-    return f"{_plain(source.kind)} {_quoted(source.location)} {_quoted(source.format)}"
+    words = [_plain(source.kind), _quoted(source.location), _quoted(source.format)]
+    if source.slice is not None:
+        words.append(f"slice {_plain(source.slice.size)} at {_plain(source.slice.offset)}")
+    if source.encryption is not None:
+        words.append(f"encrypted {_quoted(source.encryption)}")
+    if source.fd_group is not None:
+        words.append(f"descriptors {_quoted(source.fd_group)}")
+    return " ".join(words)
 
 
 def _quoted(text: str | None) -> str:

@@ -33,6 +33,9 @@ _NAMED = 3
 _LONGEST = 120
 """Characters of each."""
 
+_IMAGES_SHARE = 1 / 3
+"""Of the timeout: how long it may take to measure images. The rest is libvirt's."""
+
 
 class Used(NamedTuple):
     """What the instances use; where there are none everybody instead, as `ls` has it."""
@@ -48,9 +51,10 @@ def run(options: argparse.Namespace) -> Exit:
         logging.getLogger("guestlist.details").setLevel(logging.ERROR)
     given = ["inactive", "dom0", *(["foreign"] if options.foreign else [])]
     nova = NovaLaunched(options.name_template, verify=options.verify)
+    images_deadline = options.timeout * _IMAGES_SHARE
 
     def ask(host: Host) -> Used:
-        usage = LibvirtDriver(host).usage()
+        usage = LibvirtDriver(host, images_deadline=images_deadline).usage()
         return Used(usage, None if usage.instances else hidden.everybody(host, given))
 
     def uuids(used: Used) -> list[UUID]:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from lxml import etree
 
 from guestlist.domainxml.reading import Unknown, attribute, bounded, firsts, number, text_of, word
-from guestlist.records import Disk, DiskDevice, Nic, Source, SourceKind
+from guestlist.records import Disk, DiskDevice, Nic, Slice, Source, SourceKind
 
 DEEPEST_CHAIN = 200
 """Images in a backing chain. libvirt follows no longer one (virStorageSourceGetMetadata)."""
@@ -68,13 +68,13 @@ def _chain(
     A chain that comes back to an image it has passed ends there, and is not known.
     """
     chain: list[Source] = []
-    passed = {(top.kind, top.location)}
+    passed = {(top.kind, top.location, top.slice)}
     while store is not None:
         if not len(store) and not store.get("type"):
             return tuple(chain), True
         parts = firsts(store)
         below = _source(store, parts, attribute(parts.get("format"), "type"))
-        image = below.kind, below.location
+        image = below.kind, below.location, below.slice
         if len(chain) == DEEPEST_CHAIN or (below.location and image in passed):
             unknown.add(f"{label}: backing chain")
             break
@@ -96,7 +96,28 @@ def _source(
     location = "" if source is None or kind is None else _location(kind, source)
     if kind and location == "":
         kind = SourceKind.NONE
-    return Source(kind, bounded(location), _SAME_FORMAT.get(format or "", format))
+    inside = firsts(source)
+    return Source(
+        kind,
+        bounded(location),
+        _SAME_FORMAT.get(format or "", format),
+        slice=_slice(inside.get("slices")),
+        encryption=_encryption(parts.get("encryption", inside.get("encryption"))),
+        fd_group=attribute(source, "fdgroup"),
+    )
+
+
+def _slice(slices: etree._Element | None) -> Slice | None:
+    """The part of the source that is the image. Other types of slices are libvirt's own affair."""
+    for slice in () if slices is None else slices.iterchildren("slice"):
+        if slice.get("type") == "storage":
+            return Slice(number(slice.get("offset")), number(slice.get("size")))
+    return None
+
+
+def _encryption(encryption: etree._Element | None) -> str | None:
+    """The format of the encryption, which old XML has beside the source; "" where none is said."""
+    return None if encryption is None else attribute(encryption, "format") or ""
 
 
 _SAME_FORMAT = {"aio": "raw"}
@@ -108,6 +129,8 @@ def _name_gaps(source: Source, label: str, unknown: Unknown) -> None:
         unknown.add(f"{label}: type")
     if source.location is None and source.kind is not SourceKind.NONE:
         unknown.add(f"{label}: source")
+    if source.slice is not None and None in (source.slice.offset, source.slice.size):
+        unknown.add(f"{label}: slice")
 
 
 _LOCATION = {

@@ -220,10 +220,13 @@ def _counters(values: Mapping[str, Any]) -> dict[str, Counters]:
 
 
 def _qcow2_files(instances: Iterable[Instance]) -> list[Source]:
+    """The images that are the whole file of their path: of another Nova knows but the path."""
     return [
         disk.source
         for instance in instances
         if instance.details
         for disk in instance.details.disks
-        if disk.source and disk.source.kind is SourceKind.FILE and disk.source.format == "qcow2"
+        if disk.source.kind is SourceKind.FILE
+        and disk.source.format == "qcow2"
+        and disk.source.slice is None
     ]

@@ -1,0 +1,192 @@
+"""Many looks at storage that may hang, under one deadline.
+
+In: items, and a function that looks at one. Out: what it said of each that it came back from in
+time. Looks run in threads: a stat on NFS without its server does not return, and nothing but the
+kernel ends it. The caller goes on without it; its thread stays behind, and its item is not looked
+at again before it is back. No more than `_MOST_LEFT` threads ever stay: then nothing is looked at.
+
+One thread looks at one item after the other. Others join when it takes long; what lies on the same
+mount as a look that is slow comes last.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from guestlist.native import threading, time
+
+_ALONE = 0.05
+"""Seconds that the first thread is alone."""
+
+_AT_ONCE = 4
+_SLOW = 0.5
+"""Seconds after which another thread takes the place of one that looks."""
+
+_GRACE = 0.5
+"""Seconds past the deadline, in which a look that was given it may still say how it ended."""
+
+_MOST_LEFT = 16
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Looks(Generic[T, R]):
+    """Looks at items, and remembers which have not come back. Threads may share one.
+
+    Args:
+        path_of: the path that an item is looked for at.
+    """
+
+    def __init__(self, path_of: Callable[[T], str]) -> None:
+        self._path_of = path_of
+        self._left: list[_Round[T, R]] = []
+        self._lock = threading.Lock()
+
+    def each(
+        self, items: Iterable[T], look: Callable[[T, float], R], seconds: float
+    ) -> tuple[dict[T, R], frozenset[T]]:
+        """What `look` says of each item, and the items that it has not come back from.
+
+        An item is in neither where the time was up before its turn. `look` is also given the
+        seconds that are left. What it raises is raised.
+
+        Cost: a thread; more only where it takes longer than 50 ms.
+        """
+        with self._lock:
+            self._left = [left for left in self._left if left.items_in_work()]
+            left_behind = {item for left in self._left for item in left.items_in_work()}
+        this = _Round([item for item in items if item not in left_behind], look, seconds)
+        try:
+            if len(left_behind) < _MOST_LEFT:
+                self._run(this, _MOST_LEFT - len(left_behind))
+        finally:
+            this.over = True
+            in_work = this.items_in_work()
+            with self._lock:
+                self._left.append(this)
+        results = dict(this.results)
+        if this.error is not None:
+            raise this.error
+        return results, frozenset((*left_behind, *in_work)) - results.keys()
+
+    def _run(self, this: _Round[T, R], most: int) -> None:
+        """Wait for the round's end, or its deadline, and keep threads at work on it until then."""
+        if not this.start_thread():
+            this.work()
+            return
+        this.finished.wait(min(_ALONE, this.seconds_left()))
+        slow: set[T] = set()
+        while not this.finished.is_set() and (left := this.seconds_left()) > 0:
+            before, slow = slow, this.slow()
+            if slow - before:
+                this.put_last(self._on_their_mounts(slow, this.waiting))
+            while (
+                this.waiting
+                and len(this.doing) < min(_AT_ONCE + len(slow), most)
+                and this.start_thread()
+            ):
+                pass
+            this.finished.wait(min(_SLOW / 5, left))
+        this.finished.wait(_GRACE)
+
+    def _on_their_mounts(self, slow: Iterable[T], waiting: Iterable[T]) -> set[T]:
+        mounts = _mounts()
+        theirs = {_mount(self._path_of(item), mounts) for item in slow}
+        return {item for item in tuple(waiting) if _mount(self._path_of(item), mounts) in theirs}
+
+
+class _Round(Generic[T, R]):
+    """The looks of one call."""
+
+    def __init__(self, items: list[T], look: Callable[[T, float], R], seconds: float) -> None:
+        self.waiting = deque(items)
+        self.results: dict[T, R] = {}
+        self.doing: dict[object, tuple[T, float] | None] = {}
+        self.error: BaseException | None = None
+        self.over = False
+        self.finished = threading.Event()
+        self._look = look
+        self._count = len(items)
+        self._until = time.monotonic() + seconds
+        if not items:
+            self.finished.set()
+
+    def seconds_left(self) -> float:
+        return max(0.0, self._until - time.monotonic())
+
+    def items_in_work(self) -> list[T]:
+        return [at_work[0] for at_work in tuple(self.doing.values()) if at_work is not None]
+
+    def slow(self) -> set[T]:
+        """The items that a thread has been at for long."""
+        since = time.monotonic() - _SLOW
+        at_work = [each for each in tuple(self.doing.values()) if each is not None]
+        return {item for item, start in at_work if start < since}
+
+    def put_last(self, items: set[T]) -> None:
+        """Move those that still wait to the end."""
+        for item in items:
+            try:
+                self.waiting.remove(item)
+            except (ValueError, IndexError):  # gone, or the queue moved meanwhile
+                continue
+            self.waiting.append(item)
+
+    def start_thread(self) -> bool:
+        """Put another thread to work; False where no thread can be started any more."""
+        me = object()
+        self.doing[me] = None
+        try:
+            threading.Thread(
+                target=self.work, args=(me,), name="guestlist-images", daemon=True
+            ).start()
+        except RuntimeError:
+            del self.doing[me]
+            return False
+        return True
+
+    def work(self, me: object = None) -> None:
+        """Look at what waits, one after the other."""
+        try:
+            for item in self._turns():
+                self.doing[me] = item, time.monotonic()
+                self.results[item] = self._look(item, self.seconds_left())
+                self.doing[me] = None
+                if len(self.results) == self._count:
+                    self.finished.set()
+        except BaseException as error:
+            self.error = error
+            self.finished.set()
+        finally:
+            self.doing.pop(me, None)
+
+    def _turns(self) -> Iterator[T]:
+        while not self.over:
+            try:
+                yield self.waiting.popleft()
+            except IndexError:
+                return
+
+
+def _mounts() -> list[str]:
+    """The mount points of this process, the longest first; none where /proc does not tell."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return []
+    points = (line.split(" ")[4].replace("\\040", " ") for line in lines)
+    return sorted(points, key=len, reverse=True)
+
+
+def _mount(path: str, mounts: list[str]) -> str:
+    """Where a path's file system is mounted, by its letters: to follow a link may hang."""
+    path = os.path.normpath(path)
+    inside = (
+        point for point in mounts if path == point or path.startswith(point.rstrip("/") + "/")
+    )
+    return next(inside, "/")

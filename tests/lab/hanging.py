@@ -1,0 +1,74 @@
+"""A file system that hangs: each look at a file on it waits, as on NFS without its server.
+
+In: nothing. Out: a directory, until the block ends; then all who wait are told that it is gone.
+Refuses to run without root and FUSE: `hanging_available` says what is missing.
+
+Source: Linux include/uapi/linux/fuse.h; a mount is answered once (FUSE_INIT), and nothing after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import struct
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+_INIT = 26
+_HEADER = struct.Struct("<IIQQIIII")
+_MNT_DETACH = 2
+
+
+def hanging_available() -> str | None:
+    """Why no file system can hang here, or None if one can."""
+    if os.geteuid() != 0:
+        return "only root may mount"
+    return None if Path("/dev/fuse").exists() else "no FUSE"
+
+
+class Hanging:
+    """The file system. `looked_at` is set as soon as somebody waits for a file on it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.looked_at = threading.Event()
+
+
+@contextlib.contextmanager
+def hanging() -> Iterator[Hanging]:
+    """A file system that hangs for the length of the block.
+
+    Raises:
+        OSError: this machine does not let us mount one.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    with tempfile.TemporaryDirectory(prefix="gl-hangs-") as name:
+        there = Hanging(Path(name))
+        device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+        options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
+        if libc.mount(b"gl-hangs", name.encode(), b"fuse.gl-hangs", 6, options) != 0:
+            os.close(device)
+            raise OSError(ctypes.get_errno(), "mount")
+        server = threading.Thread(target=_serve, args=(device, there), daemon=True)
+        server.start()
+        try:
+            yield there
+        finally:
+            libc.umount2(name.encode(), _MNT_DETACH | 1)  # MNT_FORCE: all who wait are told
+            server.join()
+            os.close(device)
+
+
+def _serve(device: int, there: Hanging) -> None:
+    with contextlib.suppress(OSError):  # unmounted
+        while True:
+            request = os.read(device, 1 << 17)
+            _, opcode, unique, *_ = _HEADER.unpack_from(request)
+            if opcode != _INIT:
+                there.looked_at.set()
+                continue
+            reply = struct.pack("<IIIIHHIIHHI28x", 7, 31, 0, 0, 0, 0, 4096, 1, 0, 0, 0)
+            os.write(device, struct.pack("<IiQ", 16 + len(reply), 0, unique) + reply)
