@@ -44,7 +44,7 @@ from lab.nodes import Domain, nova_instance
 from lab.proxy import Proxy
 from lab.qemu import guests, qemu_available, stuck
 
-from guestlist.connection import version_text
+from guestlist.capabilities import version_text
 
 _QUESTIONS = Path(__file__).resolve().parent / "harness" / "questions.py"
 _FULL = {"sizes": [10, 100, 400], "guests": [10, 40], "rounds": 15}

@@ -7,9 +7,9 @@ import yaml
 from lab.nodes import node, nova_instance
 from lab.proxy import Proxy
 
+from guestlist.capabilities import Capabilities, Versions
 from guestlist.cli.check import upgrades
 from guestlist.cli.exits import Exit
-from guestlist.connection import Capabilities, Versions
 from test_cli_running import TEST_HOST, run
 
 HOST = node([nova_instance(1)])

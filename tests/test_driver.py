@@ -350,7 +350,7 @@ def test_what_only_the_machine_itself_knows_is_not_told_of_another(daemon, monke
     ],
 )
 def test_a_uri_tells_whether_it_is_this_machine(uri, here):
-    from guestlist.connection import Location  # noqa: PLC0415
+    from guestlist.capabilities import Location  # noqa: PLC0415
 
     assert Location.of(uri).here is here
 

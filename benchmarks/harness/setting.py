@@ -11,7 +11,7 @@ from pathlib import Path
 
 import libvirt
 
-from guestlist.connection import version_text
+from guestlist.capabilities import version_text
 
 
 def setting(connection: libvirt.virConnect, command: str) -> dict[str, str]:

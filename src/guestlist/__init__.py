@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from guestlist.connection import Capabilities, Versions
+    from guestlist.capabilities import Capabilities, Versions
     from guestlist.driver import InstanceInfo, LibvirtDriver
     from guestlist.errors import (
         AccessDenied,
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
         ConnectionLost,
         DomainGone,
         GuestlistError,
+        InterpreterEnding,
         InvalidNameTemplate,
         LibvirtFailure,
         ListingUnstable,
         NotSupported,
         NotSynced,
+        Reentered,
+        ThreadUnavailable,
         TooManyDomains,
     )
     from guestlist.host import Host
@@ -60,18 +63,21 @@ if TYPE_CHECKING:
     from guestlist.usage import InstanceUsage, Usage
 
 _ROOMS = {
-    "connection": ("Capabilities", "Versions"),
+    "capabilities": ("Capabilities", "Versions"),
     "errors": (
         "AccessDenied",
         "ConnectionFailed",
         "ConnectionLost",
         "DomainGone",
         "GuestlistError",
+        "InterpreterEnding",
         "InvalidNameTemplate",
         "LibvirtFailure",
         "ListingUnstable",
         "NotSupported",
         "NotSynced",
+        "Reentered",
+        "ThreadUnavailable",
         "TooManyDomains",
     ),
     "driver": ("InstanceInfo", "LibvirtDriver"),
@@ -139,6 +145,7 @@ __all__ = [
     "Instance",
     "InstanceInfo",
     "InstanceUsage",
+    "InterpreterEnding",
     "InvalidNameTemplate",
     "Inventory",
     "InventoryStatistics",
@@ -155,12 +162,14 @@ __all__ = [
     "NovaMetadata",
     "Owner",
     "Reading",
+    "Reentered",
     "Resynced",
     "Snapshot",
     "Source",
     "Stale",
     "Started",
     "Stopped",
+    "ThreadUnavailable",
     "TooManyDomains",
     "Undefined",
     "Usage",

@@ -11,25 +11,30 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import libvirt
 
+from guestlist import farewell, threads
+from guestlist.capabilities import Location, Versions
 from guestlist.errors import (
     Code,
     ConnectionFailed,
+    GuestlistError,
     LibvirtFailure,
+    ThreadUnavailable,
     call_failure,
     is_loss,
+    is_ours,
     open_failure,
     short,
 )
-from guestlist.events import Stream, drain, ensure_loop
-from guestlist.native import queue, threading
+from guestlist.events import Stream, drain, ensure_loop, is_on_loop
+from guestlist.native import threading
+from guestlist.opening import Opening
+from guestlist.threads import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +42,6 @@ LONGEST_CLOSE = 10.0
 """Seconds that a daemon may take to say goodbye."""
 
 T = TypeVar("T")
-
-
-def version_text(number: int | None) -> str:
-    """Libvirt's version number as people write it: 9000000 is 9.0.0; None is unknown."""
-    if number is None:
-        return "unknown"
-    return f"{number // 1_000_000}.{number // 1_000 % 1_000}.{number % 1_000}"
 
 
 def unsupported(error: Exception) -> bool:
@@ -55,65 +53,6 @@ def unsupported(error: Exception) -> bool:
     if isinstance(error, libvirt.libvirtError):
         return bool(error.get_error_code() == Code.NO_SUPPORT)
     return isinstance(error, AttributeError)
-
-
-@dataclass(frozen=True, slots=True)
-class Versions:
-    """Who talks to whom. Numbers as libvirt encodes them: 9000000 is 9.0.0; None is unknown."""
-
-    client: int
-    daemon: int | None
-    driver: str
-    hypervisor: int | None
-
-    def __str__(self) -> str:
-        return (
-            f"client library {version_text(self.client)}, daemon {version_text(self.daemon)}, "
-            f"driver {self.driver} {version_text(self.hypervisor)}"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What the libvirt at the other end of one connection can do for us."""
-
-    uri: str
-    versions: Versions
-    bulk_listing: bool
-    bulk_stats: bool
-    lifecycle_events: bool
-    keepalive: bool | None
-    """None: a driver inside this process, which nobody can lose."""
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """Where a libvirt is, as its URI tells."""
-
-    here: bool
-    """On this machine: paths in its answers are paths here."""
-
-    asked_again_at_will: bool
-    """Whether a second connection reaches the same domains, and asks nobody for a password."""
-
-    instance: str = ""
-    """Which of the driver's instances on its machine: "/system", "/session"."""
-
-    @classmethod
-    def of(cls, uri: str) -> Location:
-        """Read it off a URI as libvirt resolved it: driver[+transport]://[user@][host]/path.
-
-        Source: libvirt docs/uri.rst. The test driver gives each connection to a node file a host
-        of its own.
-        """
-        parts = urlsplit(uri)
-        driver, _, transport = parts.scheme.partition("+")
-        return cls(
-            here=transport in ("", "unix") and not parts.hostname,
-            asked_again_at_will=transport in ("", "unix", "tcp", "tls")
-            and (driver != "test" or parts.path == "/default"),
-            instance=parts.path,
-        )
 
 
 class Peer:
@@ -139,6 +78,8 @@ class Peer:
 
     def alive(self) -> bool:
         """Whether libvirt still holds the connection open. Cost: none."""
+        if self._closed:
+            return False
         try:
             return self.connection.isAlive() != 0
         except libvirt.libvirtError:
@@ -166,9 +107,17 @@ class Peer:
 
         Cost: 1 call the first time; with `since` 1 more, once per connection.
         """
+        if kind in self._streams:
+            return self._streams[kind]
+        return threads.aside(partial(self._events, kind, since), "guestlist-register")
+
+    def _events(self, kind: int, since: int) -> Stream | None:
+        """Register, where no signal interrupts it: C would know more than we do."""
         with self._lock:
+            if self._closed:
+                return None
             if kind not in self._streams:
-                absent = self._closed or (since > 0 and self._release() < since)
+                absent = since > 0 and self._release() < since
                 self._streams[kind] = None if absent else self._register(kind)
             return self._streams[kind]
 
@@ -198,34 +147,50 @@ class Peer:
         """Where this libvirt is. Cost: none."""
         return Location.of(_resolved_uri(self.connection))
 
-    def close(self) -> None:
-        """End the events and let libvirt's connection go; harmless on a dead one, and twice.
+    def close(self, *, doubtful: bool = False) -> None:
+        """End the events and close libvirt's connection; harmless on a dead one, and twice.
 
-        Keepalive first: libvirt's client (9.0) may free a connection whose timer is just about to
-        send a sign of life, and then hangs or crashes. It is stopped, a turn of the event loop has
-        what was under way come to its end, and then nobody but us has the connection. Without
-        keepalive a daemon that hangs would hold the last call up for ever, so that has a thread,
-        which is given up after `LONGEST_CLOSE` seconds.
+        A thread does it, which no signal interrupts. After `LONGEST_CLOSE` seconds this returns,
+        and the thread goes on until libvirt answers. For `doubtful` see `farewell.close`.
 
         Cost: 1 call, and 1 more for each kind of events.
         """
+        done: Outcome[None] = Outcome()
+        end = partial(self._end, doubtful=doubtful)
+        try:
+            threads.start(partial(done.of, end), "guestlist-close")
+        except ThreadUnavailable:
+            if not threads.is_over():
+                end()
+            return
+        if done.wait(LONGEST_CLOSE):
+            done.get()
+
+    def _end(self, *, doubtful: bool) -> None:
+        """Close, on this thread.
+
+        Keepalive is stopped before the last call: libvirt's client (9.0) may free a connection
+        whose timer is just about to send a sign of life, and then hangs or crashes. After a turn of
+        the event loop nothing else is under way on the connection.
+        """
         with self._lock:
-            streams, self._streams = self._streams, {}
+            if self._closed:
+                return
+            self._end_events()
+            if self.keepalive and self.alive():
+                with contextlib.suppress(libvirt.libvirtError):
+                    self.connection.setKeepAlive(0, 0)
+            drain()
             self._closed = True
-        for stream in streams.values():
+            connections = [self.connection]
+            del self.connection
+            farewell.close(connections, doubtful=doubtful)
+
+    def _end_events(self) -> None:
+        while self._streams:
+            _, stream = self._streams.popitem()
             if stream is not None:
                 stream.end()
-        if not self.keepalive or not self.alive():
-            _close(self.connection)
-            return
-        with contextlib.suppress(libvirt.libvirtError):
-            self.connection.setKeepAlive(0, 0)
-        drain()
-        closing = threading.Thread(
-            target=_close, args=(self.connection,), name="guestlist-close", daemon=True
-        )
-        closing.start()
-        closing.join(LONGEST_CLOSE)
 
     def versions(self) -> Versions:
         """Ask client, daemon and driver for their versions. Cost: 3 calls."""
@@ -270,15 +235,12 @@ class Connection:
         self.keepalive_count = keepalive_count
         self.open_timeout = open_timeout
         self._peer: Peer | None = None
-        self._given_up: list[threading.Thread] = []
-        self._next_attempt = 0.0
+        self._is_in_doubt = False
+        self._opening = Opening(self._open, self._keep, Peer.close)
         self._turn = threading.RLock()
 
     def like_this(self) -> Connection:
-        """Another connection to the same libvirt, with the same options, to be opened and closed.
-
-        For what must not wait behind, or hold up, what is asked here.
-        """
+        """Another connection to the same libvirt, with the same options: one of its own turns."""
         return Connection(
             self.uri,
             readonly=self.readonly,
@@ -303,116 +265,124 @@ class Connection:
         """The open peer, if there is one; opens nothing."""
         return self._peer
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something to close. Cost: none."""
+        return self._close in threads.endings or self._opening.is_under_way
+
+    @property
+    def may_wait_here(self) -> bool:
+        """Whether this thread may wait for the end of a question, and for the event loop."""
+        return not (threads.is_held_here(self._turn) or is_on_loop())
+
     def peer(self) -> Peer:
         """The open peer; opened now if there is none or the last one is known to be dead.
 
         Raises:
             ConnectionFailed, AccessDenied: see `errors.open_failure`.
+            ThreadUnavailable: opening takes a thread, and none could be started.
         """
+        if threads.is_ending():
+            raise threads.at_the_end(f"connect to {self.whom}")
         with self._turn:
-            if self._peer is not None and not self._peer.alive():
-                self._peer.close()
-                self._peer = None
-            if self._peer is None:
-                self._peer = self._open()
-            return self._peer
+            if self._is_in_doubt or (self._peer is not None and not self._peer.alive()):
+                self._discard()
+            return self._peer or self._attempt()
 
-    @contextlib.contextmanager
-    def asking(self, what: str) -> Iterator[Peer]:
-        """Lend the peer, alone, for calls that together answer `what` ("list the domains").
+    def ask(self, what: str, question: Callable[[Peer], T]) -> T:
+        """Ask the open peer: the calls of `question` together answer `what` ("list the domains").
+
+        An exception that is neither libvirt's nor guestlist's leaves the peer in doubt: a signal
+        handler may have raised it between any two steps, so half of what was learned or registered
+        may be missing. Such a peer is closed, and the next question opens another. The doubt begins
+        before the question and ends with its answer. So nothing has to happen on the way out, where
+        a second signal may come.
 
         Raises:
-            GuestlistError: libvirt's error in the block, translated; on a loss the peer is let go,
-                so that the next use opens another. Nothing is tried twice.
+            GuestlistError: libvirt's error in the question, translated; on a loss the peer is let
+                go, so that the next use opens another. Nothing is tried twice.
+            Reentered: this thread is already asking: a signal handler has interrupted it.
         """
+        if threads.is_held_here(self._turn):
+            raise threads.reentered(f"{what} of {self.whom}")
         with self._turn:
             peer = self.peer()
+            self._is_in_doubt = True
             try:
-                yield peer
-            except libvirt.libvirtError as error:
-                lost = peer.lost(error)
-                if lost:
-                    self.close()
-                raise call_failure(error, what, peer.whom, lost=lost) from error
-            except UnicodeDecodeError as error:
-                raise LibvirtFailure(
-                    f"cannot {what} of {peer.whom}: it answered with text that is not UTF-8 "
-                    f"({error})"
-                ) from error
+                answer = question(peer)
+            except (libvirt.libvirtError, GuestlistError, UnicodeDecodeError) as error:
+                failure = self._failed(what, peer, error)
+                if failure is error:
+                    raise
+                raise failure from error
+            self._is_in_doubt = False
+            return answer
+
+    def _failed(
+        self, what: str, peer: Peer, error: libvirt.libvirtError | GuestlistError | UnicodeError
+    ) -> GuestlistError:
+        """The error to raise for a question that failed; closes the peer if it is lost."""
+        lost = isinstance(error, libvirt.libvirtError) and peer.lost(error)
+        if is_ours(error):
+            self._is_in_doubt = False
+        if lost:
+            self._discard()
+        if isinstance(error, GuestlistError):
+            return error
+        if isinstance(error, libvirt.libvirtError):
+            return call_failure(error, what, peer.whom, lost=lost)
+        return LibvirtFailure(
+            f"cannot {what} of {peer.whom}: it answered with text that is not UTF-8 ({error})"
+        )
 
     def close(self) -> None:
-        """Let the connection go. Domains already handed out keep libvirt's own reference to it.
+        """Close the connection. Domains already handed out keep libvirt's own reference to it.
 
-        Waits for the question that another thread is asking. Cost: 1 call if it was open; on a
-        silent daemon as long as keepalive takes.
+        Waits for the question of another thread. Does not wait where that would never end: in a
+        signal handler that has interrupted a question, and on the thread of the event loop. The
+        connection is then closed a little later. An exception from a signal handler ends the wait,
+        not the closing. Cost: 1 call if it was open; on a silent daemon as long as keepalive takes.
         """
+        threads.finish(self._close, "guestlist-close", wait=self.may_wait_here)
+
+    def _close(self) -> None:
         with self._turn:
-            peer, self._peer = self._peer, None
-            if peer is not None:
-                peer.close()
+            self._opening.abandon()
+            self._discard()
+
+    def _discard(self) -> None:
+        """Close the peer. If this is interrupted, the next question does it again."""
+        is_doubtful = self._is_in_doubt
+        self._is_in_doubt = True
+        if self._peer is not None:
+            self._peer.close(doubtful=is_doubtful)
+            threads.endings.pop(self._close, None)
+            self._peer = None
+        self._is_in_doubt = False
+
+    def _attempt(self) -> Peer:
+        try:
+            self._opening.attempt(self.open_timeout)
+        except libvirt.libvirtError as error:
+            raise open_failure(error, self.whom) from error
+        except ValueError as error:  # a URI with a NUL or a lone surrogate in it
+            raise ConnectionFailed(f"cannot connect to {self.whom!r}: {error}") from error
+        if self._peer is None:
+            raise ConnectionFailed(
+                f"cannot connect to {self.whom}: no answer within {self.open_timeout:g} s; the "
+                "daemon is stopped, hung, or already serves as many clients as max_clients allows"
+            )
+        return self._peer
 
     def _open(self) -> Peer:
         ensure_loop()
-        connection = self._open_within_deadline()
-        return Peer(
-            connection,
-            uri=self.uri or _resolved_uri(connection),
-            keepalive=self._keep_alive(connection),
-        )
+        connection = (libvirt.openReadOnly if self.readonly else libvirt.open)(self.uri)
+        keepalive = self._keep_alive(connection)
+        return Peer(connection, self.uri or _resolved_uri(connection), keepalive=keepalive)
 
-    def _open_within_deadline(self) -> libvirt.virConnect:
-        """Open on a thread of its own: libvirt's open has no deadline and cannot be interrupted.
-
-        An attempt that is given up goes on, and while one does another begins beside it only after
-        twice as long as before: a live view of a daemon that hangs for days would have thousands.
-        """
-        if not self._may_attempt():
-            raise self._no_answer()
-        outcome: queue.Queue[libvirt.virConnect | Exception] = queue.Queue()
-        given_up = threading.Event()
-
-        def attempt() -> None:
-            try:
-                opener = libvirt.openReadOnly if self.readonly else libvirt.open
-                connection = opener(self.uri)
-            except Exception as error:
-                outcome.put(error)
-                return
-            outcome.put(connection)
-            if given_up.is_set():
-                _close(connection)
-
-        attempting = threading.Thread(target=attempt, name="guestlist-open", daemon=True)
-        attempting.start()
-        try:
-            result = outcome.get(timeout=self.open_timeout)
-        except queue.Empty:
-            given_up.set()
-            self._given_up.append(attempting)
-            patience = (self.open_timeout or 0.0) * 2 ** len(self._given_up)
-            self._next_attempt = time.monotonic() + patience
-            raise self._no_answer() from None
-        if isinstance(result, libvirt.libvirtError):
-            raise open_failure(result, self.whom) from result
-        if isinstance(result, ValueError):  # a URI with a NUL or a lone surrogate in it
-            raise ConnectionFailed(f"cannot connect to {self.whom!r}: {result}") from result
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    def _may_attempt(self) -> bool:
-        """Whether to begin another attempt, now or when the last one has ended within the time."""
-        self._given_up = [thread for thread in self._given_up if thread.is_alive()]
-        if not self._given_up or time.monotonic() >= self._next_attempt:
-            return True
-        self._given_up[-1].join(self.open_timeout)
-        return not self._given_up[-1].is_alive()
-
-    def _no_answer(self) -> ConnectionFailed:
-        return ConnectionFailed(
-            f"cannot connect to {self.whom}: no answer within {self.open_timeout:g} s; the "
-            "daemon is stopped, hung, or already serves as many clients as max_clients allows"
-        )
+    def _keep(self, peer: Peer) -> None:
+        self._peer = peer
+        threads.endings[self._close] = None
 
     def _keep_alive(self, connection: libvirt.virConnect) -> bool | None:
         if not self.keepalive_interval:
@@ -433,8 +403,3 @@ def _resolved_uri(connection: libvirt.virConnect) -> str:
         return connection.getURI()
     except libvirt.libvirtError:
         return "libvirt's default URI"
-
-
-def _close(connection: libvirt.virConnect) -> None:
-    with contextlib.suppress(libvirt.libvirtError):  # a dead one cannot be closed any better
-        connection.close()

@@ -8,6 +8,9 @@
     ├── DomainGone          (LookupError)          the domain asked for is not there any more
     ├── ListingUnstable     (RuntimeError)         the walk could not prove that it lost nobody
     ├── NotSynced           (RuntimeError)         a live view that has not been in step yet
+    ├── Reentered           (RuntimeError)         asked by a signal handler within a question
+    ├── ThreadUnavailable   (RuntimeError)         no thread could be started
+    │   └── InterpreterEnding                      it is ending, and starts none any more
     ├── TooManyDomains      (OverflowError)        more than one libvirt message may carry
     ├── InvalidNameTemplate (ValueError)           a template that Nova could not use
     └── LibvirtFailure                             anything else libvirt said
@@ -61,6 +64,18 @@ class NotSynced(GuestlistError, RuntimeError):
     """A live view was read before it first was in step. Never an empty list instead."""
 
 
+class Reentered(GuestlistError, RuntimeError):
+    """A signal handler or a finalizer asked while the thread it interrupted was asking."""
+
+
+class ThreadUnavailable(GuestlistError, RuntimeError):
+    """The system starts no further thread for this process. The next call tries again."""
+
+
+class InterpreterEnding(ThreadUnavailable):
+    """The interpreter is ending: connections are closed, and no question is asked any more."""
+
+
 class TooManyDomains(GuestlistError, OverflowError):
     """The host has more domains than one libvirt message may carry (16,384)."""
 
@@ -95,6 +110,7 @@ class Code(IntEnum):
 
 
 _LONGEST = 10_000
+_OURS = "guestlist", "libvirt"
 _FROM_RPC = 7
 _FROM_AUTH = 46
 _DENIED = {
@@ -137,6 +153,16 @@ def is_loss(error: libvirt.libvirtError) -> bool:
     """
     code, domain = error.get_error_code(), error.get_error_domain()
     return code == Code.INVALID_CONN or (code == Code.SYSTEM_ERROR and domain == _FROM_RPC)
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether an error comes from guestlist's and libvirt's code only, and no signal handler's."""
+    trace = error.__traceback__
+    while trace is not None:
+        if str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] not in _OURS:
+            return False
+        trace = trace.tb_next
+    return True
 
 
 def open_failure(error: libvirt.libvirtError, whom: str) -> GuestlistError:

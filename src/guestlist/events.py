@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import libvirt
 
+from guestlist import threads
 from guestlist.native import threading
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ LONGEST_TURN = 5.0
 """Seconds that one turn of the loop is waited for."""
 
 _loop_lock = threading.Lock()
-_loop: threading.Thread | None = None
+_is_registered = False
+_has_loop = False
 _borrowed = False
 
 
@@ -40,13 +42,25 @@ def ensure_loop() -> None:
     """Start libvirt's default event loop, once per process, on a daemon thread of its own.
 
     Must happen before a connection opens for that connection to have keepalive and events.
+
+    Raises:
+        ThreadUnavailable: the thread cannot be started; the next call tries again.
     """
-    global _loop  # noqa: PLW0603  libvirt's loop is one per process, whatever we would prefer
+    global _has_loop  # noqa: PLW0603  libvirt's loop is one per process, whatever we would prefer
     with _loop_lock:
-        if _loop is None and not _borrowed:
-            libvirt.virEventRegisterDefaultImpl()
-            _loop = threading.Thread(target=_run_loop, name="guestlist-libvirt-events", daemon=True)
-            _loop.start()
+        if not _has_loop and not _borrowed:
+            _register()
+            threads.start(_run_loop, "guestlist-libvirt-events")
+            _has_loop = True
+
+
+def _register() -> None:
+    """Have libvirt use its default event loop; it takes that once."""
+    global _is_registered  # noqa: PLW0603  as the loop is
+    if not _is_registered:
+        libvirt.virEventRegisterDefaultImpl()
+        _turns.make_timer()
+        _is_registered = True
 
 
 def borrow_loop() -> bool:
@@ -57,8 +71,8 @@ def borrow_loop() -> bool:
     """
     global _borrowed  # noqa: PLW0603  as the loop is
     with _loop_lock:
-        if _loop is None and not _borrowed:
-            libvirt.virEventRegisterDefaultImpl()
+        if not _has_loop and not _borrowed:
+            _register()
             _borrowed = _turns.wait_for(1, LONGEST_PROOF)
         return _borrowed
 
@@ -74,12 +88,12 @@ def drain(longest_turn: float = LONGEST_TURN) -> bool:
     the same turn or the next, and may have been about to fire for somebody else, so three in a row
     come after them.
     """
-    return threading.current_thread() is not _loop and _turns.wait_for(3, longest_turn)
+    return _turns.wait_for(3, longest_turn)
 
 
 def is_on_loop() -> bool:
     """Whether this is the thread that turns the loop, which must not wait for it."""
-    return threading.current_thread() is _loop or _turns.is_turned_here()
+    return _turns.is_turned_here()
 
 
 class Pulse:
@@ -100,54 +114,55 @@ class _Turns:
     """Counts turns of the loop for who waits for them: a timer that is set when one does.
 
     It is one for the life of the process: the binding never frees what a timer was added with.
+    Callers wait on their own threads, where a signal handler may raise: so nothing is locked while
+    one waits, or while one is woken.
     """
 
     def __init__(self) -> None:
         self.count = 0
+        self.turner: int | None = None
+        """The thread that turns the loop, as far as it is known."""
         self._timer: int | None = None
-        self._turner: int | None = None
-        self._changed = threading.Condition()
+        self._bell = threads.Bell()
 
     def is_turned_here(self) -> bool:
-        return threading.get_ident() == self._turner
+        return threading.get_ident() == self.turner
+
+    def make_timer(self) -> None:
+        """Make the timer, where the binding has any."""
+        if hasattr(libvirt, "virEventAddTimeout"):
+            self._timer = libvirt.virEventAddTimeout(-1, self._turned, None)
 
     def request(self) -> int | None:
-        """Have the loop make a turn, and tell how many it had made; None without timers."""
-        if not hasattr(libvirt, "virEventAddTimeout"):
+        """Have the loop make a turn, and tell how many it had made; None without a timer."""
+        if self._timer is None:
             return None
-        with self._changed:
-            self._set_timer()
-            return self.count
+        count = self.count
+        libvirt.virEventUpdateTimeout(self._timer, 0)
+        return count
 
     def wait_for(self, turns: int, longest: float) -> bool:
         """Whether the loop made so many turns, none of which took longer than `longest` seconds."""
-        if self.is_turned_here() or not hasattr(libvirt, "virEventAddTimeout"):
+        if self.is_turned_here():
             return False
-        with self._changed:
-            for _ in range(turns):
-                count = self.count
-                self._set_timer()
-                if not self._changed.wait_for(lambda: self.count > count, longest):  # noqa: B023
-                    return False
+        for _ in range(turns):
+            count = self.request()
+            if count is None or not self._bell.wait_for(lambda: self.count > count, longest):  # noqa: B023
+                return False
         return True
-
-    def _set_timer(self) -> None:
-        if self._timer is None:
-            self._timer = libvirt.virEventAddTimeout(-1, self._turned, None)
-        libvirt.virEventUpdateTimeout(self._timer, 0)
 
     def _turned(self, timer: int, _opaque: None) -> None:
         libvirt.virEventUpdateTimeout(timer, -1)
-        with self._changed:
-            self._turner = threading.get_ident()
-            self.count += 1
-            self._changed.notify_all()
+        self.turner = threading.get_ident()
+        self.count += 1
+        self._bell.ring()
 
 
 _turns = _Turns()
 
 
 def _run_loop() -> None:
+    _turns.turner = threading.get_ident()
     pause = threading.Event()
     while True:
         try:

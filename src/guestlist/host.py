@@ -5,16 +5,20 @@ In: a URI and what "ours" means. Out: the domains of that host. Everything happe
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
+from functools import partial
 from uuid import UUID
 
 import libvirt
 
-from guestlist import snapshot
-from guestlist.connection import Capabilities, Connection, Location
+from guestlist import snapshot, threads
+from guestlist.capabilities import Capabilities, Location
+from guestlist.connection import Connection
 from guestlist.errors import DomainGone, short
 from guestlist.handle import Handle
 from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched
+from guestlist.listing import Listing
 from guestlist.listing.listings import Listings
 from guestlist.node import Node, NodeMemory
 from guestlist.records import Instance, Snapshot
@@ -26,7 +30,11 @@ class Host:
 
     Opens nothing until it is first asked, and reconnects on the first question after a loss. A
     question that fails raises and is never asked again behind the caller's back. Threads may share
-    a Host; a fork may not: open it in the child.
+    a Host; a fork may not: open it in the child. Close it when you are done, or use `with`.
+
+    An exception from a signal handler (Ctrl-C) may end any question; the next one is answered over
+    a new connection. A handler may itself ask a Host, unless it has interrupted a question to the
+    same Host: that raises `Reentered` at once.
 
     Args:
         uri: a libvirt URI. None: libvirt's own default (LIBVIRT_DEFAULT_URI, then `uri_default` in
@@ -69,6 +77,7 @@ class Host:
         launched_by = launched_by if launched_by is not None else NovaLaunched()
         self._listings = Listings(self._connection, launched_by, details_max_age, keep_xml=keep_xml)
         self._statistics = Statistics(self._connection)
+        self._close = partial(_close, self._connection, self._statistics)
         self._node: NodeMemory | None = None
 
     @property
@@ -115,6 +124,9 @@ class Host:
         Raises:
             ConnectionFailed, AccessDenied: no connection could be opened.
             ConnectionLost: the daemon went away or silent. Never reported as an empty list.
+            ThreadUnavailable: no thread could be started to open the connection.
+            InterpreterEnding: the interpreter is ending, and connections are closed.
+            Reentered: a signal handler asks the Host whose question it has interrupted.
             TooManyDomains: more than 16,384 match over a daemon, which is what one message carries.
             ListingUnstable: without the bulk call only; see `guestlist.listing.walk`.
             LibvirtFailure: whatever else libvirt said.
@@ -123,12 +135,14 @@ class Host:
         whose name does not tell who launched it. Without the bulk call (libvirt before 0.9.13, and
         some hypervisor drivers): about n + 5, and a warning in the log, once per connection.
         """
-        with self._listings.asking("list the domains") as listing:
-            return listing.instance_domains(
+        return self._listings.ask(
+            "list the domains",
+            lambda listing: listing.instance_domains(
                 include_inactive=include_inactive,
                 include_foreign=include_foreign,
                 include_dom0=include_dom0,
-            )
+            ),
+        )
 
     def snapshot(
         self,
@@ -174,14 +188,16 @@ class Host:
         registers for events (up to 9 calls), which belongs to the connection and is not in `cost`;
         nor are the statistics, which are 1 call over another one, and 4 more for busy guests alone.
         """
-        with self._listings.asking("take a snapshot") as listing:
-            taken = snapshot.take(
+        taken = self._listings.ask(
+            "take a snapshot",
+            lambda listing: snapshot.take(
                 listing,
                 include_inactive=include_inactive,
                 include_foreign=include_foreign,
                 include_dom0=include_dom0,
                 details=details,
-            )
+            ),
+        )
         groups = (statistics,) if isinstance(statistics, str) else tuple(statistics)
         if not groups:
             return taken
@@ -197,8 +213,9 @@ class Host:
         Cost: 2 calls, and 1 more, once, if its name does not tell who launched it.
         """
         uuid = uuid if isinstance(uuid, UUID) else UUID(uuid)
-        with self._listings.asking(f"look up domain {uuid}") as listing:
-            found = snapshot.one(listing, uuid)
+        found = self._listings.ask(
+            f"look up domain {uuid}", lambda listing: snapshot.one(listing, uuid)
+        )
         if found is None:
             raise DomainGone(f"there is no domain {uuid} on {self.whom}")
         return found
@@ -215,16 +232,18 @@ class Host:
 
     def node(self) -> Node:
         """The host itself: processors, memory, kinds of guests. Cost: 2 calls; the first time 6."""
-        with self._listings.asking("read the facts of the node") as listing:
+
+        def now(listing: Listing) -> Node:
             if self._node is None or self._node.peer is not listing.peer:
                 self._node = NodeMemory(listing.peer)
             return self._node.now()
 
+        return self._listings.ask("read the facts of the node", now)
+
     @property
     def location(self) -> Location:
         """Where this libvirt is, as its URI tells. Cost: none, once the connection is open."""
-        with self._listings.asking("connect") as listing:
-            return listing.peer.location()
+        return self._listings.ask("connect", lambda listing: listing.peer.location())
 
     @property
     def is_here(self) -> bool:
@@ -244,8 +263,10 @@ class Host:
         before the host was connected to anew.
         """
         name = short(domain.name())
-        with self._listings.asking(f"read the metadata of domain {name!r}") as listing:
-            launcher = listing.launcher(Handle(domain))
+        launcher = self._listings.ask(
+            f"read the metadata of domain {name!r}",
+            lambda listing: listing.launcher(Handle(domain)),
+        )
         if launcher is None:
             raise DomainGone(
                 f"cannot tell who launched domain {name!r} of {self.whom}: it was "
@@ -255,27 +276,29 @@ class Host:
 
     def capabilities(self) -> Capabilities:
         """What this host's libvirt can do, found out by doing it. Cost: 6 calls at most."""
-        with self._listings.asking("check what libvirt can do") as listing:
-            listing.domains(include_inactive=False)
-            snapshot.states(listing, include_inactive=False)
-            peer = listing.peer
-            return Capabilities(
-                uri=peer.uri,
-                versions=peer.versions(),
-                bulk_listing=bool(listing.bulk),
-                bulk_stats=bool(listing.bulk_stats),
-                lifecycle_events=peer.lifecycle() is not None,
-                keepalive=peer.keepalive,
-            )
+        return self._listings.ask("check what libvirt can do", _capabilities)
 
     def listings_apart(self, details_max_age: float) -> Listings:
         """What asks this host over a connection of its own: for an `Inventory`."""
         return self._listings.apart(details_max_age)
 
     def close(self) -> None:
-        """Let the connection go; a later question opens another."""
-        self._statistics.close()
-        self._connection.close()
+        """Close the connection; a later question opens another.
+
+        Waits for the question of another thread. In a signal handler that has interrupted a
+        question, and on the thread of the event loop, it returns at once, and the connection is
+        closed when that question ends.
+        """
+        threads.finish(self._close, "guestlist-close", wait=self._connection.may_wait_here)
+
+    def __del__(self) -> None:
+        """Close what was left open, on another thread, with a ResourceWarning."""
+        if not hasattr(self, "_close") or threads.is_over():
+            return
+        if self._connection.is_open or self._statistics.is_open:
+            threads.later(self._close, "guestlist-close")
+            text = f"unclosed {self!r}: it is closed now; close() it, or use 'with'"
+            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
 
     def __enter__(self) -> Host:
         """Opens nothing yet."""
@@ -287,3 +310,22 @@ class Host:
 
     def __repr__(self) -> str:
         return f"<Host {self.whom}>"
+
+
+def _capabilities(listing: Listing) -> Capabilities:
+    listing.domains(include_inactive=False)
+    snapshot.states(listing, include_inactive=False)
+    peer = listing.peer
+    return Capabilities(
+        uri=peer.uri,
+        versions=peer.versions(),
+        bulk_listing=bool(listing.bulk),
+        bulk_stats=bool(listing.bulk_stats),
+        lifecycle_events=peer.lifecycle() is not None,
+        keepalive=peer.keepalive,
+    )
+
+
+def _close(connection: Connection, statistics: Statistics) -> None:
+    statistics.close()
+    connection.close()

@@ -22,13 +22,15 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import libvirt
 
+from guestlist import threads
 from guestlist.connection import Connection, Peer
-from guestlist.errors import Code, GuestlistError, NotSupported
+from guestlist.errors import Code, GuestlistError, NotSupported, ThreadUnavailable
 from guestlist.native import queue, threading, time
 
 log = logging.getLogger(__name__)
@@ -127,6 +129,8 @@ class Statistics:
         self._idle: list[Connection] = []
         self._hanging = 0
         self._closed = 0
+        self.is_open = False
+        """Whether it was asked since it was last closed."""
         self._changed = threading.Condition()
 
     def ask(self, groups: Iterable[str], deadline: float) -> Answers:
@@ -141,6 +145,14 @@ class Statistics:
         more for those alone that were passed over.
         """
         chosen = _chosen(groups)
+        try:
+            return threads.aside(lambda: self._ask(chosen, deadline), "guestlist-statistics-wait")
+        except ThreadUnavailable as error:
+            log.warning("no statistics: %s", error)
+            return Answers(failure=type(error)(str(error)))
+
+    def _ask(self, chosen: tuple[_Group, ...], deadline: float) -> Answers:
+        """On a thread that no signal handler interrupts: it waits on queues and conditions."""
         outcomes: queue.Queue[Answers] = queue.Queue()
         end = time.monotonic() + deadline
         for left in range(_ATTEMPTS, 0, -1):
@@ -158,9 +170,13 @@ class Statistics:
         return Answers()
 
     def close(self) -> None:
-        """Close what is idle; a call under way closes its own connection when it returns."""
+        """Close what is idle; a call under way closes its own connection when it returns.
+
+        On a thread that no signal handler interrupts.
+        """
         with self._changed:
             idle, self._idle = self._idle, []
+            self.is_open = False
             self._closed += 1
         for connection in idle:
             connection.close()
@@ -176,14 +192,18 @@ class Statistics:
             if not self._changed.wait_for(lambda: self._hanging < MOST_HANGING, patience):
                 return False
             self._hanging += 1
+            self.is_open = True
             connection = self._idle.pop() if self._idle else self._like.like_this()
             closed = self._closed
-        threading.Thread(
-            target=self._run,
-            args=(connection, closed, groups, outcomes),
-            name="guestlist-statistics",
-            daemon=True,
-        ).start()
+        try:
+            threads.start(
+                partial(self._run, connection, closed, groups, outcomes), "guestlist-statistics"
+            )
+        except ThreadUnavailable:
+            with self._changed:
+                self._hanging -= 1
+                self._idle.append(connection)
+            raise
         return True
 
     def _run(
@@ -196,8 +216,9 @@ class Statistics:
         """Ask, and keep the connection for the next call unless `close` was called since."""
         answers: Answers | None = None
         try:
-            with connection.asking("read statistics") as peer:
-                answers = Answers(_answers(peer, groups))
+            answers = connection.ask(
+                "read statistics", lambda peer: Answers(_answers(peer, groups))
+            )
         except GuestlistError as error:
             log.warning("no statistics: %s", error)
             answers = Answers(failure=type(error)(str(error)))  # its frames hold the connection

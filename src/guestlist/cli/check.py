@@ -12,10 +12,10 @@ import argparse
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from guestlist.capabilities import Capabilities, Versions, version_text
 from guestlist.cli import hosts, terminal
 from guestlist.cli.exits import Exit
 from guestlist.cli.render import as_json, as_yaml
-from guestlist.connection import Capabilities, Versions, version_text
 from guestlist.host import Host
 
 

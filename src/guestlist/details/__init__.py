@@ -22,6 +22,7 @@ from functools import partial
 
 import libvirt
 
+from guestlist import threads
 from guestlist.connection import Connection, Peer
 from guestlist.details import crew, reading
 from guestlist.events import drain
@@ -96,7 +97,7 @@ class DetailsMemory:
         self._changed: set[bytes] = set()  # while XML is being read: else it would grow for ever
         self._reading = False
         self._watching = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may `forget` within any of it
 
     def __len__(self) -> int:
         return len(self._known)
@@ -106,8 +107,10 @@ class DetailsMemory:
 
         Cost: up to 9 calls, once per connection, which are not in `Peer.calls`.
         """
-        if self._watching:
-            return
+        if not self._watching:
+            threads.aside(self._watch, "guestlist-register")
+
+    def _watch(self) -> None:
         for kind in XML_EVENTS:
             stream = self._peer.events(kind, kind.since)
             if stream is not None:
@@ -187,7 +190,7 @@ class DetailsMemory:
         with self._lock:
             for uuid, known in list(self._known.items()):
                 if uuid not in listed and (include_inactive or known.id != INACTIVE_ID):
-                    del self._known[uuid]
+                    self._known.pop(uuid, None)
 
     def _read(self, handles: list[Handle]) -> Iterable[tuple[Handle, reading.Read | None]]:
         if len(handles) == 1:

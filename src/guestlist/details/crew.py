@@ -5,8 +5,8 @@ some 20 ms on its own host; where it takes longer (many domains, a network betwe
 it, each on a connection of its own. Never several threads on one connection: libvirt's client (9.0)
 stalls one behind the other now and then, and crashes if the connection is lost under both.
 
-A helper that cannot connect, or whose connection is lost, changes nothing: what it did not read is
-read by the first. Nobody waits for one to connect.
+A helper that cannot be started or cannot connect, or whose connection is lost, changes nothing:
+what it did not read is read by the first. Nobody waits for one to connect.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import libvirt
 
+from guestlist import threads
 from guestlist.connection import Connection, Peer, unsupported
 from guestlist.details.reading import Read
-from guestlist.errors import GuestlistError
+from guestlist.errors import GuestlistError, ThreadUnavailable
 from guestlist.handle import Handle
 from guestlist.native import threading
 
@@ -56,8 +58,7 @@ def read(
             work.done(handle, read_one(handle, peer))
             if not joined and time.monotonic() - began > ALONE:
                 joined = True
-                for _ in range(min(SIZE - 1, work.left())):
-                    _start_helper(work, connection.like_this(), read_one)
+                _start_helpers(min(SIZE - 1, work.left()), work, connection, read_one)
         for handle in work.wait_for_helpers():
             work.done(handle, read_one(handle, peer))
     finally:
@@ -75,64 +76,68 @@ class _Work:
         self._todo = deque(handles)
         self._returned: list[Handle] = []
         self._with_helpers = 0
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._helped = threads.Bell()
 
     def left(self) -> int:
         return len(self._todo)
 
     def take(self, *, helper: bool = False) -> Handle | None:
-        with self._changed:
+        with self._lock:
             if not self._todo:
                 return None
             self._with_helpers += helper
             return self._todo.popleft()
 
     def done(self, handle: Handle, outcome: Read | None) -> None:
-        with self._changed:
+        with self._lock:
             self.results.append((handle, outcome))
 
     def helped(self, handle: Handle, outcome: Read | None, calls: int) -> None:
         """A helper has read it; or could not, and `outcome` is None: the first one shall."""
-        with self._changed:
+        with self._lock:
             self._with_helpers -= 1
             if outcome is None:
                 self._returned.append(handle)
             else:
                 self.helped_calls += calls
                 self.results.append((handle, outcome))
-            self._changed.notify()
+        self._helped.ring()
 
     def wait_for_helpers(self) -> list[Handle]:
         """Return when no helper is reading, with what they have given back.
 
         A helper's call lasts as long as any: until its connection's keepalive ends it.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: not self._with_helpers)
-            return self._returned
+        self._helped.wait_for(lambda: not self._with_helpers)
+        return self._returned
 
     def abandon(self) -> None:
-        with self._changed:
-            self._todo.clear()
+        self._todo.clear()
 
 
-def _start_helper(work: _Work, connection: Connection, read_one: Reader) -> None:
-    threading.Thread(
-        target=_help, args=(work, connection, read_one), name="guestlist-details", daemon=True
-    ).start()
+def _start_helpers(number: int, work: _Work, connection: Connection, read_one: Reader) -> None:
+    try:
+        for _ in range(number):
+            help_it = partial(_help, work, connection.like_this(), read_one)
+            threads.start(help_it, "guestlist-details")
+    except ThreadUnavailable as error:
+        log.debug("the first connection reads without more helpers: %s", error)
 
 
 def _help(work: _Work, connection: Connection, read_one: Reader) -> None:
+    def read(peer: Peer) -> None:
+        there = _handles(peer)
+        while there and (handle := work.take(helper=True)) is not None:
+            before, outcome = peer.calls, None
+            try:
+                if handle.uuid in there:
+                    outcome = read_one(handle.over(there[handle.uuid]), peer)
+            finally:
+                work.helped(handle, outcome, peer.calls - before)
+
     try:
-        with connection.asking("read the XML of the domains") as peer:
-            there = _handles(peer)
-            while there and (handle := work.take(helper=True)) is not None:
-                before, outcome = peer.calls, None
-                try:
-                    if handle.uuid in there:
-                        outcome = read_one(handle.over(there[handle.uuid]), peer)
-                finally:
-                    work.helped(handle, outcome, peer.calls - before)
+        connection.ask("read the XML of the domains", read)
     except GuestlistError as error:
         log.debug("a helper gave up: %s", error)
     finally:

@@ -19,11 +19,13 @@ lifecycle events, merged in order; work grows with the number of changes, not of
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
-from guestlist import events
+from guestlist import events, threads
 from guestlist.errors import GuestlistError, NotSynced
 from guestlist.host import Host
 from guestlist.inventory.board import Board
@@ -32,7 +34,6 @@ from guestlist.inventory.following import Follower
 from guestlist.inventory.scope import Scope
 from guestlist.inventory.subscribers import Changes
 from guestlist.launcher import LaunchedBy
-from guestlist.native import threading
 from guestlist.node import Node
 from guestlist.records import Instance, Snapshot
 
@@ -91,7 +92,10 @@ class Inventory:
         when it answered (`learned_at`).
     G8  Readers are independent: one that is slow holds up nobody, holds a bounded number of
         changes, and is told that it missed some by the `Resynced` that replaces them.
-    G9  `snapshot`, `changes` and `statistics` make no call and never wait for one.
+    G9  `snapshot`, `changes` and `statistics` make no call and never wait for one. A signal handler
+        may call `snapshot`, `instance`, `certain`, `statistics` and `close` at any point; where
+        `wait_synced`, `resync`, `changes` or `Changes.get` would wait for the read that it has
+        interrupted, they raise `Reentered`.
     G10 `close` comes back within 1 s whatever the daemon does, from any thread.
 
     What libvirt tells nobody of is seen when the list is next compared, `resync_every` seconds at
@@ -100,7 +104,8 @@ class Inventory:
 
     It has one connection and one thread of its own, and shares libvirt's event loop. Opens nothing
     before it is started: by `with`, or by the first `wait_synced` or `changes`. Threads may share
-    it; a fork may not.
+    it; a fork may not. Close it when you are done, or use `with`. It lives for as long as you hold
+    it or one of its `Changes`; dropped without `close` it is closed, with a ResourceWarning.
 
     Args:
         host: whom to follow: a URI, None for libvirt's default, or a `Host`, whose options it then
@@ -153,9 +158,7 @@ class Inventory:
             resync_every=resync_every,
             verify_every=verify_every,
         )
-        self._thread: threading.Thread | None = None
-        self._closed = False
-        self._lock = threading.Lock()
+        self._is_started = False
 
     # To read
 
@@ -166,6 +169,7 @@ class Inventory:
             GuestlistError: it is not after `timeout` seconds. What stands in the way, as a Host
                 would raise it; `NotSynced` where nothing does but time, or it was closed.
         """
+        self._board.refuse_within_read("wait for the view")
         self.start()
         self._board.wait_synced(timeout)
 
@@ -199,7 +203,7 @@ class Inventory:
         Cost: no call.
         """
         self.start()
-        return self._board.subscribe(Scope(True, include_foreign, include_dom0))
+        return self._board.subscribe(Scope(True, include_foreign, include_dom0), self)
 
     def instance(self, uuid: UUID | str) -> Instance:
         """One domain by its UUID, whoever launched it and whatever its state.
@@ -311,14 +315,14 @@ class Inventory:
     # Its life
 
     def start(self) -> None:
-        """Start to follow the host, on a thread of its own; harmless twice."""
-        with self._lock:
-            if self._thread is None and not self._closed:
-                thread = threading.Thread(
-                    target=self._follower.run, name="guestlist-inventory", daemon=True
-                )
-                thread.start()
-                self._thread = thread
+        """Start to follow the host, on a thread of its own; harmless twice.
+
+        Raises:
+            ThreadUnavailable: the system gives no thread; the next call tries again.
+        """
+        if not self._is_started and not self._follower.is_closing:
+            self._follower.start()
+            self._is_started = True
 
     def resync(self, timeout: float | None = None) -> None:
         """List everybody now, whatever the view has; return when that is in the view.
@@ -328,10 +332,11 @@ class Inventory:
 
         Cost: 1 call.
         """
+        self._board.refuse_within_read("list anew")
         self.start()
         if not self._follower.list_anew(timeout):
             self._board.wait_synced(0)
-            why = "it was closed" if self._closed else f"not within {timeout:g} s"
+            why = "it was closed" if self._follower.is_closing else f"not within {timeout:g} s"
             raise NotSynced(f"{self.whom} was not listed anew: {why}")
 
     def close(self) -> None:
@@ -341,22 +346,28 @@ class Inventory:
         keepalive gives it up, and with it the thread and the connection. The last view can still be
         read, and gets old.
         """
-        with self._lock:
-            self._closed = True
-            ending = [self._thread] if self._thread else []
         self._follower.close()
         self._board.end()
+        deadline = time.monotonic() + LONGEST_CLOSE
+        may_wait = not (events.is_on_loop() or threads.is_over() or self._board.is_read_here())
         if self._owns_host:  # somebody may be asking it, and wait for an answer
-            closing = threading.Thread(
-                target=self._host.close, name="guestlist-inventory-close", daemon=True
-            )
-            closing.start()
-            ending.append(closing)
-        if not events.is_on_loop():
-            deadline = time.monotonic() + LONGEST_CLOSE
-            for thread in ending:
-                if thread is not threading.current_thread():
-                    thread.join(max(0.0, deadline - time.monotonic()))
+            closed: threads.Outcome[None] = threads.Outcome()
+            threads.later(partial(closed.of, self._host.close), "guestlist-inventory-close")
+            if may_wait:
+                closed.wait(LONGEST_CLOSE)
+        if self._is_started and may_wait:
+            self._follower.wait_ended(deadline - time.monotonic())
+
+    def __del__(self) -> None:
+        """Close what was left running, with a ResourceWarning."""
+        if not hasattr(self, "_is_started") or threads.is_over():
+            return
+        if not self._follower.is_closing:
+            self._follower.close()
+            if not self._is_started:
+                return
+            text = f"unclosed {self!r}: it is closed now; close() it, or use 'with'"
+            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
 
     def __enter__(self) -> Inventory:
         """Start."""

@@ -3,15 +3,21 @@
 In: views and changes, from the one thread that merges them. Out: snapshots, subscriptions, and the
 word when the view is in step. Everything happens under one lock that is never held for long: what
 is read is never changed, only replaced. Touches no libvirt.
+
+A signal handler may read within a read of the same thread: the lock lets it in again, nothing moves
+meanwhile, and each step of a read that was left may be taken once more. What waits for the thread
+that merges raises there, since that would wait for the lock.
 """
 
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from guestlist import threads
 from guestlist.errors import GuestlistError, NotSynced
 from guestlist.inventory.changes import Change, News, Resynced, Stale
 from guestlist.inventory.merging import View
@@ -37,9 +43,9 @@ class Board:
         self._awaiting_since: float | None = None
         self._failure: GuestlistError | None = None
         self._parts: dict[Scope, Part] = {}
-        self._subscribers: tuple[Changes, ...] = ()
-        self._lock = threading.Lock()
-        self._moved = threading.Condition(self._lock)
+        self._subscribers: tuple[weakref.ref[Changes], ...] = ()
+        self._lock = threading.RLock()
+        self._moved = threads.Bell()
 
     # For readers
 
@@ -78,8 +84,13 @@ class Board:
         """One domain of a view that is in step. Takes no lock."""
         return self._view.get(uuid) if self.age == 0 else None
 
-    def subscribe(self, scope: Scope) -> Changes:
-        """A new reader of changes."""
+    def subscribe(self, scope: Scope, owner: object) -> Changes:
+        """A new reader of changes, which keeps its owner alive, and is itself kept by nobody here.
+
+        Raises:
+            Reentered: a signal handler asks within a read.
+        """
+        self.refuse_within_read("follow the changes")
         with self._lock:
             changes = Changes(
                 scope,
@@ -88,11 +99,13 @@ class Board:
                 self._snapshot,
                 self._forget,
                 stale=self._stale,
+                owner=owner,
             )
             if self._ended:
                 changes.end()
             else:
-                self._subscribers = (*self._subscribers, changes)
+                kept = (each for each in self._subscribers if each() is not None)
+                self._subscribers = (*kept, weakref.ref(changes))
         return changes
 
     def wait_synced(self, timeout: float | None) -> None:
@@ -101,14 +114,27 @@ class Board:
         Raises:
             GuestlistError: it is not after `timeout` seconds, and this is why.
         """
-        with self._moved:
-            self._moved.wait_for(lambda: self._is_in_step() or self._ended, timeout)
-            if self._is_in_step():
-                return
+        self.refuse_within_read("wait for the view")
+        self._moved.wait_for(lambda: self._is_in_step() or self._ended, timeout)
+        if self._is_in_step():
+            return
         failure = self._failure
         if failure is not None:
             raise type(failure)(str(failure)) from failure
         raise self._not_synced()
+
+    def refuse_within_read(self, what: str) -> None:
+        """Raise where this thread is within a read, and would wait for itself.
+
+        Raises:
+            Reentered: a signal handler asks.
+        """
+        if self.is_read_here():
+            raise threads.reentered(what)
+
+    def is_read_here(self) -> bool:
+        """Whether this thread is within a read: then a signal handler, or a finalizer, asks."""
+        return threads.is_held_here(self._lock)
 
     # For the thread that merges
 
@@ -133,11 +159,11 @@ class Board:
             self._synced = True
             self._stale_since = self._stale = self._failure = None
             now = datetime.now(UTC)
-            for reader in self._subscribers:
+            for reader in self._readers():
                 snapshot = self._snapshot(reader.scope)
                 assert snapshot is not None
                 reader.put([Resynced(snapshot, 0, now)])
-            self._moved.notify_all()
+        self._moved.ring()
 
     def fall_behind(self, since: float, error: GuestlistError) -> None:
         """Libvirt cannot be asked, since (monotonic) then and for this reason."""
@@ -153,15 +179,14 @@ class Board:
             self._tell([self._stale])
 
     def end(self) -> None:
-        """Nothing will be merged any more."""
+        """Nothing will be merged any more. May be called again, and within a read."""
         with self._lock:
             self._ended = True
             if self._synced and self._stale_since is None:
                 self._stale_since = time.monotonic()
-            readers, self._subscribers = self._subscribers, ()
-            for reader in readers:
+            for reader in self._readers():
                 reader.end()
-            self._moved.notify_all()
+        self._moved.ring()
 
     # How it is done, under the lock
 
@@ -169,8 +194,11 @@ class Board:
         return self._synced and self._stale_since is None
 
     def _tell(self, news: Iterable[News]) -> None:
-        for reader in self._subscribers:
+        for reader in self._readers():
             reader.put(news)
+
+    def _readers(self) -> Iterable[Changes]:
+        return [reader for each in self._subscribers if (reader := each()) is not None]
 
     def _snapshot(self, scope: Scope) -> Snapshot | None:
         age = self.age
@@ -183,7 +211,7 @@ class Board:
 
     def _forget(self, changes: Changes) -> None:
         with self._lock:
-            self._subscribers = tuple(one for one in self._subscribers if one is not changes)
+            self._subscribers = tuple(each for each in self._subscribers if each() is not changes)
 
     def _not_synced(self) -> NotSynced:
         if self._ended:

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import libvirt
 
+from guestlist import threads
 from guestlist.connection import Peer
 from guestlist.details import XML_EVENTS
 from guestlist.native import threading
@@ -54,40 +55,40 @@ class Inbox:
         self._raws: list[Raw] = []
         self._named: dict[bytes, int] = {}
         self._is_nudged = False
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._bell = threads.Bell()
 
     def names(self, uuid: bytes) -> bool:
         """Whether a domain may have changed since the last event that is `done`. Takes no lock."""
         return uuid in self._named or self.lost is not None
 
     def nudge(self) -> None:
-        """Have `take` return."""
-        with self._changed:
-            self._is_nudged = True
-            self._changed.notify()
+        """Have `take` return. Takes no lock: also for signal handlers and finalizers."""
+        self._is_nudged = True
+        self._bell.ring()
 
     def put(self, raw: Raw) -> None:
         """Keep an event, if there is room."""
-        with self._changed:
+        with self._lock:
             if len(self._raws) >= MOST:
                 self.lost = f"more than {MOST:,} events at a time"
                 return
             self._named[raw.uuid] = self._named.get(raw.uuid, 0) + 1
             self._raws.append(raw)
-            self._changed.notify()
+        self._bell.ring()
 
     def take(self, timeout: float = 0.0) -> list[Raw]:
         """What has arrived since the last time; the first of it is waited for so long."""
-        with self._changed:
-            if timeout > 0:
-                self._changed.wait_for(lambda: self._raws or self._is_nudged, timeout)
+        if timeout > 0:
+            self._bell.wait_for(lambda: self._raws or self._is_nudged, timeout)
+        with self._lock:
             taken, self._raws = self._raws, []
             self._is_nudged = False
             return taken
 
     def done(self, raws: Iterable[Raw]) -> None:
         """What these events tell of is known now."""
-        with self._changed:
+        with self._lock:
             for raw in raws:
                 if (left := self._named.get(raw.uuid, 0) - 1) > 0:
                     self._named[raw.uuid] = left
@@ -97,7 +98,7 @@ class Inbox:
     def clear(self) -> None:
         """Forget everything: the connection is gone, and its handles hold it open."""
         self.take()
-        with self._changed:
+        with self._lock:
             self._named.clear()
 
 

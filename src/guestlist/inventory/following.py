@@ -28,7 +28,7 @@ from uuid import UUID
 
 import libvirt
 
-from guestlist import snapshot
+from guestlist import snapshot, threads
 from guestlist.errors import (
     ConnectionLost,
     GuestlistError,
@@ -109,7 +109,10 @@ class Follower:
         self._lists = 0
         self.listed_at = -math.inf
         """When (monotonic) the list was begun that the view was last held against."""
-        self._listed = threading.Condition()
+        self._wanting = threading.Lock()
+        self._moved = threads.Bell()
+        self._running = threading.Lock()
+        self._ended: threads.Outcome[None] = threads.Outcome()
         self._view: View = View()
         self._heard: deque[Event] = deque(maxlen=512)
         self._has_view = False
@@ -176,35 +179,53 @@ class Follower:
         """Whether a domain may be another than the view has it. Takes no lock."""
         return self._is_missing_events or self._inbox.names(uuid) or uuid in self._looks
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether it was closed, and ends, or has."""
+        return self._closing
+
+    def start(self) -> None:
+        """Have a thread run; it does nothing where one does already.
+
+        Raises:
+            ThreadUnavailable: no thread could be started.
+        """
+        threads.start(self.run, "guestlist-inventory")
+
     def close(self) -> None:
-        """Have `run` return. Does not wait."""
+        """Have `run` return. Does not wait, and takes no lock."""
         self._closing = True
         self._inbox.nudge()
-        with self._listed:
-            self._listed.notify_all()
+        self._moved.ring()
+
+    def wait_ended(self, timeout: float) -> bool:
+        """Wait until `run` has returned, so many seconds at most; whether it has."""
+        return self._ended.wait(timeout)
 
     def list_anew(self, timeout: float | None) -> bool:
         """Have a list taken that begins after this call; whether that was done in time."""
-        with self._listed:
+        with self._wanting:
             self._wants_list += 1
             wanted = self._wants_list
-            self._inbox.nudge()
-            self._listed.wait_for(lambda: self._lists >= wanted or self._closing, timeout)
-            return self._lists >= wanted
+        self._inbox.nudge()
+        self._moved.wait_for(lambda: self._lists >= wanted or self._closing, timeout)
+        return self._lists >= wanted
 
     # On the thread
 
     def run(self) -> None:
         """Follow until closed. Never raises, and never leaves the board without a word."""
+        if not self._running.acquire(blocking=False):
+            return  # another thread runs, or has: who started it was interrupted, and did it again
+        threads.endings[self.close] = None
+        self._ended.of(self._run)
+        threads.endings.pop(self.close, None)
+
+    def _run(self) -> None:
         while not self._closing:
             self._alive_at = time.monotonic()
             try:
-                with self._listings.asking("follow the domains") as listing:
-                    try:
-                        self._follow(listing)
-                    finally:
-                        self._let_go()
-                        self.counts["calls"] += listing.peer.calls
+                self._listings.ask("follow the domains", self._follow_all)
             except GuestlistError as error:
                 self._fail(error)
             except Exception as error:
@@ -215,6 +236,13 @@ class Follower:
             if not self._closing:
                 self._wait_before_retry()
         self._board.end()
+
+    def _follow_all(self, listing: Listing) -> None:
+        try:
+            self._follow(listing)
+        finally:
+            self._let_go()
+            self.counts["calls"] += listing.peer.calls
 
     def _follow(self, listing: Listing) -> None:
         feed.register(listing.peer)
@@ -331,9 +359,8 @@ class Follower:
             self._failures = 0
             self.counts["connections"] += 1
             self._board.in_step()
-        with self._listed:
-            self._lists = wanted
-            self._listed.notify_all()
+        self._lists = wanted
+        self._moved.ring()
 
     def _compare(self, listing: Listing) -> None:
         """List everybody, and look again at who is not as the view has it.

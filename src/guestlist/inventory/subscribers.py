@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
+from guestlist import threads
 from guestlist.inventory.changes import Change, News, Resynced, Stale
 from guestlist.inventory.scope import Scope
 from guestlist.native import threading
@@ -35,12 +36,14 @@ class Changes(Iterator[News], AsyncIterator[News]):
         self,
         scope: Scope,
         longest: int,
-        lock: threading.Lock,
+        lock: threading.RLock,
         view: Callable[[Scope], Snapshot | None],
         forget: Callable[[Changes], None],
         *,
         stale: Stale | None,
+        owner: object,
     ) -> None:
+        self._owner = owner  # lives as long as somebody reads its changes
         self._scope = scope
         self._longest = longest
         self._view = view
@@ -49,7 +52,9 @@ class Changes(Iterator[News], AsyncIterator[News]):
         self._missed = 0
         self._stale = stale  # the last, until a `Resynced` ends it
         self._is_closed = False
-        self._changed = threading.Condition(lock)
+        self._is_taking = False
+        self._lock = lock
+        self._moved = threads.Bell()
         self._wake: Callable[[], None] | None = None
         self.snapshot: Snapshot | None = view(scope)
 
@@ -65,18 +70,18 @@ class Changes(Iterator[News], AsyncIterator[News]):
             TimeoutError: nothing changed for `timeout` seconds.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._changed:
-            while (news := self._next()) is None and not self._is_closed:
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    raise TimeoutError(f"nothing changed for {timeout:g} s")
-                self._changed.wait(left)
-            return news
+        while True:
+            news, is_over = self._take()
+            if news is not None or is_over:
+                return news
+            left = None if deadline is None else deadline - time.monotonic()
+            if not self._moved.wait_for(self._has_news, left):
+                raise TimeoutError(f"nothing changed for {timeout:g} s")
 
     def close(self) -> None:
         """End it, for its reader too; harmless twice."""
         self._forget(self)
-        with self._changed:
+        with self._lock:
             self.end()
 
     def __iter__(self) -> Changes:
@@ -93,14 +98,14 @@ class Changes(Iterator[News], AsyncIterator[News]):
 
     async def __anext__(self) -> News:
         while True:
-            with self._changed:
-                news = self._next()
-                if news is not None:
-                    return news
-                if self._is_closed:
-                    raise StopAsyncIteration
-                woken = self._await_wake()
-            await woken
+            news, is_over = self._take()
+            if news is not None:
+                return news
+            if is_over:
+                raise StopAsyncIteration
+            woken = self._await_wake()
+            if not self._has_news():  # since
+                await woken
 
     def __enter__(self) -> Changes:
         return self
@@ -135,18 +140,42 @@ class Changes(Iterator[News], AsyncIterator[News]):
         """Whom its reader wants to see."""
         return self._scope
 
+    def _has_news(self) -> bool:
+        return bool(self._queue or self._missed or self._is_closed)
+
+    def _take(self) -> tuple[News | None, bool]:
+        """The next, if there is one, and whether there will be no more.
+
+        An exception from a signal handler may lose it on the way: then it counts as missed.
+
+        Raises:
+            Reentered: a signal handler asks within a read.
+        """
+        if threads.is_held_here(self._lock):
+            raise threads.reentered("wait for a change")
+        with self._lock:
+            if self._is_taking and self._view(self._scope) is not None:
+                self._missed += 1 + len(self._queue)
+                self._queue.clear()
+            is_over = self._is_closed
+            self._is_taking = True
+            news = self._next()
+        self._is_taking = False
+        return news, is_over
+
     def _next(self) -> News | None:
         if self._missed:
             snapshot = self._view(self._scope)
             if snapshot is not None:
-                missed, self._missed = self._missed, 0
+                resynced = Resynced(snapshot, self._missed, datetime.now(UTC))
+                self._missed = 0
                 if self._stale is not None:  # it was among them, or is no longer believed
                     self._queue.append(self._stale)
-                return Resynced(snapshot, missed, datetime.now(UTC))
+                return resynced
         return self._queue.popleft() if self._queue else None
 
     def _notify(self) -> None:
-        self._changed.notify_all()
+        self._moved.ring()
         if self._wake is not None:
             wake, self._wake = self._wake, None
             wake()
@@ -164,5 +193,6 @@ class Changes(Iterator[News], AsyncIterator[News]):
             with contextlib.suppress(RuntimeError):  # the loop was closed, and its reader with it
                 loop.call_soon_threadsafe(done)
 
-        self._wake = wake
+        with self._lock:
+            self._wake = wake
         return woken

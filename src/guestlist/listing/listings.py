@@ -6,14 +6,15 @@ same peer and nothing of the last one's: after a reconnect the daemon may be ano
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable
+from typing import TypeVar
 
-from guestlist.connection import Connection
+from guestlist.connection import Connection, Peer
 from guestlist.details import DetailsMemory
 from guestlist.launcher import LaunchedBy
 from guestlist.listing import Listing
-from guestlist.native import threading
+
+T = TypeVar("T")
 
 
 class Listings:
@@ -32,7 +33,6 @@ class Listings:
         self._details_max_age = details_max_age
         self._keep_xml = keep_xml
         self._listing: Listing | None = None
-        self._lock = threading.Lock()
 
     @property
     def current(self) -> Listing | None:
@@ -40,18 +40,18 @@ class Listings:
         listing = self._listing
         return listing if listing and listing.peer is self.connection.current else None
 
-    @contextlib.contextmanager
-    def asking(self, what: str) -> Iterator[Listing]:
-        """Lend the listing of the open peer, alone; errors and the rest as `Connection.asking`."""
-        with self.connection.asking(what) as peer:
-            with self._lock:
-                if self._listing is None or self._listing.peer is not peer:
-                    memory = DetailsMemory(
-                        peer, self.connection, self._details_max_age, keep_xml=self._keep_xml
-                    )
-                    self._listing = Listing(peer, self.launched_by, memory)
-                listing = self._listing
-            yield listing
+    def ask(self, what: str, question: Callable[[Listing], T]) -> T:
+        """Lend the listing of the open peer, alone; errors and the rest as `Connection.ask`."""
+        return self.connection.ask(what, lambda peer: question(self._over(peer)))
+
+    def _over(self, peer: Peer) -> Listing:
+        listing = self._listing
+        if listing is None or listing.peer is not peer:
+            memory = DetailsMemory(
+                peer, self.connection, self._details_max_age, keep_xml=self._keep_xml
+            )
+            listing = self._listing = Listing(peer, self.launched_by, memory)
+        return listing
 
     def apart(self, details_max_age: float) -> Listings:
         """The same over another connection like this one."""

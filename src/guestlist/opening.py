@@ -1,0 +1,110 @@
+"""Opening a libvirt connection, on a thread that can be given up.
+
+In: how to open one. Out: the connection, handed over by the thread that opened it, so that an
+interrupted caller cannot lose it. Does not translate errors.
+
+libvirt's `open()` has no deadline and cannot be interrupted. An attempt that is given up goes on,
+and its connection is closed when it comes. While it goes on, another attempt begins beside it only
+after twice as long as before: a live view of a daemon that hangs for days would otherwise collect
+thousands of threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from guestlist import threads
+from guestlist.native import threading
+from guestlist.threads import Outcome
+
+T = TypeVar("T")
+
+
+class _Attempt:
+    """One attempt to open a connection."""
+
+    def __init__(self) -> None:
+        self.has_begun = False
+        self.outcome: Outcome[None] = Outcome()
+
+    @property
+    def is_under_way(self) -> bool:
+        return self.has_begun and not self.outcome.is_there
+
+
+class Opening(Generic[T]):
+    """The attempts to open one connection. One thread at a time makes and abandons them.
+
+    Args:
+        open: opens a connection.
+        keep: takes a connection that is still wanted.
+        drop: closes one that is not. All three are called on threads of guestlist's.
+    """
+
+    def __init__(
+        self, open: Callable[[], T], keep: Callable[[T], object], drop: Callable[[T], object]
+    ) -> None:
+        self._open = open
+        self._keep = keep
+        self._drop = drop
+        self._wanted: _Attempt | None = None
+        self._given_up: list[_Attempt] = []
+        self._next = 0.0
+        self._settling = threading.Lock()
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a connection that is wanted may still come."""
+        return self._wanted is not None and self._wanted.is_under_way
+
+    def attempt(self, timeout: float | None) -> None:
+        """Open a connection; return when it was kept, or after `timeout` seconds.
+
+        Waits for the attempt of an interrupted caller instead, if there is one.
+
+        Raises:
+            Exception: what opening it raised.
+            ThreadUnavailable, InterpreterEnding: see `threads.start`.
+        """
+        attempt = self._wanted
+        if attempt is None or not attempt.is_under_way:
+            if not self._may_begin(timeout):
+                return
+            attempt = _Attempt()
+            self._wanted = attempt
+            threads.start(lambda: self._run(attempt), "guestlist-open")
+        if attempt.outcome.wait(timeout):
+            attempt.outcome.get()
+            return
+        self.abandon()
+        self._given_up.append(attempt)
+        self._next = time.monotonic() + (timeout or 0.0) * 2 ** len(self._given_up)
+
+    def abandon(self) -> None:
+        """Want no connection any more: one that is being opened is dropped when it comes."""
+        with self._settling:
+            self._wanted = None
+
+    def _run(self, attempt: _Attempt) -> None:
+        attempt.has_begun = True
+        attempt.outcome.of(lambda: self._make(attempt))
+
+    def _make(self, attempt: _Attempt) -> None:
+        if self._wanted is not attempt:  # its caller was interrupted, and has asked again since
+            return
+        opened = self._open()
+        with self._settling:
+            is_wanted = self._wanted is attempt
+            if is_wanted:
+                self._keep(opened)
+        if not is_wanted:
+            self._drop(opened)
+
+    def _may_begin(self, timeout: float | None) -> bool:
+        """Whether to begin another attempt, now or when the last one has ended within the time."""
+        self._given_up = [attempt for attempt in self._given_up if attempt.is_under_way]
+        if not self._given_up or time.monotonic() >= self._next:
+            return True
+        return self._given_up[-1].outcome.wait(timeout)
