@@ -19,16 +19,17 @@ from urllib.parse import urlsplit
 
 import libvirt
 
+from guestlist import tunnel, uris
 from guestlist.errors import (
     Code,
     ConnectionFailed,
     LibvirtFailure,
     call_failure,
     is_loss,
-    open_failure,
 )
 from guestlist.events import Stream, drain, ensure_loop
 from guestlist.native import queue, threading
+from guestlist.refusals import no_answer, open_failure
 
 log = logging.getLogger(__name__)
 
@@ -257,8 +258,10 @@ class Connection:
         keepalive_interval: int = 1,
         keepalive_count: int = 5,
         open_timeout: float | None = 10.0,
+        prompts: bool = True,
     ) -> None:
         self.uri = uri
+        self.prompts = prompts
         self.readonly = readonly
         self.keepalive_interval = keepalive_interval
         self.keepalive_count = keepalive_count
@@ -279,6 +282,7 @@ class Connection:
             keepalive_interval=self.keepalive_interval,
             keepalive_count=self.keepalive_count,
             open_timeout=self.open_timeout,
+            prompts=self.prompts,
         )
 
     @property
@@ -345,25 +349,27 @@ class Connection:
         connection = self._open_within_deadline()
         return Peer(
             connection,
-            whom=self.uri or _resolved_uri(connection),
+            whom=self.uri or uris.resolved(None) or _resolved_uri(connection),
             keepalive=self._keep_alive(connection),
         )
 
     def _open_within_deadline(self) -> libvirt.virConnect:
         """Open on a thread of its own: libvirt's open has no deadline and cannot be interrupted.
 
-        An attempt that is given up goes on, and while one does another begins beside it only after
-        twice as long as before: a live view of a daemon that hangs for days would have thousands.
+        Where a program carries the connection (ssh), an attempt that is given up ends with it. Any
+        other goes on, and while one does another begins beside it only after twice as long as
+        before: a live view of a daemon that hangs for days would have thousands.
         """
+        uri = self.uri if self.prompts else uris.without_prompts(self.uri)
         if not self._may_attempt():
-            raise self._no_answer()
+            raise no_answer(self.whom, uri, self.open_timeout)
         outcome: queue.Queue[libvirt.virConnect | Exception] = queue.Queue()
         given_up = threading.Event()
 
         def attempt() -> None:
             try:
                 opener = libvirt.openReadOnly if self.readonly else libvirt.open
-                connection = opener(self.uri)
+                connection = opener(uri)
             except Exception as error:
                 outcome.put(error)
                 return
@@ -372,17 +378,21 @@ class Connection:
                 _close(connection)
 
         attempting = threading.Thread(target=attempt, name="guestlist-open", daemon=True)
-        attempting.start()
+        carrier = tunnel.begin(attempting, uri)
         try:
             result = outcome.get(timeout=self.open_timeout)
-        except queue.Empty:
+        except BaseException as error:
             given_up.set()
+            tunnel.end(carrier, attempting)
+            if not isinstance(error, queue.Empty):
+                raise
             self._given_up.append(attempting)
             patience = (self.open_timeout or 0.0) * 2 ** len(self._given_up)
             self._next_attempt = time.monotonic() + patience
-            raise self._no_answer() from None
+            raise no_answer(self.whom, uri, self.open_timeout) from None
+        tunnel.settled(carrier)
         if isinstance(result, libvirt.libvirtError):
-            raise open_failure(result, self.whom) from result
+            raise open_failure(result, self.whom, uri) from result
         if isinstance(result, ValueError):  # a URI with a NUL or a lone surrogate in it
             raise ConnectionFailed(f"cannot connect to {self.whom!r}: {result}") from result
         if isinstance(result, Exception):
@@ -396,12 +406,6 @@ class Connection:
             return True
         self._given_up[-1].join(self.open_timeout)
         return not self._given_up[-1].is_alive()
-
-    def _no_answer(self) -> ConnectionFailed:
-        return ConnectionFailed(
-            f"cannot connect to {self.whom}: no answer within {self.open_timeout:g} s; the "
-            "daemon is stopped, hung, or already serves as many clients as max_clients allows"
-        )
 
     def _keep_alive(self, connection: libvirt.virConnect) -> bool | None:
         if not self.keepalive_interval:

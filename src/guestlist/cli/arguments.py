@@ -382,6 +382,7 @@ def _name_template(text: str) -> str:
 def _exit_statuses() -> str:
     lines = [f"  {status:<5}{meaning}" for status, meaning in MEANINGS.items()]
     signals = ["  130  interrupted by Ctrl-C", "  141  nobody reads standard output any more"]
+    signals += ["  143  ended by SIGTERM"]
     return "\n".join(["exit status:", *lines, *signals])
 
 
