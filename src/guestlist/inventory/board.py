@@ -40,6 +40,7 @@ class Board:
         self._subscribers: tuple[Changes, ...] = ()
         self._lock = threading.Lock()
         self._moved = threading.Condition(self._lock)
+        self._waiting = 0
 
     # For readers
 
@@ -96,19 +97,24 @@ class Board:
         return changes
 
     def wait_synced(self, timeout: float | None) -> None:
-        """Return when the view is in step.
+        """Return when the view is in step: its age is 0.0.
 
         Raises:
             GuestlistError: it is not after `timeout` seconds, and this is why.
         """
         with self._moved:
-            self._moved.wait_for(lambda: self._is_in_step() or self._ended, timeout)
-            if self._is_in_step():
+            self._waiting += 1
+            try:
+                self._moved.wait_for(lambda: self.age == 0 or self._ended, timeout)
+            finally:
+                self._waiting -= 1
+            age = self.age
+            if age == 0:
                 return
         failure = self._failure
         if failure is not None:
             raise type(failure)(str(failure)) from failure
-        raise self._not_synced()
+        raise self._not_synced(age)
 
     # For the thread that merges
 
@@ -124,6 +130,9 @@ class Board:
     def await_answer(self, since: float | None) -> None:
         """Since when (monotonic) libvirt has been asked, or told, what is not merged yet."""
         self._awaiting_since = since
+        if self._waiting:
+            with self._lock:
+                self._moved.notify_all()
 
     def in_step(self) -> None:
         """The view is as libvirt has it, for the first time or again."""
@@ -185,9 +194,11 @@ class Board:
         with self._lock:
             self._subscribers = tuple(one for one in self._subscribers if one is not changes)
 
-    def _not_synced(self) -> NotSynced:
+    def _not_synced(self, age: float | None = None) -> NotSynced:
         if self._ended:
             return NotSynced("the view is not in step, and will not be: it was closed")
+        if age is not None:
+            return NotSynced(f"the view is {age:.1f} s behind: libvirt has not answered yet")
         return NotSynced(
             "nothing is known yet: the view has not been in step; call wait_synced() first"
         )
