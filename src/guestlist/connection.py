@@ -300,7 +300,7 @@ class Connection:
         """The open peer; opened now if there is none or the last one is known to be dead.
 
         Raises:
-            ConnectionFailed, AccessDenied: see `errors.open_failure`.
+            ConnectionFailed, AccessDenied: see `refusals.open_failure`.
         """
         with self._turn:
             if self._peer is not None and not self._peer.alive():
@@ -378,8 +378,9 @@ class Connection:
                 _close(connection)
 
         attempting = threading.Thread(target=attempt, name="guestlist-open", daemon=True)
-        carrier = tunnel.begin(attempting, uri)
+        carrier = None
         try:
+            carrier = tunnel.begin(attempting, uri)
             result = outcome.get(timeout=self.open_timeout)
         except BaseException as error:
             given_up.set()

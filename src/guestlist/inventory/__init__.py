@@ -102,7 +102,8 @@ class Inventory:
     most (an event that was lost), or when the XML is read again, with the first comparison after
     `details_max_age` (vCPUs plugged by hand, an external snapshot).
 
-    It has one connection and one thread of its own, and shares libvirt's event loop. Opens nothing
+    It has one connection and one thread of its own, for a moment two of each where `node` is asked
+    for, and shares libvirt's event loop. Opens nothing
     before it is started: by `with`, or by the first `wait_synced` or `changes`. Threads may share
     it; a fork may not.
 
