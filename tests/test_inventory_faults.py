@@ -167,6 +167,22 @@ def test_g5_a_daemon_that_hangs_for_good_is_given_up(own_daemon, own_node, asked
             wait_equal(live, truth(own_daemon.uri()))
 
 
+def test_g5_wait_synced_does_not_return_while_libvirt_owes_an_answer(own_daemon, own_node):
+    """It returned at once, 2.5 s after a daemon had been stopped in the middle of a question."""
+    with synced(own_daemon.uri()) as live:
+        own_daemon.stop()
+        with in_the_background(lambda: live.resync(LONG)):
+            wait_until(lambda: live.age > 0)
+            with pytest.raises(NotSynced, match=r"\d s behind"):
+                live.wait_synced(0.01)
+            with in_the_background(lambda: live.wait_synced(LONG)) as waiting:
+                assert waiting.is_alive()
+                own_daemon.cont()
+        live.wait_synced(0)
+        assert live.age == 0.0
+        assert live.statistics().connections == 1
+
+
 def test_g6_an_answer_that_is_cut_in_the_middle_is_a_loss(daemon, proxy):
     with populated(daemon.uri(), [ONE, TWO]) as connection:
         with synced(proxy.uri()) as live, live.changes() as changes:
@@ -195,6 +211,78 @@ def test_g5_a_connection_lost_before_it_was_in_step_is_tried_again(daemon, proxy
             proxy.resume()
             assert isinstance(changes.get(timeout=LONG), Resynced), "nobody hears of it"
             wait_equal(live, truth(daemon.uri()))
+
+
+CAPABILITIES = "CONNECT_GET_CAPABILITIES"
+
+
+@contextlib.contextmanager
+def capabilities_held_up(proxy):
+    """No call for capabilities is answered within this block; how many were made."""
+    released, asked = threading.Event(), threading.Semaphore(0)
+
+    def hold():
+        asked.release()
+        released.wait(LONG)
+
+    proxy.on_call(CAPABILITIES, hold)
+    try:
+        yield asked
+    finally:
+        released.set()
+
+
+def test_g1_the_view_is_in_step_and_follows_while_capabilities_are_not_answered(daemon, proxy):
+    """A daemon that probes its QEMUs takes seconds; the list came after that, at each start."""
+    with populated(daemon.uri(), [ONE]) as connection, Inventory(proxy.uri()) as live:
+        with pytest.raises(NotSynced):
+            live.node()
+        with capabilities_held_up(proxy) as asked, live.changes() as changes:
+            live.wait_synced(LONG)
+            assert asked.acquire(timeout=LONG)
+            assert proxy.calls.index(STATS) < proxy.calls.index(CAPABILITIES)
+            changes.get(timeout=LONG)
+            handle_of(connection, ONE).suspend()
+            assert changes.get(timeout=LONG).after.state is DomainState.PAUSED
+            with pytest.raises(NotSynced, match="has not told yet"):
+                live.node(0)
+            # and the same after a loss
+            proxy.clear()
+            proxy.drop()
+            assert isinstance(changes.get(timeout=LONG), Stale)
+            assert isinstance(changes.get(timeout=LONG), Resynced)
+            assert asked.acquire(timeout=LONG)
+            assert proxy.calls.index(STATS) < proxy.calls.index(CAPABILITIES)
+            assert live.age == 0.0
+        with Host(daemon.uri()) as host:
+            assert live.node() == host.node()
+
+
+def test_where_the_node_cannot_be_read_aside_it_is_read_beside_the_events(daemon, proxy):
+    """A node file is another host for each connection: so are the facts of a second one."""
+    uri = proxy.uri(daemon.write_node(node([ONE])))
+    with synced(uri) as live, Host(uri) as host:
+        assert live.node() == host.node()
+        assert proxy.calls.count("CONNECT_OPEN") == 2  # the view's, and the Host's
+
+
+def test_who_is_never_asked_what_the_host_is_does_not_ask_either(daemon, proxy, monkeypatch):
+    monkeypatch.setattr(following, "FIRST_COMPARISON", 0.01)
+    with synced(proxy.uri()) as live:
+        wait_until(lambda: live.statistics().lists > 2)
+        assert CAPABILITIES not in proxy.calls
+        assert proxy.calls.count("CONNECT_OPEN") == 1
+
+
+def test_a_node_that_is_first_asked_for_while_libvirt_is_away_says_why(own_daemon, own_node):
+    with synced(own_daemon.uri()) as live, live.changes() as changes:
+        own_daemon.kill()
+        assert isinstance(changes.get(timeout=LONG), Stale)
+        with pytest.raises(ConnectionError):
+            live.node()
+        own_daemon.restart()
+        live.wait_synced(LONG)
+        assert live.node(LONG).memory_mib > 0
 
 
 def test_one_whose_xml_is_broken_is_there_all_the_same(daemon, proxy):
@@ -501,6 +589,8 @@ def test_g10_in_the_middle_of_the_first_list(daemon, proxy, procedure):
 
         proxy.on_call(procedure, hold, times=1)
         live = Inventory(proxy.uri())
+        with pytest.raises(NotSynced):
+            live.node(0)  # so that capabilities are asked for as soon as they may
         live.start()
         assert reached.wait(LONG)
         live.close()

@@ -313,7 +313,9 @@ def test_a_view_gets_old_whatever_call_does_not_come_back(host, monkeypatch, ask
         over.wait(TIMEOUT)
 
     with synced() as live:
-        connection(host).before(asked, hang)
+        client = connection(host)
+        live.node()
+        client.before(asked, hang)
         if asked == "XMLDesc":
             host.alter(nova_instance(1).uuid, METADATA_CHANGE, 2, "http://…", metadata="")
         assert hung.wait(TIMEOUT)

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import libvirt
 
-from guestlist import farewell, threads
+from guestlist import farewell, threads, uris
 from guestlist.capabilities import Location, Versions
 from guestlist.errors import (
     Code,
@@ -28,13 +28,14 @@ from guestlist.errors import (
     call_failure,
     is_loss,
     is_ours,
-    open_failure,
     short,
 )
 from guestlist.events import Stream, drain, ensure_loop, is_on_loop
 from guestlist.native import threading
 from guestlist.opening import Opening
+from guestlist.refusals import no_answer, open_failure
 from guestlist.threads import Outcome
+from guestlist.tunnel import Tunnel
 
 log = logging.getLogger(__name__)
 
@@ -228,8 +229,10 @@ class Connection:
         keepalive_interval: int = 1,
         keepalive_count: int = 5,
         open_timeout: float | None = 10.0,
+        prompts: bool = True,
     ) -> None:
         self.uri = uri
+        self.prompts = prompts
         self.readonly = readonly
         self.keepalive_interval = keepalive_interval
         self.keepalive_count = keepalive_count
@@ -247,6 +250,7 @@ class Connection:
             keepalive_interval=self.keepalive_interval,
             keepalive_count=self.keepalive_count,
             open_timeout=self.open_timeout,
+            prompts=self.prompts,
         )
 
     @property
@@ -279,7 +283,7 @@ class Connection:
         """The open peer; opened now if there is none or the last one is known to be dead.
 
         Raises:
-            ConnectionFailed, AccessDenied: see `errors.open_failure`.
+            ConnectionFailed, AccessDenied: see `refusals.open_failure`.
             ThreadUnavailable: opening takes a thread, and none could be started.
         """
         if threads.is_ending():
@@ -364,21 +368,25 @@ class Connection:
         try:
             self._opening.attempt(self.open_timeout)
         except libvirt.libvirtError as error:
-            raise open_failure(error, self.whom) from error
+            raise open_failure(error, self.whom, self._asked_uri) from error
         except ValueError as error:  # a URI with a NUL or a lone surrogate in it
             raise ConnectionFailed(f"cannot connect to {self.whom!r}: {error}") from error
         if self._peer is None:
-            raise ConnectionFailed(
-                f"cannot connect to {self.whom}: no answer within {self.open_timeout:g} s; the "
-                "daemon is stopped, hung, or already serves as many clients as max_clients allows"
-            )
+            raise no_answer(self.whom, self._asked_uri, self.open_timeout)
         return self._peer
 
-    def _open(self) -> Peer:
+    @property
+    def _asked_uri(self) -> str | None:
+        """The URI that libvirt is given: without prompts, unless they are wanted."""
+        return self.uri if self.prompts else uris.without_prompts(self.uri)
+
+    def _open(self, tunnel: Tunnel) -> Peer:
         ensure_loop()
-        connection = (libvirt.openReadOnly if self.readonly else libvirt.open)(self.uri)
+        opener = libvirt.openReadOnly if self.readonly else libvirt.open
+        connection = tunnel.carry(self._asked_uri, opener)
         keepalive = self._keep_alive(connection)
-        return Peer(connection, self.uri or _resolved_uri(connection), keepalive=keepalive)
+        uri = self.uri or uris.resolved(None) or _resolved_uri(connection)
+        return Peer(connection, uri, keepalive=keepalive)
 
     def _keep(self, peer: Peer) -> None:
         self._peer = peer

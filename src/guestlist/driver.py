@@ -23,7 +23,7 @@ from typing import IO, Any
 from uuid import UUID
 
 from guestlist import node, usage
-from guestlist.errors import DomainGone, NotSupported, one_line
+from guestlist.errors import DomainGone, GuestlistError, NotSupported, one_line
 from guestlist.host import Host
 from guestlist.images import Image, Images
 from guestlist.inventory import Inventory
@@ -73,8 +73,9 @@ class LibvirtDriver:
 
     Over an `Inventory` no method makes a call, but for what no view can know: whether an instance
     that it does not have exists, the state where `use_cache=False` asks for it, and the counters of
-    volumes. While the view is stale its last numbers are given, and their `age` beside them where
-    there is room: `get_info`, `usage`, `get_available_resource`. The costs below are a Host's.
+    volumes. The facts of the host are read as soon as the driver is made. While the view is stale
+    its last numbers are given, and their `age` beside them where there is room: `get_info`,
+    `usage`, `get_available_resource`. The costs below are a Host's.
 
     Counts the instances that are ours, as the Host's `launched_by` has it; Nova's own driver counts
     every domain, which `Host(launched_by=Anyone())` does as well. An instance is named by its UUID,
@@ -103,6 +104,9 @@ class LibvirtDriver:
         self._volume_usage_deadline = volume_usage_deadline
         self._images = Images(deadline=images_deadline)
         self._said: dict[str, frozenset[str]] = {}
+        if isinstance(host, Inventory):  # read from now on; nobody waits for it yet
+            with contextlib.suppress(GuestlistError):
+                host.node(0)
 
     # Who is here
 

@@ -113,6 +113,7 @@ _LONGEST = 10_000
 _OURS = "guestlist", "libvirt"
 _FROM_RPC = 7
 _FROM_AUTH = 46
+_FROM_POLKIT = 60
 _DENIED = {
     Code.OPERATION_DENIED,
     Code.AUTH_FAILED,
@@ -145,6 +146,14 @@ def is_denial(error: libvirt.libvirtError) -> bool:
     )
 
 
+def is_credentials(error: libvirt.libvirtError) -> bool:
+    """Whether a name or password is missing or wrong: SASL's, or the hypervisor driver's own."""
+    domain = error.get_error_domain()
+    if domain == _FROM_AUTH or error.get_error_code() != Code.AUTH_FAILED:
+        return domain == _FROM_AUTH
+    return domain not in (_FROM_RPC, _FROM_POLKIT) or "SASL" in str(error)
+
+
 def is_loss(error: libvirt.libvirtError) -> bool:
     """Whether this error by itself says that an open connection is dead.
 
@@ -163,22 +172,6 @@ def is_ours(error: BaseException) -> bool:
             return False
         trace = trace.tb_next
     return True
-
-
-def open_failure(error: libvirt.libvirtError, whom: str) -> GuestlistError:
-    """The error for a connection that libvirt would not open."""
-    said = one_line(error)
-    if is_denial(error):
-        return AccessDenied(
-            f"cannot connect to {whom}: {said}; check the socket's group (often 'libvirt'), "
-            "the credentials in libvirt's auth.conf, or ask for a read-only connection"
-        )
-    advice = "check the URI and that the daemon runs"
-    if error.get_error_code() in (Code.NO_CONNECT, Code.INVALID_ARG, Code.INTERNAL_ERROR):
-        advice = (
-            "check the URI: driver[+transport]://[user@][host]/path, for example qemu:///system"
-        )
-    return ConnectionFailed(f"cannot connect to {whom}: {said}; {advice}")
 
 
 def call_failure(

@@ -48,8 +48,10 @@ class Host:
         details_max_age: seconds for which details are believed that no event has contradicted;
             see `guestlist.details`.
         keep_xml: keep the documents themselves too, in `Details.xml`: some 6 KiB a domain.
-        open_timeout: seconds that opening may take; None: no bound. A transport that asks a person
-            for a password wants more than the default.
+        open_timeout: seconds that opening may take; None: no bound. ssh that asks a person for a
+            password wants more than the default, and is ended with the attempt.
+        prompts: without, ssh fails where it would ask for a password or about a host's key, unless
+            the URI says `no_tty=0`. With several hosts that are asked at once, all would ask.
 
     A process that uses libvirt's events itself must have registered its event loop before the first
     question; guestlist's own loop, one daemon thread per process, then keeps out of the way.
@@ -66,6 +68,7 @@ class Host:
         open_timeout: float | None = 10.0,
         details_max_age: float = 300.0,
         keep_xml: bool = False,
+        prompts: bool = True,
     ) -> None:
         self._connection = Connection(
             uri,
@@ -73,6 +76,7 @@ class Host:
             keepalive_interval=keepalive_interval,
             keepalive_count=keepalive_count,
             open_timeout=open_timeout,
+            prompts=prompts,
         )
         launched_by = launched_by if launched_by is not None else NovaLaunched()
         self._listings = Listings(self._connection, launched_by, details_max_age, keep_xml=keep_xml)

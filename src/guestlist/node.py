@@ -76,9 +76,10 @@ class Node:
 class NodeMemory:
     """The host at the other end of one connection; what lasts is asked once."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, hypervisor: Hypervisor | None = None) -> None:
         self.peer = peer
-        self._hypervisor: Hypervisor | None = None
+        self.hypervisor = hypervisor
+        """What lasts, once it is known."""
 
     def now(self) -> Node:
         """The host as it is.
@@ -87,11 +88,11 @@ class NodeMemory:
             libvirt.libvirtError: a call failed.
             LibvirtFailure: the capabilities are no XML.
 
-        Cost: 2 calls; 4 more the first time.
+        Cost: 2 calls; 4 more where what lasts is not known yet.
         """
-        self._hypervisor = self._hypervisor or _hypervisor(self.peer)
+        self.hypervisor = self.hypervisor or _hypervisor(self.peer)
         info = self.peer.connection.getInfo()
-        return Node(self._hypervisor, self._online_cpus(default=info[2]), info[1])
+        return Node(self.hypervisor, self._online_cpus(default=info[2]), info[1])
 
     def _online_cpus(self, default: int) -> int:
         try:

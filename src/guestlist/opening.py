@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 from guestlist import threads
 from guestlist.native import threading
 from guestlist.threads import Outcome
+from guestlist.tunnel import Tunnel
 
 T = TypeVar("T")
 
@@ -28,6 +30,7 @@ class _Attempt:
     def __init__(self) -> None:
         self.has_begun = False
         self.outcome: Outcome[None] = Outcome()
+        self.tunnel = Tunnel()
 
     @property
     def is_under_way(self) -> bool:
@@ -38,13 +41,13 @@ class Opening(Generic[T]):
     """The attempts to open one connection. One thread at a time makes and abandons them.
 
     Args:
-        open: opens a connection.
+        open: opens a connection, through a tunnel if its URI says so.
         keep: takes a connection that is still wanted.
         drop: closes one that is not. All three are called on threads of guestlist's.
     """
 
     def __init__(
-        self, open: Callable[[], T], keep: Callable[[T], object], drop: Callable[[T], object]
+        self, open: Callable[[Tunnel], T], keep: Callable[[T], object], drop: Callable[[T], object]
     ) -> None:
         self._open = open
         self._keep = keep
@@ -83,9 +86,15 @@ class Opening(Generic[T]):
         self._next = time.monotonic() + (timeout or 0.0) * 2 ** len(self._given_up)
 
     def abandon(self) -> None:
-        """Want no connection any more: one that is being opened is dropped when it comes."""
+        """Want no connection any more: one that is being opened is dropped when it comes.
+
+        The program that carries it, ssh for example, is ended, and the attempt with it.
+        """
         with self._settling:
-            self._wanted = None
+            attempt, self._wanted = self._wanted, None
+        if attempt is not None and attempt.is_under_way:
+            end = partial(attempt.tunnel.end, attempt.outcome.wait)
+            threads.finish(end, "guestlist-tunnel-end", wait=True)
 
     def _run(self, attempt: _Attempt) -> None:
         attempt.has_begun = True
@@ -94,7 +103,7 @@ class Opening(Generic[T]):
     def _make(self, attempt: _Attempt) -> None:
         if self._wanted is not attempt:  # its caller was interrupted, and has asked again since
             return
-        opened = self._open()
+        opened = self._open(attempt.tunnel)
         with self._settling:
             is_wanted = self._wanted is attempt
             if is_wanted:

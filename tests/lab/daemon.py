@@ -78,7 +78,8 @@ class Daemon:
     """A running libvirtd; a context manager.
 
     `max_clients` and `max_client_requests` (calls served at a time per connection; libvirt's
-    default is 5) go into its configuration, as do the lines of `extra`.
+    default is 5) go into its configuration, as do the lines of `extra`. `listen`: on the
+    network, too, as those lines say.
 
     Raises:
         RuntimeError: no libvirtd here, or it did not listen within `READY_SECONDS` (with its log).
@@ -87,10 +88,16 @@ class Daemon:
     """
 
     def __init__(
-        self, *, max_clients: int = 500, max_client_requests: int = 5, extra: str = ""
+        self,
+        *,
+        max_clients: int = 500,
+        max_client_requests: int = 5,
+        extra: str = "",
+        listen: bool = False,
     ) -> None:
         self._settings = {"max_clients": max_clients, "max_client_requests": max_client_requests}
         self._extra = extra
+        self._listen = listen
         self._owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -241,7 +248,7 @@ class Daemon:
         assert libvirtd is not None
         places = {name: str(self.directory / place) for name, place in _PLACES.items()}
         command = [libvirtd, "-f", f"{self.directory}/libvirtd.conf"]
-        command += ["-p", f"{self.directory}/libvirtd.pid"]
+        command += ["-p", f"{self.directory}/libvirtd.pid", *(["--listen"] if self._listen else [])]
         owner = self._owner
         Path(self.socket).unlink(missing_ok=True)  # else a dead daemon's would look alive
         with (self.directory / "output").open("ab") as output:

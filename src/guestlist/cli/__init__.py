@@ -15,16 +15,22 @@ without. `hosts` alone names libvirt, to keep its messages off standard error.
     news_lines   a change for people         news_records  a change for programs
     words        numbers for people          screen        what is drawn again in its place
     terminal     the only way out            exits         what it ends with
+    ending       what is closed before it ends
 """
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
-from guestlist.cli import arguments, terminal
+from guestlist.cli import arguments, ending, terminal
 from guestlist.cli.exits import Exit
+
+_LIBVIRTS_LOG = "LIBVIRT_DEBUG", "LIBVIRT_LOG_FILTERS", "LIBVIRT_LOG_OUTPUTS"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,29 +42,51 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: after --help and --version (0), and on a word that is none (2).
 
-    Ends the process as the signal would on Ctrl-C and when the reader of a pipe has left.
+    On Ctrl-C, SIGTERM and SIGHUP, and when the reader of a pipe has left, closes what is open
+    (`ending`) and ends the process as the signal would.
     """
     try:
         terminal.hold_descriptors()
-        return _run(argv)
+        with ending.heeding_signals():
+            return _run(argv)
     except KeyboardInterrupt:
-        terminal.die_of(signal.SIGINT)
+        _die_of(signal.SIGINT)
+    except ending.Ended as ended:
+        _die_of(ended.signal)
     except BrokenPipeError:
-        terminal.die_of(signal.SIGPIPE)
+        _die_of(signal.SIGPIPE)
     except terminal.Unwritable as error:
         terminal.complain(str(error))
     except ImportError as error:
         terminal.complain(_missing(error))
     except Exception as error:
         terminal.complain_of_surprise("guestlist", error)
+    ending.close_all()
     return Exit.FAILED
 
 
 def _run(argv: Sequence[str] | None) -> Exit:
     options = arguments.parse(argv)
+    if not getattr(options, "verbose", False):
+        _silence_libvirt()
     command = import_module(f"guestlist.cli.{options.command}")
     status: Exit = command.run(options)
+    ending.end_programs()  # of hosts that did not answer in time
     return status
+
+
+def _silence_libvirt() -> None:
+    """Keep the lines of libvirt's own log off standard error, unless the user has set up that log.
+
+    libvirt reads these variables once, when it is loaded.
+    """
+    if "libvirt" not in sys.modules and not any(name in os.environ for name in _LIBVIRTS_LOG):
+        os.environ["LIBVIRT_LOG_OUTPUTS"] = f"4:file:{os.devnull}"
+
+
+def _die_of(number: signal.Signals) -> NoReturn:
+    ending.close_all()
+    terminal.die_of(number)
 
 
 def _missing(error: ImportError) -> str:

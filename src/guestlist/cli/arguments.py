@@ -202,14 +202,15 @@ def _add_hosts(command: argparse.ArgumentParser) -> None:
         type=_uri,
         action="append",
         help="a host to ask, by libvirt URI; may be repeated. Without: libvirt's own default "
-        "(LIBVIRT_DEFAULT_URI, then libvirt.conf, then what it finds)",
+        "(LIBVIRT_DEFAULT_URI, then libvirt.conf, then what it finds). ssh asks for a password of "
+        "one host at a terminal; else it fails, unless the URI says no_tty=0",
     )
     command.add_argument(
         "--timeout",
         metavar="SECONDS",
         type=_seconds,
         default=30.0,
-        help="how long a host may take to answer (%(default)g)",
+        help="how long a host may take to answer, passwords included (%(default)g)",
     )
     command.add_argument(
         "-v",
@@ -303,6 +304,7 @@ def _name_template(text: str) -> str:
 def _exit_statuses() -> str:
     lines = [f"  {status:<5}{meaning}" for status, meaning in MEANINGS.items()]
     signals = ["  130  interrupted by Ctrl-C", "  141  nobody reads standard output any more"]
+    signals += ["  143  ended by SIGTERM"]
     return "\n".join(["exit status:", *lines, *signals])
 
 

@@ -19,7 +19,7 @@ from uuid import UUID
 
 import libvirt
 
-from guestlist.cli import doubles, exits, terminal
+from guestlist.cli import doubles, ending, exits, terminal
 from guestlist.cli.doubles import Identity
 from guestlist.errors import ConnectionLost, GuestlistError, short
 from guestlist.host import Host
@@ -92,13 +92,25 @@ def named(
 ) -> list[Host]:
     """The hosts, each once, to be opened by whoever asks; from now on their log is heard.
 
-    `heard_by` takes it where it is not to go straight to standard error.
+    `heard_by` takes it where it is not to go straight to standard error. ssh may ask for a password
+    where one host is asked, from a terminal: several would ask at once. They are closed when a
+    signal ends the run.
     """
     _listen(heard_by or terminal.LogLines(), verbose=options.verbose)
-    return [
-        Host(uri, readonly=True, launched_by=launched_by, open_timeout=options.timeout)
-        for uri in _each_once(options.connect)
+    uris = list(_each_once(options.connect))
+    found = [
+        Host(
+            uri,
+            readonly=True,
+            launched_by=launched_by,
+            open_timeout=options.timeout,
+            prompts=len(uris) == 1 and terminal.can_be_asked(),
+        )
+        for uri in uris
     ]
+    for host in found:
+        ending.on_end(host.close)
+    return found
 
 
 def distinct(uris: Sequence[str] | None) -> list[str | None]:

@@ -178,6 +178,14 @@ def is_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
+def can_be_asked() -> bool:
+    """Whether a person can answer: standard input is a terminal, and this process has it now."""
+    try:
+        return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
+
+
 def has_colours() -> bool:
     """Whether standard output is a terminal that may be coloured (https://no-color.org)."""
     return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Generic, NamedTuple, TypeVar
 
-from guestlist.cli import hosts
+from guestlist.cli import ending, hosts
 from guestlist.errors import GuestlistError, NotSynced
 from guestlist.host import Host
 from guestlist.inventory import Inventory
@@ -72,6 +72,7 @@ class View:
         self.live = Inventory(host, details=details)
         self._uri = host.uri
         self.name = host.resolved_uri
+        ending.on_end(self.live.close)
 
     def reached(self) -> None:
         """Take the name that libvirt gave its default URI, which is known while it is connected."""

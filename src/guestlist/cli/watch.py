@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypedDict
 
-from guestlist.cli import hidden, hosts, selection, terminal, views
+from guestlist.cli import ending, hidden, hosts, selection, terminal, views
 from guestlist.cli.exits import Exit
 from guestlist.cli.news_lines import Lines
 from guestlist.cli.news_records import news_record
@@ -69,6 +69,7 @@ def _look_once(options: argparse.Namespace, included: _Included) -> Exit:
 
     def ask(host: Host) -> _Present:
         with Inventory(host) as live:
+            ending.on_end(live.close)
             views.await_step(live, options.timeout)
             snapshot = live.snapshot(include_inactive=True, **included)
             everybody = live.snapshot(**selection.EVERYBODY)

@@ -14,6 +14,7 @@ lifecycle events, merged in order; work grows with the number of changes, not of
     looks         who is asked about again, event or not
     backlog       whose details are read again
     drift         what a comparison has brought to light                            (pure)
+    facts         the host itself, beside its domains
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ from guestlist.records import Instance, Snapshot
 
 LONGEST_CLOSE = 1.0
 """Seconds that closing waits for a call that is under way."""
+
+LONGEST_NODE = 10.0
+"""Seconds that `Inventory.node` waits the first time it is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,8 @@ class Inventory:
     most (an event that was lost), or when the XML is read again, with the first comparison after
     `details_max_age` (vCPUs plugged by hand, an external snapshot).
 
-    It has one connection and one thread of its own, and shares libvirt's event loop. Opens nothing
+    It has one connection and one thread of its own, for a moment two of each where `node` is asked
+    for, and shares libvirt's event loop. Opens nothing
     before it is started: by `with`, or by the first `wait_synced` or `changes`. Threads may share
     it; a fork may not. Close it when you are done, or use `with`. It lives for as long as you hold
     it or one of its `Changes`; dropped without `close` it is closed, with a ResourceWarning.
@@ -114,7 +119,7 @@ class Inventory:
         details: without, `Instance.details` is None, and no XML is read but to tell whose a domain
             is.
         resync_every: seconds after which everybody is listed and compared. 1 call, and 2 about the
-            host itself.
+            host itself once `node` was called.
         verify_every: the same, and each difference that no event told of goes to the log, with what
             is known of it; also in `drifts`. None: it goes to `drifts` only.
         details_max_age: seconds for which details are believed that no event has contradicted; a
@@ -163,11 +168,18 @@ class Inventory:
     # To read
 
     def wait_synced(self, timeout: float | None = None) -> None:
-        """Return when the view is in step with libvirt; starts the inventory.
+        """Return when the view is in step with libvirt, now; starts the inventory.
+
+        In step means `age` 0.0: connected, listed, and no event and no question has been without
+        an answer for more than 1 s. So the view is at most 1 s behind what libvirt has told. A
+        daemon that hangs while nothing is asked of it is noticed by keepalive alone, after 6 s;
+        `resync` asks.
 
         Raises:
-            GuestlistError: it is not after `timeout` seconds. What stands in the way, as a Host
-                would raise it; `NotSynced` where nothing does but time, or it was closed.
+            GuestlistError: it is not after `timeout` seconds. The error that stands in the way, as
+                a Host would raise it; `NotSynced` where there is none, or it was closed.
+
+        Cost: no call.
         """
         self._board.refuse_within_read("wait for the view")
         self.start()
@@ -233,16 +245,30 @@ class Inventory:
         known = self._board.row(uuid)
         return None if self._follower.is_in_doubt(uuid.bytes) else known
 
-    def node(self) -> Node:
+    def node(self, timeout: float | None = LONGEST_NODE) -> Node:
         """The host itself, as it was when everybody was last compared.
 
+        Read once this was called, and from then on with each comparison and new connection. So the
+        first call waits, unless `timeout` is 0; every later one returns what is known.
+
+        Args:
+            timeout: seconds to wait where nothing is known yet. None: no bound.
+
         Raises:
-            NotSynced: the view has not been in step yet.
+            NotSynced: the view has not been in step yet; or libvirt has not told in time.
+            GuestlistError: nothing is known yet, and this stands in the way.
             NotSupported: this libvirt does not tell.
 
-        Cost: no call.
+        Cost: no call; the first time 6, over a connection that is closed again, where a second one
+        reaches the same libvirt and needs no password.
         """
-        return self._follower.node
+        try:
+            return self._follower.facts.node(timeout)
+        except NotSynced:
+            if self._board.age is None or self._board.failure is None:
+                raise
+            self._board.wait_synced(0)
+            raise
 
     def statistics(self) -> InventoryStatistics:
         """What it has done so far. Cost: no call."""
@@ -310,7 +336,7 @@ class Inventory:
 
         Cost: no call.
         """
-        return self._follower.is_here
+        return self._follower.facts.is_here
 
     # Its life
 
@@ -356,7 +382,7 @@ class Inventory:
             if may_wait:
                 closed.wait(LONGEST_CLOSE)
         if self._is_started and may_wait:
-            self._follower.wait_ended(deadline - time.monotonic())
+            self._follower.wait_ended(deadline)
 
     def __del__(self) -> None:
         """Close what was left running, with a ResourceWarning."""

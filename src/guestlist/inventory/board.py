@@ -109,19 +109,20 @@ class Board:
         return changes
 
     def wait_synced(self, timeout: float | None) -> None:
-        """Return when the view is in step.
+        """Return when the view is in step: its age is 0.0.
 
         Raises:
             GuestlistError: it is not after `timeout` seconds, and this is why.
         """
         self.refuse_within_read("wait for the view")
-        self._moved.wait_for(lambda: self._is_in_step() or self._ended, timeout)
-        if self._is_in_step():
+        self._moved.wait_for(lambda: self.age == 0 or self._ended, timeout)
+        age = self.age
+        if age == 0:
             return
         failure = self._failure
         if failure is not None:
             raise type(failure)(str(failure)) from failure
-        raise self._not_synced()
+        raise self._not_synced(age)
 
     def refuse_within_read(self, what: str) -> None:
         """Raise where this thread is within a read, and would wait for itself.
@@ -150,6 +151,7 @@ class Board:
     def await_answer(self, since: float | None) -> None:
         """Since when (monotonic) libvirt has been asked, or told, what is not merged yet."""
         self._awaiting_since = since
+        self._moved.ring()
 
     def in_step(self) -> None:
         """The view is as libvirt has it, for the first time or again."""
@@ -213,9 +215,11 @@ class Board:
         with self._lock:
             self._subscribers = tuple(each for each in self._subscribers if each() is not changes)
 
-    def _not_synced(self) -> NotSynced:
+    def _not_synced(self, age: float | None = None) -> NotSynced:
         if self._ended:
             return NotSynced("the view is not in step, and will not be: it was closed")
+        if age is not None:
+            return NotSynced(f"the view is {age:.1f} s behind: libvirt has not answered yet")
         return NotSynced(
             "nothing is known yet: the view has not been in step; call wait_synced() first"
         )

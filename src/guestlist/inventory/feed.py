@@ -62,6 +62,12 @@ class Inbox:
         """Whether a domain may have changed since the last event that is `done`. Takes no lock."""
         return uuid in self._named or self.lost is not None
 
+    @property
+    def waiting_since(self) -> float | None:
+        """When (monotonic) the first event arrived that is not taken yet. Takes no lock."""
+        raws = self._raws
+        return raws[0].arrived if raws else None
+
     def nudge(self) -> None:
         """Have `take` return. Takes no lock: also for signal handlers and finalizers."""
         self._is_nudged = True

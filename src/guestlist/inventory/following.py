@@ -20,7 +20,7 @@ import random
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -29,14 +29,7 @@ from uuid import UUID
 import libvirt
 
 from guestlist import snapshot, threads
-from guestlist.errors import (
-    ConnectionLost,
-    GuestlistError,
-    LibvirtFailure,
-    NotSupported,
-    NotSynced,
-    one_line,
-)
+from guestlist.errors import ConnectionLost, GuestlistError, LibvirtFailure, one_line
 from guestlist.events import Pulse
 from guestlist.handle import INACTIVE_ID, Stated
 from guestlist.inventory import feed
@@ -44,13 +37,13 @@ from guestlist.inventory.backlog import Backlog
 from guestlist.inventory.board import Board
 from guestlist.inventory.changes import Change
 from guestlist.inventory.drift import Drift
+from guestlist.inventory.facts import Facts
 from guestlist.inventory.feed import Feed, Inbox, Raw
 from guestlist.inventory.looks import LOOK_AGAIN, Looks
 from guestlist.inventory.merging import Reading, View, merge
 from guestlist.listing import Listing
 from guestlist.listing.listings import Listings
 from guestlist.native import threading
-from guestlist.node import Node, NodeMemory
 from guestlist.records import DomainState, Instance
 from guestlist.told import Event, EventKind, Lifecycle
 
@@ -104,6 +97,8 @@ class Follower:
         self._resync_every = resync_every
         self._verify_every = verify_every
         self._inbox = Inbox()
+        self.facts = Facts(listings.connection, self._inbox.nudge)
+        """What the host is, beside its domains."""
         self._closing = False
         self._wants_list = 0
         self._lists = 0
@@ -118,8 +113,6 @@ class Follower:
         self._has_view = False
         self._was_deaf = False
         self._is_missing_events = False
-        self._is_here: bool | None = None
-        self._node: Node | str | None = None
         self._failures = 0
         self._next_list = self._list_began = self._alive_at = self._beat_at = 0.0
         self._let_go()
@@ -132,7 +125,6 @@ class Follower:
         self._distrust = FIRST_COMPARISON
         self._stated: dict[bytes, Stated] = {}
         self._looks = Looks()
-        self._memory: NodeMemory | None = None
         self._backlog = Backlog(time.monotonic())
         self._pulse = Pulse()
 
@@ -147,22 +139,6 @@ class Follower:
     def resolved_uri(self) -> str:
         """The URI as asked for or as libvirt resolved it."""
         return self._listings.connection.resolved_uri
-
-    @property
-    def is_here(self) -> bool:
-        """Whether this libvirt is on this machine."""
-        if self._is_here is None:
-            raise NotSynced(f"{self.whom} has not been reached yet; call wait_synced() first")
-        return self._is_here
-
-    @property
-    def node(self) -> Node:
-        """The host itself at the time of the last comparison."""
-        if isinstance(self._node, Node):
-            return self._node
-        if self._node is None:
-            raise NotSynced(f"{self.whom} has not been reached yet; call wait_synced() first")
-        raise NotSupported(f"{self.whom} does not tell what it is: {self._node}")
 
     @property
     def calls(self) -> int:
@@ -198,9 +174,10 @@ class Follower:
         self._inbox.nudge()
         self._moved.ring()
 
-    def wait_ended(self, timeout: float) -> bool:
-        """Wait until `run` has returned, so many seconds at most; whether it has."""
-        return self._ended.wait(timeout)
+    def wait_ended(self, deadline: float) -> None:
+        """Wait until `run` has returned and nothing reads aside, until `deadline` (monotonic)."""
+        self._ended.wait(deadline - time.monotonic())
+        self.facts.wait_ended(deadline - time.monotonic())
 
     def list_anew(self, timeout: float | None) -> bool:
         """Have a list taken that begins after this call; whether that was done in time."""
@@ -241,6 +218,7 @@ class Follower:
         try:
             self._follow(listing)
         finally:
+            self.facts.lost()
             self._let_go()
             self.counts["calls"] += listing.peer.calls
 
@@ -254,7 +232,6 @@ class Follower:
                 self.whom,
                 min(WITHOUT_EVENTS, self._resync_every),
             )
-        self._read_node(listing)
         self._list(listing)
         while not self._closing:
             self._step(listing)
@@ -274,10 +251,14 @@ class Follower:
             self._inbox.done(raw)
         if now >= self._next_list:
             self._compare(listing)
+        elif self.facts.is_due:
+            self._read_facts(listing)
         elif self._backlog and now >= self._backlog.next():
             self._read_details(listing)
 
     def _next_due(self) -> float:
+        if self.facts.is_due:
+            return 0.0
         due = min(self._alive_at + PULSE, self._next_list, self._looks.next())
         return min(due, self._backlog.next()) if self._backlog else due
 
@@ -335,13 +316,13 @@ class Follower:
 
     # Asking
 
-    def _list(self, listing: Listing, raw: Iterable[Raw] = ()) -> None:
+    def _list(self, listing: Listing, raw: Sequence[Raw] = ()) -> None:
         """List everybody and believe it, whatever was known.
 
         Cost: 1 call; the first time 1 more for each domain, for its details.
         """
         wanted = self._wants_list
-        stated = self._states(listing)
+        stated = self._states(listing, raw)
         if self._details and not self._has_view:
             listing.details.read(stated)
         late = self._inbox.take()
@@ -358,16 +339,14 @@ class Follower:
             self._has_view = self._is_in_step = True
             self._failures = 0
             self.counts["connections"] += 1
+            self.facts.connected(listing.peer)
             self._board.in_step()
         self._lists = wanted
         self._moved.ring()
 
     def _compare(self, listing: Listing) -> None:
-        """List everybody, and look again at who is not as the view has it.
-
-        Cost: 1 call, and 2 for the host itself.
-        """
-        self._read_node(listing)
+        """List everybody, and look again at who is not as the view has it. Cost: 1 call."""
+        self.facts.compared()
         found = {}
         for one in self._states(listing):
             uuid = _uuid(one.uuid)
@@ -378,32 +357,27 @@ class Follower:
             if self._view.get(uuid) != found.get(uuid):
                 self._looks.suspect(self._stated[uuid.bytes], look_at)
         self.listed_at = self._list_began
-        self._board.await_answer(None)
+        self._answered()
 
-    def _states(self, listing: Listing) -> list[Stated]:
+    def _states(self, listing: Listing, raw: Sequence[Raw] = ()) -> list[Stated]:
         self._list_began = began = time.monotonic()
         interval = self._interval()
         if not self._has_heard:
             interval, self._distrust = min(interval, self._distrust), self._distrust * 2
         self._next_list = began + interval * random.uniform(0.9, 1.0)
-        self._board.await_answer(began)
+        self._board.await_answer(raw[0].arrived if raw else began)
         self.counts["lists"] += 1
         return snapshot.states(listing, include_inactive=True)
 
-    def _read_node(self, listing: Listing) -> None:
-        """The host itself. Cost: 2 calls; 4 more the first time."""
-        peer = listing.peer
-        self._is_here = peer.location().here
-        if self._memory is None or self._memory.peer is not peer:
-            self._memory = NodeMemory(peer)
+    def _read_facts(self, listing: Listing) -> None:
+        """Read what the host is. Cost: 2 calls; 4 more the first time."""
         self._board.await_answer(time.monotonic())
-        try:
-            self._node = self._memory.now()
-        except (libvirt.libvirtError, SyntaxError, ValueError) as error:  # or XML that is none
-            if isinstance(error, libvirt.libvirtError) and peer.lost(error):
-                raise
-            self._node = one_line(error)
-        self._board.await_answer(None)
+        self.facts.read(listing.peer)
+        self._answered()
+
+    def _answered(self) -> None:
+        """The call is answered; events that came meanwhile are not."""
+        self._board.await_answer(self._inbox.waiting_since)
 
     def _interval(self) -> float:
         longest = math.inf if self._has_events else WITHOUT_EVENTS
@@ -443,7 +417,7 @@ class Follower:
             if len(found) < len(keys):
                 self._forget(listing, [key.bytes for key in keys if key not in found])
         changes = self._publish(Reading(keys, found, datetime.now(UTC)), events)
-        self._board.await_answer(None)
+        self._answered()
         self._note(listing, raw, events)
         if suspects:
             self._find_drift(changes, suspects)
@@ -574,7 +548,7 @@ class Follower:
         self._board.await_answer(began)
         read = listing.details.read([one]).get(uuid)
         launcher = listing.launcher(one) if read else None
-        self._board.await_answer(None)
+        self._answered()
         if launcher is None or listing.details.believed(one) is None:
             self._looks.put(uuid, one.domain, began)  # it is gone, or has moved on meanwhile
         if launcher is not None:
