@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import libvirt
 
@@ -143,6 +144,77 @@ class Peer:
     def lost(self, error: libvirt.libvirtError) -> bool:
         """Whether a call failed because the connection is dead, and not for what was asked."""
         return is_loss(error) or not self.alive()
+
+    def find_again(self, error: libvirt.libvirtError, uuid: bytes) -> libvirt.virDomain | None:
+        """A fresh handle of the domain about which a call failed; None if the domain is gone.
+
+        Some drivers say code 42 of a domain that is gone, others what they like: the test driver
+        of libvirt 1.2.7 says code 8 to `state`, `info` and `XMLDesc`. Only a look-up tells, on
+        every driver and in one instant. So call this wherever a call about one domain failed.
+
+        Raises:
+            libvirt.libvirtError: `error` itself where the connection is lost, or where the look-up
+                fails as well.
+
+        Cost: 1 call; none where `error` is code 42, or the connection is lost.
+        """
+        if error.get_error_code() == Code.NO_DOMAIN:
+            return None
+        if self.lost(error):
+            raise error
+        try:
+            return self.look_up(uuid)
+        except libvirt.libvirtError as other:
+            if other.get_error_code() == Code.NO_DOMAIN:
+                return None
+            if self.lost(other):
+                raise
+            raise error from other
+
+    def look_up(self, uuid: bytes) -> libvirt.virDomain:
+        """The domain with this UUID, through the string: libvirt-python before 6.6 cannot take
+        bytes on Python 3.10 and later.
+
+        Raises:
+            libvirt.libvirtError: code 42 if there is none.
+
+        Cost: 1 call.
+        """
+        self.calls += 1
+        return self.connection.lookupByUUIDString(str(UUID(bytes=uuid)))
+
+    def ask_about(
+        self, domains: list[libvirt.virDomain], ask: Callable[[list[libvirt.virDomain]], T]
+    ) -> T:
+        """What one call answers about several domains, some of which may be gone.
+
+        A libvirt that fails the call because of one of them is asked again without those.
+
+        Raises:
+            libvirt.libvirtError: the call failed, and not because a domain is gone.
+
+        Cost: 1 call. Where it fails, 1 for each domain to find who is gone, and 1 more.
+        """
+        while True:
+            self.calls += 1
+            try:
+                return ask(domains)
+            except libvirt.libvirtError as error:
+                if unsupported(error) or self.lost(error):
+                    raise
+                left = [domain for domain in domains if self._is_there(domain.UUID())]
+                if len(left) == len(domains):
+                    raise
+                domains = left
+
+    def _is_there(self, uuid: bytes) -> bool:
+        try:
+            self.look_up(uuid)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != Code.NO_DOMAIN:
+                raise
+            return False
+        return True
 
     def events(self, kind: int, since: int = 0) -> Stream | None:
         """The events of a kind, registered on first use; None where this libvirt has none.

@@ -233,7 +233,9 @@ def _answers(peer: Peer, groups: tuple[_Group, ...]) -> dict[bytes, Answer]:
         if not passed_over:
             break
         time.sleep(pause)
-        records = peer.connection.domainListGetStats(passed_over, bits, nowait)
+        records = peer.ask_about(
+            passed_over, lambda left: peer.connection.domainListGetStats(left, bits, _NOWAIT)
+        )
         _take(records, groups, answers)
     return answers
 

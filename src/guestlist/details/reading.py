@@ -40,7 +40,7 @@ def read(handle: Handle, peer: Peer, *, keep_xml: bool = False) -> Read | None:
     Raises:
         libvirt.libvirtError: the connection is lost.
 
-    Cost: 1 call; 2 where the XML could not be had.
+    Cost: 1 call; 2 where the XML could not be had, 3 where `info` fails too.
     """
     peer.calls += 1
     try:
@@ -53,7 +53,7 @@ def read(handle: Handle, peer: Peer, *, keep_xml: bool = False) -> Read | None:
             return None
         if peer.lost(error):
             raise
-        return _without_xml(handle, peer, one_line(error))
+        return _without_xml(handle, peer, one_line(error))  # `info` tells whether it is gone
     if keep_xml:
         details = replace(details, xml=document)
     if any(name.startswith("xml: ") or name == "domain" for name in details.unknown):
@@ -76,22 +76,20 @@ def nova_namespaces(handle: Handle, peer: Peer) -> frozenset[str] | None:
     try:
         return frozenset(uri for uri in NOVA_NAMESPACES if _has_metadata(handle, uri, peer))
     except libvirt.libvirtError as error:
-        if error.get_error_code() != Code.NO_DOMAIN:
-            raise
-        return None
+        if peer.find_again(error, handle.uuid) is None:
+            return None
+        raise
 
 
 def _without_xml(handle: Handle, peer: Peer, why: str) -> Read | None:
-    """What a domain's `info` tells: some drivers and some XML give no more."""
+    """What a domain's `info` tells: some drivers and some XML give no more. None if it is gone."""
     peer.calls += 1
     vcpus = memory_kib = current_memory_kib = None
     try:
         _, memory_kib, current_memory_kib, vcpus, _ = handle.domain.info()
     except libvirt.libvirtError as error:
-        if error.get_error_code() == Code.NO_DOMAIN:
+        if _is_gone(handle, peer, error):
             return None
-        if peer.lost(error):
-            raise
     details = Details(
         uuid=UUID(bytes=handle.uuid),
         name=handle.name,
@@ -104,6 +102,19 @@ def _without_xml(handle: Handle, peer: Peer, why: str) -> Read | None:
     )
     failure = f"the XML of domain {handle.name!r} cannot be read ({why})"
     return Read(handle.id, details, None, failure)
+
+
+def _is_gone(handle: Handle, peer: Peer, error: libvirt.libvirtError) -> bool:
+    """Whether a call failed because the domain is gone; see `Peer.find_again`.
+
+    A look-up that fails on a living connection says nothing of the domain: then it is not gone.
+    """
+    try:
+        return peer.find_again(error, handle.uuid) is None
+    except libvirt.libvirtError as other:
+        if peer.lost(other):
+            raise
+        return False
 
 
 def _has_metadata(handle: Handle, uri: str, peer: Peer) -> bool:

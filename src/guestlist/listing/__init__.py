@@ -142,10 +142,8 @@ class Listing:
         launcher = recognise(handle.name, self._nova)
         if launcher is not None:
             return launcher
-        connection = self.peer.connection
-        if handle.domain.connect() is not connection:  # of the last one, which may be dead
-            self.peer.calls += 1
-            handle = Handle(connection.lookupByUUID(handle.uuid))
+        if handle.domain.connect() is not self.peer.connection:  # the last one, perhaps dead
+            handle = Handle(self.peer.look_up(handle.uuid))
         namespaces = self.details.namespaces(handle)
         return None if namespaces is None else by_namespaces(namespaces, handle.name)
 
