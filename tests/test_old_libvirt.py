@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import libvirt
 import pytest
 from lab.churn import Churner, populated
 from lab.nodes import handmade, nova_instance
 from lab.views import Replica
-from lab.waiting import LONG
+from lab.waiting import LONG, wait_until
+from lab.wire import xdr_hyper, xdr_string
 
-from guestlist import GuestlistError, Host, Inventory
+from guestlist import ConnectionLost, GuestlistError, Host, Inventory, NotSynced
+from guestlist.details.bounded import MOST_HANGING
 from guestlist.snapshot import states_of
 
 INVALID_ARG, INTERNAL_ERROR = 8, 1
@@ -126,3 +130,180 @@ def test_bulk_states_that_fail_of_one_that_is_gone_are_asked_of_the_others(daemo
             proxy.fail("CONNECT_GET_ALL_DOMAIN_STATS", code)
             with pytest.raises(libvirt.libvirtError, match="the laboratory says no"):
                 states_of(listing, listing.domains(include_inactive=True))
+
+
+# A stuck guest, where libvirt asks it for its XML
+
+
+XML = "DOMAIN_GET_XML_DESC"
+STUCK, *LIVELY = PERMANENT
+NO_ANSWER = "xml: no answer within 0.5 s"
+
+
+@pytest.fixture
+def monitored(daemon, proxy):
+    """A host of five whose daemon waits for the first one's monitor, as 0.9.12 with QEMU does."""
+    proxy.older_daemon("0.9.12")
+    proxy.rewrite("CONNECT_GET_TYPE", lambda _: xdr_string(b"QEMU"))
+    proxy.hold(XML, STUCK.name)
+    with populated(daemon.uri(), PERMANENT) as hand:
+        yield proxy, hand
+        proxy.reset()
+
+
+def test_a_stuck_guest_is_named_and_all_others_have_their_details(monitored):
+    """`snapshot` waited without end: QEMU's driver before 0.10.0 asks the guest for its balloon."""
+    proxy, _ = monitored
+    with Host(proxy.uri(), details_deadline=0.5) as host:
+        snapshot = host.snapshot()
+        assert snapshot.keys() == {domain.uuid for domain in PERMANENT}
+        stuck = snapshot[STUCK.uuid]
+        assert stuck.details.unknown == (NO_ANSWER,)
+        assert not stuck.details.devices_known
+        assert [snapshot[domain.uuid].details.unknown for domain in LIVELY] == [()] * len(LIVELY)
+        with proxy.counting() as calls:  # it was waited for once, and is not asked again
+            assert host.snapshot()[STUCK.uuid].details.unknown == (NO_ANSWER,)
+            host.forget(STUCK.uuid)
+            assert host.snapshot()[STUCK.uuid].details.unknown == (NO_ANSWER,)
+        assert XML not in calls
+        proxy.reset()
+        wait_until(lambda: host.snapshot()[STUCK.uuid].details.unknown == ())
+
+
+def test_a_listing_does_not_wait_behind_a_snapshot_of_a_stuck_guest(monitored):
+    proxy, _ = monitored
+    with Host(proxy.uri(), details_deadline=LONG) as host, ThreadPoolExecutor(1) as pool:
+        host.list_instance_domains()
+        snapshot = pool.submit(host.snapshot)
+        wait_until(lambda: proxy.held)
+        assert len(host.list_instance_domains()) == len(PERMANENT)
+        assert len(host.snapshot(details=False)) == len(PERMANENT)
+        assert not snapshot.done()
+        proxy.reset()
+        assert snapshot.result(LONG)[STUCK.uuid].details.unknown == ()
+
+
+def test_a_host_closed_while_a_guest_is_waited_for_leaves_no_connection(monitored):
+    proxy, _ = monitored
+    with Host(proxy.uri(), details_deadline=LONG) as host, ThreadPoolExecutor(1) as pool:
+        snapshot = pool.submit(host.snapshot)
+        wait_until(lambda: proxy.held)
+        host.close()
+        proxy.reset()
+        assert len(snapshot.result(LONG)) == len(PERMANENT)
+    wait_until(lambda: not proxy.connections)
+
+
+def test_a_change_while_a_guest_is_waited_for_is_read_again(monitored):
+    """Several may read at a time; each has the changes that came while it did."""
+    proxy, hand = monitored
+    with Host(proxy.uri(), details_deadline=LONG) as host, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(host.snapshot)
+        wait_until(lambda: proxy.held)
+        host.snapshot(include_foreign=True, details=False)
+        handle = hand.lookupByUUIDString(str(LIVELY[0].uuid))
+        hand.defineXML(handle.XMLDesc().replace(">1</vcpu>", ">2</vcpu>"))
+        host.snapshot(details=False)  # a reply behind the event
+        proxy.reset()
+        first.result(LONG)
+        handle.destroy()
+        handle.create()
+        assert host.snapshot()[LIVELY[0].uuid].details.vcpus == 2
+
+
+@pytest.mark.parametrize("fault", ["drop", "closed"])
+def test_where_no_second_connection_can_be_had_the_details_are_unknown(monitored, fault):
+    proxy, _ = monitored
+    with Host(proxy.uri(), details_deadline=LONG) as host:
+        host.list_instance_domains()
+        if fault == "drop":  # each reader, within its first call
+            proxy.drop_on("DOMAIN_LOOKUP_BY_UUID", times=None)
+        else:
+            proxy.drop_on("CONNECT_OPEN", times=None)
+        details = [one.details for one in host.snapshot().values()]
+        assert {one.unknown for one in details} == {("xml: not asked, no second connection",)}
+
+
+def test_a_connection_lost_while_it_is_read_aside_is_a_loss(monitored):
+    proxy, _ = monitored
+    with Host(proxy.uri(), details_deadline=LONG) as host, ThreadPoolExecutor(1) as pool:
+        snapshot = pool.submit(host.snapshot)
+        wait_until(lambda: proxy.held)
+        proxy.drop_on("CONNECT_OPEN", times=None)
+        proxy.drop()
+        with pytest.raises(ConnectionLost):
+            snapshot.result(LONG)
+
+
+def test_more_stuck_guests_than_may_hang_are_named_too(daemon, proxy):
+    guests = [nova_instance(n) for n in range(MOST_HANGING + 3)]
+    proxy.older_daemon("0.9.12")
+    proxy.rewrite("CONNECT_GET_TYPE", lambda _: xdr_string(b"QEMU"))
+    for guest in guests:
+        proxy.hold(XML, guest.name)
+    with populated(daemon.uri(), guests), Host(proxy.uri(), details_deadline=3) as host:
+        unknown = [one.details.unknown[0] for one in host.snapshot().values()]
+        assert proxy.held <= MOST_HANGING + 1
+        assert set(unknown) == {
+            "xml: no answer within 3 s",
+            "xml: not asked, other guests do not answer",
+        }
+        proxy.reset()  # as soon as one answers the others are asked again
+        wait_until(lambda: not any(one.details.unknown for one in host.snapshot().values()), 20)
+
+
+def test_a_live_view_of_a_host_with_a_stuck_guest_comes_in_step(monitored):
+    """It was not after 12 s, and told who had called wait_synced() to call wait_synced() first."""
+    proxy, hand = monitored
+    with Host(proxy.uri(), details_deadline=0.5) as host, Inventory(host) as live:
+        live.wait_synced(LONG)
+        assert live.snapshot()[STUCK.uuid].details.unknown == (NO_ANSWER,)
+        hand.lookupByUUIDString(str(LIVELY[0].uuid)).destroy()
+        wait_until(lambda: LIVELY[0].uuid not in live.snapshot())
+        assert live.age == 0
+        proxy.reset()
+        live.close()
+    wait_until(lambda: not proxy.connections)
+
+
+def test_who_waited_for_a_view_is_not_told_to_wait(daemon, proxy):
+    with populated(daemon.uri(), PERMANENT), Inventory(proxy.uri()) as live:
+        proxy.stall_on("CONNECT_GET_ALL_DOMAIN_STATS")
+        proxy.wait_called("CONNECT_GET_ALL_DOMAIN_STATS")
+        with pytest.raises(NotSynced) as raised:
+            live.wait_synced(0.1)
+        assert "call wait_synced() first" not in str(raised.value)
+        assert "after 0.1 s" in str(raised.value)
+        proxy.reset()
+
+
+@pytest.mark.parametrize(
+    ("release", "hypervisor", "aside"),
+    [
+        ("0.9.12", (b"QEMU", 7_002_000), True),
+        ("0.9.12", (b"Test", 2), False),
+        ("0.10.2", (b"QEMU", 12_001), True),  # CentOS 6
+        ("1.2.7", (b"QEMU", 2_000_000), False),
+        ("5.0.0", (b"QEMU", 12_001), False),
+    ],
+)
+def test_xml_is_read_aside_only_where_it_may_wait_for_a_guest(
+    daemon, proxy, release, hypervisor, aside
+):
+    driver, version = hypervisor
+    proxy.older_daemon(release)
+    proxy.rewrite("CONNECT_GET_TYPE", lambda _: xdr_string(driver))
+    proxy.rewrite("CONNECT_GET_VERSION", lambda _: xdr_hyper(version))
+    with populated(daemon.uri(), PERMANENT), Host(proxy.uri()) as host:
+        host.list_instance_domains()
+        proxy.clear()
+        snapshot = host.snapshot()
+        assert all(one.details.unknown == () for one in snapshot.values())
+        assert ("CONNECT_OPEN" in proxy.calls) is aside
+        assert proxy.calls.count(XML) == len(PERMANENT)
+
+
+@pytest.mark.parametrize("deadline", [0, -1, float("nan")])
+def test_a_deadline_is_a_number_above_zero(deadline):
+    with pytest.raises(ValueError, match="details_deadline"):
+        Host("test:///default", details_deadline=deadline)

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
-from uuid import UUID
 
 import libvirt
 
@@ -93,6 +92,9 @@ class Location:
     here: bool
     """On this machine: paths in its answers are paths here."""
 
+    same_domains_again: bool
+    """Whether a second connection reaches the same domains."""
+
     asked_again_at_will: bool
     """Whether a second connection reaches the same domains, and asks nobody for a password."""
 
@@ -105,10 +107,11 @@ class Location:
         """
         parts = urlsplit(uri)
         driver, _, transport = parts.scheme.partition("+")
+        same_domains_again = driver != "test" or parts.path == "/default"
         return cls(
             here=transport in ("", "unix") and not parts.hostname,
-            asked_again_at_will=transport in ("", "unix", "tcp", "tls")
-            and (driver != "test" or parts.path == "/default"),
+            same_domains_again=same_domains_again,
+            asked_again_at_will=same_domains_again and transport in ("", "unix", "tcp", "tls"),
         )
 
 
@@ -145,77 +148,6 @@ class Peer:
         """Whether a call failed because the connection is dead, and not for what was asked."""
         return is_loss(error) or not self.alive()
 
-    def find_again(self, error: libvirt.libvirtError, uuid: bytes) -> libvirt.virDomain | None:
-        """A fresh handle of the domain about which a call failed; None if the domain is gone.
-
-        Some drivers say code 42 of a domain that is gone, others what they like: the test driver
-        of libvirt 1.2.7 says code 8 to `state`, `info` and `XMLDesc`. Only a look-up tells, on
-        every driver and in one instant. So call this wherever a call about one domain failed.
-
-        Raises:
-            libvirt.libvirtError: `error` itself where the connection is lost, or where the look-up
-                fails as well.
-
-        Cost: 1 call; none where `error` is code 42, or the connection is lost.
-        """
-        if error.get_error_code() == Code.NO_DOMAIN:
-            return None
-        if self.lost(error):
-            raise error
-        try:
-            return self.look_up(uuid)
-        except libvirt.libvirtError as other:
-            if other.get_error_code() == Code.NO_DOMAIN:
-                return None
-            if self.lost(other):
-                raise
-            raise error from other
-
-    def look_up(self, uuid: bytes) -> libvirt.virDomain:
-        """The domain with this UUID, through the string: libvirt-python before 6.6 cannot take
-        bytes on Python 3.10 and later.
-
-        Raises:
-            libvirt.libvirtError: code 42 if there is none.
-
-        Cost: 1 call.
-        """
-        self.calls += 1
-        return self.connection.lookupByUUIDString(str(UUID(bytes=uuid)))
-
-    def ask_about(
-        self, domains: list[libvirt.virDomain], ask: Callable[[list[libvirt.virDomain]], T]
-    ) -> T:
-        """What one call answers about several domains, some of which may be gone.
-
-        A libvirt that fails the call because of one of them is asked again without those.
-
-        Raises:
-            libvirt.libvirtError: the call failed, and not because a domain is gone.
-
-        Cost: 1 call. Where it fails, 1 for each domain to find who is gone, and 1 more.
-        """
-        while True:
-            self.calls += 1
-            try:
-                return ask(domains)
-            except libvirt.libvirtError as error:
-                if unsupported(error) or self.lost(error):
-                    raise
-                left = [domain for domain in domains if self._is_there(domain.UUID())]
-                if len(left) == len(domains):
-                    raise
-                domains = left
-
-    def _is_there(self, uuid: bytes) -> bool:
-        try:
-            self.look_up(uuid)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != Code.NO_DOMAIN:
-                raise
-            return False
-        return True
-
     def events(self, kind: int, since: int = 0) -> Stream | None:
         """The events of a kind, registered on first use; None where this libvirt has none.
 
@@ -234,7 +166,7 @@ class Peer:
         """
         with self._lock:
             if kind not in self._streams:
-                absent = self._closed or (since > 0 and self._release() < since)
+                absent = self._closed or (since > 0 and self.release < since)
                 self._streams[kind] = None if absent else self._register(kind)
             return self._streams[kind]
 
@@ -254,10 +186,17 @@ class Peer:
                 return None
             raise
 
-    def _release(self) -> int:
-        """The daemon's version, asked once; 0 where it does not tell."""
+    @property
+    def release(self) -> int:
+        """The daemon's version as libvirt numbers it (9000000 is 9.0.0); 0 where it does not tell.
+
+        Raises:
+            libvirt.libvirtError: the connection is lost.
+
+        Cost: 1 call when the connection is opened, none later.
+        """
         if self._daemon is None:
-            self._daemon = _unless_unsupported(self.connection.getLibVersion) or 0
+            self._daemon = unless_unsupported(self.connection.getLibVersion) or 0
         return self._daemon
 
     def location(self) -> Location:
@@ -298,13 +237,13 @@ class Peer:
         asked = self.connection
         return Versions(
             client=libvirt.getVersion(),
-            daemon=_unless_unsupported(asked.getLibVersion),
-            driver=_unless_unsupported(asked.getType) or "unknown",
-            hypervisor=_unless_unsupported(asked.getVersion),
+            daemon=unless_unsupported(asked.getLibVersion),
+            driver=unless_unsupported(asked.getType) or "unknown",
+            hypervisor=unless_unsupported(asked.getVersion),
         )
 
 
-def _unless_unsupported(call: Callable[[], T]) -> T | None:
+def unless_unsupported(call: Callable[[], T]) -> T | None:
     try:
         return call()
     except (libvirt.libvirtError, AttributeError) as error:
@@ -392,7 +331,7 @@ class Connection:
                 yield peer
             except libvirt.libvirtError as error:
                 lost = peer.lost(error)
-                if lost:
+                if lost and self._peer is peer:
                     self.close()
                 raise call_failure(error, what, peer.whom, lost=lost) from error
             except UnicodeDecodeError as error:
@@ -400,6 +339,18 @@ class Connection:
                     f"cannot {what} of {peer.whom}: it answered with text that is not UTF-8 "
                     f"({error})"
                 ) from error
+
+    @contextlib.contextmanager
+    def others_turn(self) -> Iterator[None]:
+        """Within `asking`: let other threads ask while this one waits for something else.
+
+        The block must not use the peer. After it the peer may be closed or lost, as a call tells.
+        """
+        self._turn.release()
+        try:
+            yield
+        finally:
+            self._turn.acquire()
 
     def close(self) -> None:
         """Let the connection go. Domains already handed out keep libvirt's own reference to it.
@@ -415,11 +366,14 @@ class Connection:
     def _open(self) -> Peer:
         ensure_loop()
         connection = self._open_within_deadline()
-        return Peer(
+        peer = Peer(
             connection,
             whom=self.uri or _resolved_uri(connection),
             keepalive=self._keep_alive(connection),
         )
+        with contextlib.suppress(libvirt.libvirtError):  # lost at once: the first question says so
+            _ = peer.release
+        return peer
 
     def _open_within_deadline(self) -> libvirt.virConnect:
         """Open on a thread of its own: libvirt's open has no deadline and cannot be interrupted.

@@ -39,6 +39,8 @@ class Host:
             after interval * (count + 1) seconds: 6 by default.
         details_max_age: seconds for which details are believed that no event has contradicted;
             see `guestlist.details`.
+        details_deadline: seconds that a guest may take to answer for its details where libvirt asks
+            it, as QEMU's driver before 0.10.0 does; see `snapshot`. Newer ones ask no guest.
         keep_xml: keep the documents themselves too, in `Details.xml`: some 6 KiB a domain.
         open_timeout: seconds that opening may take; None: no bound. A transport that asks a person
             for a password wants more than the default.
@@ -57,6 +59,7 @@ class Host:
         keepalive_count: int = 5,
         open_timeout: float | None = 10.0,
         details_max_age: float = 300.0,
+        details_deadline: float = 3.0,
         keep_xml: bool = False,
     ) -> None:
         self._connection = Connection(
@@ -67,7 +70,13 @@ class Host:
             open_timeout=open_timeout,
         )
         launched_by = launched_by if launched_by is not None else NovaLaunched()
-        self._listings = Listings(self._connection, launched_by, details_max_age, keep_xml=keep_xml)
+        if not details_deadline > 0:
+            raise ValueError(
+                f"details_deadline is {details_deadline!r}: it must be a number of seconds above 0"
+            )
+        self._listings = Listings(
+            self._connection, launched_by, details_max_age, details_deadline, keep_xml=keep_xml
+        )
         self._statistics = Statistics(self._connection)
         self._node: NodeMemory | None = None
 
@@ -145,7 +154,12 @@ class Host:
         has None. One whose XML cannot be read spoils nobody else's: its `Details.unknown` says so,
         and the log, once.
 
-        Never waits for a stuck guest: nothing here asks a guest, unless `statistics` does.
+        Nothing here asks a guest, unless `statistics` does, so a stuck guest delays nothing. An old
+        libvirt does ask: QEMU's driver before 0.10.0, and before 5.0.0 with a QEMU older than 1.2,
+        enters the guest's monitor for its XML. There the XML is read over a connection of its own,
+        and a guest that does not answer within `details_deadline` seconds is waited for once; its
+        `Details.unknown` says "xml: no answer within 3 s" until it answers. Other questions to this
+        Host are answered meanwhile.
 
         Args:
             include_inactive: also those that are shut off.
@@ -168,6 +182,7 @@ class Host:
         before 1.2.8) the listing's and 1 per domain more. The first snapshot over a connection also
         registers for events (up to 9 calls), which belongs to the connection and is not in `cost`;
         nor are the statistics, which are 1 call over another one, and 4 more for busy guests alone.
+        Where the XML is read over a connection of its own it is 2 calls for each domain, not 1.
         """
         with self._listings.asking("take a snapshot") as listing:
             taken = snapshot.take(
@@ -264,7 +279,7 @@ class Host:
     def close(self) -> None:
         """Let the connection go; a later question opens another."""
         self._statistics.close()
-        self._connection.close()
+        self._listings.close()
 
     def __enter__(self) -> Host:
         """Opens nothing yet."""

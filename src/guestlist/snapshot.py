@@ -18,9 +18,10 @@ from uuid import UUID
 import libvirt
 
 from guestlist.connection import Peer, unsupported
-from guestlist.errors import Code, ListingUnstable
+from guestlist.errors import ListingUnstable
 from guestlist.handle import INACTIVE_ID, Stated
 from guestlist.listing import ACTIVE, ALL, Listing
+from guestlist.lookup import ask_about, find_again, look_up
 from guestlist.records import Details, DomainState, Instance, Snapshot
 from guestlist.statistics import Answers
 
@@ -95,12 +96,8 @@ def one(listing: Listing, uuid: UUID) -> Instance | None:
     Cost: 2 calls, and 1 more, once, if its name does not tell who launched it. Without the bulk
     statistics 2 more for each time that it starts or stops meanwhile.
     """
-    peer = listing.peer
-    try:
-        domain = peer.look_up(uuid.bytes)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != Code.NO_DOMAIN:
-            raise
+    domain = look_up(listing.peer, uuid.bytes)
+    if domain is None:
         return None
     for stated in states_of(listing, [domain]):
         return instance(listing, stated, None)
@@ -130,8 +127,8 @@ def states_of(listing: Listing, domains: list[libvirt.virDomain]) -> States:
     connection = peer.connection
     stated = _bulk_states(
         listing,
-        lambda: peer.ask_about(
-            domains, lambda left: connection.domainListGetStats(left, _STATE_GROUP)
+        lambda: ask_about(
+            peer, domains, lambda left: connection.domainListGetStats(left, _STATE_GROUP)
         ),
     )
     return _states_one_by_one(domains, peer) if stated is None else stated
@@ -173,29 +170,32 @@ def _states_one_by_one(domains: Iterable[libvirt.virDomain], peer: Peer) -> Stat
 
 
 def _settled_or_gone(domain: libvirt.virDomain, peer: Peer) -> Stated | None:
-    """As `_settled`; None if the domain is gone. One that is back under its UUID is asked again."""
+    """As `_settled`; one that is back under its UUID after a failure is asked again."""
     try:
         return _settled(domain, peer)
     except libvirt.libvirtError as error:
-        found = peer.find_again(error, domain.UUID())
+        found = find_again(peer, error, domain.UUID())
     if found is None:
         return None
     try:
         return _settled(found, peer)
     except libvirt.libvirtError as error:
-        if peer.find_again(error, found.UUID()) is not None:
+        if find_again(peer, error, found.UUID()) is not None:
             raise
         return None
 
 
-def _settled(domain: libvirt.virDomain, peer: Peer) -> Stated:
-    """A handle of the domain with the state that it has under the handle's id."""
+def _settled(domain: libvirt.virDomain, peer: Peer) -> Stated | None:
+    """A handle of the domain with the state that it has under the handle's id; None if gone."""
     for _ in range(_TRIES):
         peer.calls += 1
         state, reason = domain.state()
         if (state == DomainState.SHUTOFF) == (domain.ID() == INACTIVE_ID):
             return Stated(domain, state, reason)
-        domain = peer.look_up(domain.UUID())
+        again = look_up(peer, domain.UUID())
+        if again is None:
+            return None
+        domain = again
     raise ListingUnstable(
         f"cannot tell the state of domain {domain.name()!r} of {peer.whom}: it starts and stops "
         "between every two calls; ask again, or upgrade libvirt to 1.2.8 or newer"

@@ -26,9 +26,11 @@ from typing import Any, NamedTuple
 
 import libvirt
 
+from guestlist.aside import Aside
 from guestlist.connection import Connection, Peer
 from guestlist.errors import Code, GuestlistError, NotSupported
-from guestlist.native import queue, threading, time
+from guestlist.lookup import ask_about
+from guestlist.native import queue, time
 
 log = logging.getLogger(__name__)
 
@@ -111,11 +113,7 @@ class Statistics:
     """The statistics of one host's domains. Threads may share it."""
 
     def __init__(self, connection: Connection) -> None:
-        self._like = connection
-        self._idle: list[Connection] = []
-        self._hanging = 0
-        self._closed = 0
-        self._changed = threading.Condition()
+        self._aside = Aside(connection, MOST_HANGING)
 
     def ask(self, groups: Iterable[str], deadline: float) -> Answers:
         """What the active domains answer within `deadline` seconds.
@@ -142,16 +140,12 @@ class Statistics:
             if left != _ATTEMPTS and answers.failure:
                 break  # but the first one could be made, and hangs
             return answers
-        log.warning("%s: guests did not answer within %g s", self._like.whom, deadline)
+        log.warning("%s: guests did not answer within %g s", self._aside.whom, deadline)
         return Answers()
 
     def close(self) -> None:
         """Close what is idle; a call under way closes its own connection when it returns."""
-        with self._changed:
-            idle, self._idle = self._idle, []
-            self._closed += 1
-        for connection in idle:
-            connection.close()
+        self._aside.close()
 
     def _attempt(
         self,
@@ -160,46 +154,17 @@ class Statistics:
         patience: float,
     ) -> bool:
         """Have a thread ask; whether one could be had within so many seconds."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._hanging < MOST_HANGING, patience):
-                return False
-            self._hanging += 1
-            connection = self._idle.pop() if self._idle else self._like.like_this()
-            closed = self._closed
-        threading.Thread(
-            target=self._run,
-            args=(connection, closed, groups, outcomes),
-            name="guestlist-statistics",
-            daemon=True,
-        ).start()
-        return True
 
-    def _run(
-        self,
-        connection: Connection,
-        closed: int,
-        groups: tuple[_Group, ...],
-        outcomes: queue.Queue[Answers],
-    ) -> None:
-        """Ask, and keep the connection for the next call unless `close` was called since."""
-        answers: Answers | None = None
-        try:
-            with connection.asking("read statistics") as peer:
-                answers = Answers(_answers(peer, groups))
-        except GuestlistError as error:
-            log.warning("no statistics: %s", error)
-            answers = Answers(failure=type(error)(str(error)))  # its frames hold the connection
-        finally:
-            is_well = answers is not None and answers.failure is None
-            with self._changed:
-                self._hanging -= 1
-                self._changed.notify()
-                kept = is_well and not self._idle and closed == self._closed
-                if kept:
-                    self._idle.append(connection)
-            outcomes.put(answers or Answers())
-            if not kept:
-                connection.close()
+        def done(outcome: dict[bytes, Answer] | GuestlistError | None) -> None:
+            if isinstance(outcome, GuestlistError):
+                log.warning("no statistics: %s", outcome)
+                outcomes.put(Answers(failure=outcome))
+            else:
+                outcomes.put(Answers(outcome or {}))
+
+        return self._aside.start(
+            "read statistics", lambda peer: _answers(peer, groups), done, patience=patience
+        )
 
 
 def _chosen(groups: Iterable[str]) -> tuple[_Group, ...]:
@@ -233,8 +198,8 @@ def _answers(peer: Peer, groups: tuple[_Group, ...]) -> dict[bytes, Answer]:
         if not passed_over:
             break
         time.sleep(pause)
-        records = peer.ask_about(
-            passed_over, lambda left: peer.connection.domainListGetStats(left, bits, _NOWAIT)
+        records = ask_about(
+            peer, passed_over, lambda left: peer.connection.domainListGetStats(left, bits, _NOWAIT)
         )
         _take(records, groups, answers)
     return answers

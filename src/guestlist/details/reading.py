@@ -17,6 +17,7 @@ from guestlist.connection import Peer
 from guestlist.errors import Code, one_line
 from guestlist.handle import INACTIVE_ID, Handle
 from guestlist.launcher import NOVA_NAMESPACES
+from guestlist.lookup import find_again
 from guestlist.records import Details
 
 _METADATA_ELEMENT = 2
@@ -76,7 +77,7 @@ def nova_namespaces(handle: Handle, peer: Peer) -> frozenset[str] | None:
     try:
         return frozenset(uri for uri in NOVA_NAMESPACES if _has_metadata(handle, uri, peer))
     except libvirt.libvirtError as error:
-        if peer.find_again(error, handle.uuid) is None:
+        if find_again(peer, error, handle.uuid) is None:
             return None
         raise
 
@@ -90,27 +91,46 @@ def _without_xml(handle: Handle, peer: Peer, why: str) -> Read | None:
     except libvirt.libvirtError as error:
         if _is_gone(handle, peer, error):
             return None
-    details = Details(
-        uuid=UUID(bytes=handle.uuid),
-        name=handle.name,
-        type=None,
+    details = replace(
+        _nothing_read(handle, "xml", "devices"),
         vcpus=vcpus,
         current_vcpus=vcpus,
         memory_kib=memory_kib,
         current_memory_kib=current_memory_kib,
-        unknown=("xml", "devices"),
     )
-    failure = f"the XML of domain {handle.name!r} cannot be read ({why})"
-    return Read(handle.id, details, None, failure)
+    return Read(handle.id, details, None, _cannot_be_read(handle, why))
+
+
+def unread(handle: Handle, why: str) -> Read:
+    """What is known of a domain whose XML was not read in time. Cost: none."""
+    details = _nothing_read(handle, f"xml: {why}")
+    return Read(handle.id, details, None, _cannot_be_read(handle, why))
+
+
+def _nothing_read(handle: Handle, *unknown: str) -> Details:
+    return Details(
+        uuid=UUID(bytes=handle.uuid),
+        name=handle.name,
+        type=None,
+        vcpus=None,
+        current_vcpus=None,
+        memory_kib=None,
+        current_memory_kib=None,
+        unknown=unknown,
+    )
+
+
+def _cannot_be_read(handle: Handle, why: str) -> str:
+    return f"the XML of domain {handle.name!r} cannot be read ({why})"
 
 
 def _is_gone(handle: Handle, peer: Peer, error: libvirt.libvirtError) -> bool:
-    """Whether a call failed because the domain is gone; see `Peer.find_again`.
+    """Whether a call failed because the domain is gone; see `lookup`.
 
     A look-up that fails on a living connection says nothing of the domain: then it is not gone.
     """
     try:
-        return peer.find_again(error, handle.uuid) is None
+        return find_again(peer, error, handle.uuid) is None
     except libvirt.libvirtError as other:
         if peer.lost(other):
             raise

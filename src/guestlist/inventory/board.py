@@ -108,7 +108,12 @@ class Board:
         failure = self._failure
         if failure is not None:
             raise type(failure)(str(failure)) from failure
-        raise self._not_synced()
+        if self._ended:
+            raise self._not_synced()
+        raise NotSynced(
+            f"the view is not in step after {timeout:g} s: libvirt has not answered yet, and no "
+            "call has failed; wait longer"
+        )
 
     # For the thread that merges
 

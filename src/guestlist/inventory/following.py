@@ -289,7 +289,7 @@ class Follower:
 
     def _close_connection(self) -> None:
         try:
-            self._listings.connection.close()
+            self._listings.close()
         except Exception:  # no thread is to be had for the farewell
             log.exception("%s: the connection was not closed", self.whom)
 

@@ -23,6 +23,7 @@ from guestlist.errors import Code, TooManyDomains
 from guestlist.handle import Handle
 from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched, by_namespaces, recognise
 from guestlist.listing.walk import Walk
+from guestlist.lookup import look_up
 from guestlist.native import threading
 from guestlist.records import Instance
 
@@ -131,9 +132,6 @@ class Listing:
     def launcher(self, handle: Handle) -> Launcher | None:
         """Who launched it; None if only its metadata could tell and it is gone.
 
-        Raises:
-            libvirt.libvirtError: a handle of another connection, and it is gone.
-
         Cost: none where its id or name tells, else 1 call, remembered; 1 more for a handle of
         another connection.
         """
@@ -143,7 +141,10 @@ class Listing:
         if launcher is not None:
             return launcher
         if handle.domain.connect() is not self.peer.connection:  # the last one, perhaps dead
-            handle = Handle(self.peer.look_up(handle.uuid))
+            domain = look_up(self.peer, handle.uuid)
+            if domain is None:
+                return None
+            handle = Handle(domain)
         namespaces = self.details.namespaces(handle)
         return None if namespaces is None else by_namespaces(namespaces, handle.name)
 

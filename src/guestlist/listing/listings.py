@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from guestlist.connection import Connection
 from guestlist.details import DetailsMemory
+from guestlist.details.bounded import BoundedReader
 from guestlist.launcher import LaunchedBy
 from guestlist.listing import Listing
 from guestlist.native import threading
@@ -24,12 +25,15 @@ class Listings:
         connection: Connection,
         launched_by: LaunchedBy,
         details_max_age: float,
+        details_deadline: float,
         *,
         keep_xml: bool = False,
     ) -> None:
         self.connection = connection
         self.launched_by = launched_by
         self._details_max_age = details_max_age
+        self._details_deadline = details_deadline
+        self._bounded = BoundedReader(connection, details_deadline)
         self._keep_xml = keep_xml
         self._listing: Listing | None = None
         self._lock = threading.Lock()
@@ -47,7 +51,11 @@ class Listings:
             with self._lock:
                 if self._listing is None or self._listing.peer is not peer:
                     memory = DetailsMemory(
-                        peer, self.connection, self._details_max_age, keep_xml=self._keep_xml
+                        peer,
+                        self.connection,
+                        self._bounded,
+                        self._details_max_age,
+                        keep_xml=self._keep_xml,
                     )
                     self._listing = Listing(peer, self.launched_by, memory)
                 listing = self._listing
@@ -55,4 +63,11 @@ class Listings:
 
     def apart(self, details_max_age: float) -> Listings:
         """The same over another connection like this one."""
-        return Listings(self.connection.like_this(), self.launched_by, details_max_age)
+        return Listings(
+            self.connection.like_this(), self.launched_by, details_max_age, self._details_deadline
+        )
+
+    def close(self) -> None:
+        """Close the connection, and what is idle beside it; see `Connection.close`."""
+        self._bounded.close()
+        self.connection.close()
