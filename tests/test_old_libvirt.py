@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import socket
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import libvirt
 import pytest
@@ -12,8 +17,17 @@ from lab.views import Replica
 from lab.waiting import LONG, wait_until
 from lab.wire import xdr_hyper, xdr_string
 
-from guestlist import ConnectionLost, GuestlistError, Host, Inventory, NotSynced
-from guestlist.details.bounded import MOST_HANGING
+import guestlist
+from guestlist import (
+    ConnectionFailed,
+    ConnectionLost,
+    GuestlistError,
+    Host,
+    Inventory,
+    NotSupported,
+    NotSynced,
+)
+from guestlist.aside import MOST_HANGING
 from guestlist.snapshot import states_of
 
 INVALID_ARG, INTERNAL_ERROR = 8, 1
@@ -307,3 +321,104 @@ def test_xml_is_read_aside_only_where_it_may_wait_for_a_guest(
 def test_a_deadline_is_a_number_above_zero(deadline):
     with pytest.raises(ValueError, match="details_deadline"):
         Host("test:///default", details_deadline=deadline)
+
+
+# What an old libvirt is told, and what it tells
+
+
+@pytest.mark.parametrize("procedure", ["CONNECT_OPEN", "CONNECT_SUPPORTS_FEATURE", "AUTH_LIST"])
+def test_a_daemon_that_hangs_up_may_be_full(proxy, procedure):
+    """libvirtd closes what is beyond max_clients; that "check the URI" helped nobody."""
+    proxy.drop_on(procedure, times=None)
+    with Host(proxy.uri()) as host, pytest.raises(ConnectionFailed, match="max_clients"):
+        host.list_instance_domains()
+
+
+def test_a_daemon_that_closes_at_once_may_be_full(daemon):
+    with socket.socket(socket.AF_UNIX) as full, ThreadPoolExecutor(1) as pool:
+        path = f"{tempfile.mkdtemp(dir='/tmp')}/socket"  # a path that a socket's name can hold
+        full.bind(path)
+        full.listen()
+
+        def hang_up():
+            client, _ = full.accept()
+            client.close()
+
+        closing = pool.submit(hang_up)
+        with Host(daemon.uri().replace(daemon.socket, path)) as host:
+            with pytest.raises(ConnectionFailed, match="max_clients"):
+                host.list_instance_domains()
+        closing.result(LONG)
+        shutil.rmtree(Path(path).parent)
+
+
+def test_what_has_no_statistics_is_named_with_the_remedy(daemon, proxy):
+    proxy.older_daemon("1.2.7")
+    with populated(daemon.uri(), PERMANENT), Host(proxy.uri()) as host:
+        failure = host.snapshot(statistics=["block"]).statistics_failure
+    assert isinstance(failure, NotSupported)
+    assert proxy.uri() in str(failure)
+    assert "daemon (1.2.7) must be libvirt 1.2.8 or newer" in str(failure)
+
+
+@pytest.mark.parametrize(
+    ("release", "helped"), [("0.9.12", False), ("1.2.7", False), ("9.0.0", True)]
+)
+def test_helpers_are_not_started_where_they_cannot_help(daemon, proxy, release, helped):
+    """They take places of an old daemon's twenty; without the bulk call they can read nothing."""
+    proxy.older_daemon(release)
+    proxy.rewrite("CONNECT_GET_VERSION", lambda _: xdr_hyper(2_000_000))
+    proxy.delay(0.03, XML)
+    with populated(daemon.uri(), [nova_instance(n) for n in range(20)]), Host(proxy.uri()) as host:
+        host.snapshot()
+        assert (proxy.calls.count("CONNECT_OPEN") > 1) is helped
+
+
+@pytest.mark.parametrize(("client", "stopped"), [(1_002_007, False), (9_000_000, True)])
+def test_an_old_client_is_not_told_to_stop_keepalive(proxy, monkeypatch, client, stopped):
+    """1.2.7 writes two warnings to standard error when it is."""
+    given = []
+    real = libvirt.virConnect.setKeepAlive
+
+    def set_keepalive(connection, *settings):
+        given.append(settings)
+        return real(connection, *settings)
+
+    monkeypatch.setattr(libvirt.virConnect, "setKeepAlive", set_keepalive)
+    monkeypatch.setattr(libvirt, "getVersion", lambda: client)
+    with Host(proxy.uri()) as host:
+        host.list_instance_domains()
+    assert ((0, 0) in given) is stopped
+    wait_until(lambda: not proxy.connections)
+
+
+@pytest.mark.parametrize(("client", "asked"), [(9_012, True), (9_000_000, False)])
+def test_a_view_asks_for_a_sign_of_life_where_the_client_tells_of_no_loss(
+    daemon, proxy, monkeypatch, client, asked
+):
+    """With the client library 0.9.12 `isAlive` stays true after the daemon died."""
+    monkeypatch.setattr(libvirt, "getVersion", lambda: client)
+    with populated(daemon.uri(), PERMANENT), Inventory(proxy.uri()) as live:
+        live.wait_synced(LONG)
+        proxy.clear()
+        if not asked:
+            live.resync(LONG)
+            assert "CONNECT_NUM_OF_DOMAINS" not in proxy.calls
+            return
+        proxy.wait_called("CONNECT_NUM_OF_DOMAINS", 2)
+        monkeypatch.setattr(libvirt.virConnect, "isAlive", lambda _: 1)
+        proxy.drop_on("CONNECT_OPEN", times=None)
+        lists = live.statistics().lists
+        proxy.drop()
+        wait_until(lambda: live.age)
+        assert live.statistics().lists == lists  # no list was needed to notice
+
+
+# Bindings
+
+
+def test_no_call_takes_bytes():
+    """libvirt-python before 6.6 on Python 3.10 and later: SystemError, PY_SSIZE_T_CLEAN."""
+    source = Path(guestlist.__file__).parent
+    takes_bytes = re.compile(r"\b(lookupByUUID|\w+LookupByUUID|secretSetValue|blockPeek)\(")
+    assert not [file for file in source.rglob("*.py") if takes_bytes.search(file.read_text())]

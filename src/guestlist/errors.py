@@ -97,6 +97,7 @@ class Code(IntEnum):
 _LONGEST = 10_000
 _FROM_RPC = 7
 _FROM_AUTH = 46
+_HUNG_UP = {errno.EIO, errno.EPIPE, errno.ECONNRESET}
 _DENIED = {
     Code.OPERATION_DENIED,
     Code.AUTH_FAILED,
@@ -130,6 +131,17 @@ def is_loss(error: libvirt.libvirtError) -> bool:
     return code == Code.INVALID_CONN or (code == Code.SYSTEM_ERROR and domain == _FROM_RPC)
 
 
+def _is_hung_up(error: libvirt.libvirtError) -> bool:
+    """Whether the other end closed the connection before libvirt was told anything.
+
+    Old daemons do so where they serve `max_clients` already; newer ones let the client wait.
+    """
+    if error.get_error_domain() != _FROM_RPC:
+        return False
+    code, number = error.get_error_code(), error.get_int1()
+    return code == Code.INTERNAL_ERROR or (code == Code.SYSTEM_ERROR and number in _HUNG_UP)
+
+
 def open_failure(error: libvirt.libvirtError, whom: str) -> GuestlistError:
     """The error for a connection that libvirt would not open."""
     said = one_line(error)
@@ -139,7 +151,12 @@ def open_failure(error: libvirt.libvirtError, whom: str) -> GuestlistError:
             "the credentials in libvirt's auth.conf, or ask for a read-only connection"
         )
     advice = "check the URI and that the daemon runs"
-    if error.get_error_code() in (Code.NO_CONNECT, Code.INVALID_ARG, Code.INTERNAL_ERROR):
+    if _is_hung_up(error):
+        advice = (
+            "the daemon hung up: it may serve as many clients as its max_clients allows (20 by "
+            "default in old releases; 'virt-admin client-list' or its log tells), or not be libvirt"
+        )
+    elif error.get_error_code() in (Code.NO_CONNECT, Code.INVALID_ARG, Code.INTERNAL_ERROR):
         advice = (
             "check the URI: driver[+transport]://[user@][host]/path, for example qemu:///system"
         )

@@ -273,6 +273,9 @@ class Follower:
         if now < self._beat_at + STALL:
             return False
         self._beat_at = now
+        self._board.await_answer(now)
+        listing.peer.prove_alive()
+        self._board.await_answer(None)
         if self._pulse.beat():
             return False
         if not self.counts["stalls"]:
