@@ -422,3 +422,16 @@ def test_no_call_takes_bytes():
     source = Path(guestlist.__file__).parent
     takes_bytes = re.compile(r"\b(lookupByUUID|\w+LookupByUUID|secretSetValue|blockPeek)\(")
     assert not [file for file in source.rglob("*.py") if takes_bytes.search(file.read_text())]
+
+
+def test_a_call_that_fails_on_a_dead_connection_is_a_loss_whatever_is_alive_says(
+    proxy, monkeypatch
+):
+    monkeypatch.setattr(libvirt, "getVersion", lambda: 9_012)
+    monkeypatch.setattr(libvirt.virConnect, "isAlive", lambda _: 1)
+    with Host(proxy.uri()) as host:
+        host.list_instance_domains()
+        proxy.drop()
+        with pytest.raises(ConnectionLost):
+            host.list_instance_domains()
+        host.list_instance_domains()
