@@ -139,6 +139,9 @@ def test_bulk_states_that_fail_of_one_that_is_gone_are_asked_of_the_others(daemo
             hand.lookupByUUIDString(str(PERMANENT[0].uuid)).destroy()
             hand.lookupByUUIDString(str(PERMANENT[0].uuid)).undefine()
             proxy.fail("CONNECT_GET_ALL_DOMAIN_STATS", code, times=1)
+            gone = [one for one in domains if one.UUID() == PERMANENT[0].uuid.bytes]
+            assert states_of(listing, gone) == []
+            proxy.fail("CONNECT_GET_ALL_DOMAIN_STATS", code, times=1)
             found = {one.uuid for one in states_of(listing, domains)}
             assert found == {domain.uuid.bytes for domain in PERMANENT[1:]}
             proxy.fail("CONNECT_GET_ALL_DOMAIN_STATS", code)

@@ -72,12 +72,18 @@ class Aside:
             self._under_way += 1
             connection = self._idle.pop() if self._idle else self._like.like_this()
             closed = self._closed
-        threading.Thread(
+        asking = threading.Thread(
             target=self._run,
             args=(connection, closed, what, ask, done),
             name="guestlist-aside",
             daemon=True,
-        ).start()
+        )
+        try:
+            asking.start()
+        except BaseException:  # the process may have no more threads
+            self._give_back()
+            connection.close()
+            raise
         return True
 
     def close(self) -> None:
@@ -87,6 +93,11 @@ class Aside:
             self._closed += 1
         for connection in idle:
             connection.close()
+
+    def _give_back(self) -> None:
+        with self._changed:
+            self._under_way -= 1
+            self._changed.notify()
 
     def _run(
         self,
@@ -106,9 +117,8 @@ class Aside:
         except GuestlistError as error:
             outcome = type(error)(str(error))  # its frames hold the connection
         finally:
+            self._give_back()
             with self._changed:
-                self._under_way -= 1
-                self._changed.notify()
                 kept = is_well and not self._idle and closed == self._closed
                 if kept:
                     self._idle.append(connection)

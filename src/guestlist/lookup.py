@@ -64,8 +64,8 @@ def find_again(peer: Peer, error: libvirt.libvirtError, uuid: bytes) -> libvirt.
 def ask_about(
     peer: Peer,
     domains: list[libvirt.virDomain],
-    ask: Callable[[list[libvirt.virDomain]], T],
-) -> T:
+    ask: Callable[[list[libvirt.virDomain]], list[T]],
+) -> list[T]:
     """What one call answers about several domains, some of which may be gone.
 
     A libvirt that fails the call because of one of them is asked again without those.
@@ -75,7 +75,7 @@ def ask_about(
 
     Cost: 1 call. Where it fails, 1 for each domain to find who is gone, and 1 more.
     """
-    while True:
+    while domains:
         peer.calls += 1
         try:
             return ask(domains)
@@ -86,3 +86,4 @@ def ask_about(
             if len(left) == len(domains):
                 raise
             domains = left
+    return []

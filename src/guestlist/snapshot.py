@@ -121,7 +121,7 @@ def states_of(listing: Listing, domains: list[libvirt.virDomain]) -> States:
     """State and reason of each of these domains; of those that are gone, none.
 
     Cost: 1 call; without that call 1 per domain, and 2 more for each that started or stopped. More
-    only where the call fails, see `Peer.ask_about`.
+    only where the call fails, see `lookup.ask_about`.
     """
     peer = listing.peer
     connection = peer.connection
