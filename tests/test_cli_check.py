@@ -65,7 +65,11 @@ def test_a_host_that_fails() -> None:
 @pytest.mark.parametrize(
     ("client", "server", "whom"),
     [
-        (9_012, 9_012, "upgrade the client library (0.9.12) to 0.9.13 or newer"),
+        (
+            9_012,
+            9_010,
+            "upgrade the client library (0.9.12) and the daemon (0.9.10) to 0.9.13 or newer",
+        ),
         (9_012, 9_000_000, "upgrade the client library (0.9.12) to 0.9.13 or newer"),
         (9_000_000, 9_012, "upgrade the daemon (0.9.12) to 0.9.13 or newer"),
         (9_000_000, 9_000_000, "driver PHYP or libvirt-python lacks it"),

@@ -51,7 +51,7 @@ def synced(host, **options):
 
 
 def handle_of(connection, domain):
-    return connection.lookupByUUID(domain.uuid.bytes)
+    return connection.lookupByUUIDString(str(domain.uuid))
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import libvirt
 import pytest
 from lab import nodes
+from lab.churn import populated
 from lab.daemon import Daemon
 from lab.proxy import Proxy
 from lab.waiting import wait_until
@@ -390,3 +391,32 @@ def test_a_callback_that_raises_comes_out(daemon):
 
     with pytest.raises(ZeroDivisionError):
         misuse()
+
+
+def test_a_domain_that_is_gone_can_have_another_code_but_not_to_a_look_up(daemon, proxy: Proxy):
+    with populated(daemon.uri(), [OURS]) as hand:
+        connection = libvirt.open(proxy.uri())
+        handle = connection.lookupByUUIDString(str(OURS.uuid))
+        proxy.older_daemon("1.2.7")
+        assert handle.state()
+        hand.lookupByUUIDString(str(OURS.uuid)).destroy()
+        hand.lookupByUUIDString(str(OURS.uuid)).undefine()
+        for call in (handle.state, handle.info, handle.XMLDesc):
+            assert failure(call).get_error_code() == libvirt.VIR_ERR_INVALID_ARG
+        lookup = failure(lambda: connection.lookupByUUIDString(str(OURS.uuid)))
+        assert lookup.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN
+        connection.close()
+
+
+def test_calls_about_one_domain_can_be_held_while_all_others_are_answered(proxy, connection):
+    held = connection.lookupByName(OURS.name)
+    other = connection.lookupByName(RUNNING.name)
+    proxy.hold("DOMAIN_GET_XML_DESC", OURS.name)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(held.XMLDesc)
+        wait_until(lambda: proxy.held)
+        assert other.XMLDesc()
+        assert held.info()
+        assert not answer.done()
+        proxy.reset()
+        assert OURS.name in answer.result(30)

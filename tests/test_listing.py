@@ -68,7 +68,7 @@ def test_metadata_is_asked_once_of_a_domain_whose_name_cannot_tell(daemon, rpc):
             host.snapshot(include_foreign=True, details=False)
         assert calls == [*BULK, *BULK, "CONNECT_GET_ALL_DOMAIN_STATS"]
 
-        restarted = connection.lookupByUUID(strangers[0].uuid.bytes)
+        restarted = connection.lookupByUUIDString(str(strangers[0].uuid))
         restarted.destroy()
         restarted.create()
         with rpc.counting() as calls:
@@ -93,8 +93,8 @@ def test_what_is_remembered_goes_with_the_domain(daemon):
         with Host(daemon.uri()) as host:
             host.list_instance_domains()
             assert len(host._listings._listing.details) == 2
-            connection.lookupByUUID(handmade(0).uuid.bytes).destroy()
-            connection.lookupByUUID(handmade(0).uuid.bytes).undefine()
+            connection.lookupByUUIDString(str(handmade(0).uuid)).destroy()
+            connection.lookupByUUIDString(str(handmade(0).uuid)).undefine()
             host.list_instance_domains()
             assert len(host._listings._listing.details) == 1
 
@@ -131,8 +131,8 @@ def test_a_domain_gone_before_its_metadata_is_read_is_left_out(daemon, rpc):
     with populated(daemon.uri(), [nova_instance(1), handmade(0)]) as connection:
 
         def remove():
-            connection.lookupByUUID(handmade(0).uuid.bytes).destroy()
-            connection.lookupByUUID(handmade(0).uuid.bytes).undefine()
+            connection.lookupByUUIDString(str(handmade(0).uuid)).destroy()
+            connection.lookupByUUIDString(str(handmade(0).uuid)).undefine()
 
         rpc.on_call(METADATA, remove, times=1)
         with Host(rpc.uri()) as host:
@@ -152,7 +152,7 @@ def test_who_launched_a_domain_is_told_by_a_handle_of_a_lost_connection_too(daem
         assert host.launcher(handle) is Launcher.OTHER
         [instance] = host.snapshot(**everyone).values()
         assert instance.details.unknown == ()
-        connection.lookupByUUID(domain.uuid.bytes).undefine()
+        connection.lookupByUUIDString(str(domain.uuid)).undefine()
         with pytest.raises(DomainGone):
             host.launcher(handle)
 

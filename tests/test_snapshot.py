@@ -127,7 +127,7 @@ def test_without_bulk_statistics_state_and_id_agree_all_the_same(daemon, proxy):
     proxy.older_daemon("1.2.7")
     domains = [nova_instance(1), nova_instance(2, active=False)]
     with populated(daemon.uri(), domains) as connection, Host(proxy.uri()) as host:
-        one, two = (connection.lookupByUUID(domain.uuid.bytes) for domain in domains)
+        one, two = (connection.lookupByUUIDString(str(domain.uuid)) for domain in domains)
         proxy.on_call("DOMAIN_GET_STATE", lambda: (one.destroy(), two.create()), times=1)
         snapshot = host.snapshot(include_inactive=True)
         assert snapshot[domains[0].uuid].id is None
@@ -142,7 +142,7 @@ def test_without_bulk_statistics_state_and_id_agree_all_the_same(daemon, proxy):
 def test_a_restart_a_redefinition_and_its_metadata_are_noticed(daemon, rpc):
     domain = handmade(0)
     with populated(daemon.uri(), [domain, nova_instance(1)]) as connection, Host(rpc.uri()) as host:
-        handle = connection.lookupByUUID(domain.uuid.bytes)
+        handle = connection.lookupByUUIDString(str(domain.uuid))
         assert details_of(host, domain.uuid).nova is None
         connection.defineXML(domain_xml(replace(domain, vcpus=3)))
         handle.destroy()
@@ -261,7 +261,7 @@ def test_one_that_vanishes_before_its_details_is_marked(daemon, proxy):
 def test_one_that_vanishes_before_anything_tells_whose_it_is_is_left_out(daemon, proxy):
     with populated(daemon.uri(), [appliance(1), handmade(0)]) as connection:
         with Host(proxy.uri()) as host:
-            handle = connection.lookupByUUID(handmade(0).uuid.bytes)
+            handle = connection.lookupByUUIDString(str(handmade(0).uuid))
             proxy.on_call(XML, lambda: (handle.destroy(), handle.undefine()), times=1)
             snapshot = host.snapshot(include_foreign=True)
             assert [instance.launcher for instance in snapshot.values()] == [Launcher.LIBGUESTFS]
@@ -425,7 +425,7 @@ def test_a_guest_that_is_busy_for_a_moment_is_asked_again(qemu_daemon):
             """Before all but the first call: have the guest answer the one that keeps it busy."""
             if next(calls):
                 os.kill(qemu_daemon.guest_pid(guest.name), signal.SIGCONT)
-                until(lambda: statistics._hanging == 1)
+                until(lambda: statistics._aside._under_way == 1)
 
         [answer] = statistics.ask(["balloon", "block"], 3.0).by_uuid.values()
         assert not answer.complete
@@ -532,7 +532,7 @@ def test_the_xml_is_kept_on_request_and_changes_no_comparison(daemon):
         uuid = nova_instance(1).uuid
         with Host(daemon.uri(), keep_xml=True) as keeper, Host(daemon.uri()) as other:
             kept = keeper.snapshot()[uuid].details
-            assert kept.xml == connection.lookupByUUID(uuid.bytes).XMLDesc(0)
+            assert kept.xml == connection.lookupByUUIDString(str(uuid)).XMLDesc(0)
             assert other.snapshot()[uuid].details.xml is None
             assert other.snapshot()[uuid].details == kept
             assert kept.xml not in repr(kept)

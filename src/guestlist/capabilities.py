@@ -52,6 +52,9 @@ class Location:
     here: bool
     """On this machine: paths in its answers are paths here."""
 
+    same_domains_again: bool
+    """Whether a second connection reaches the same domains."""
+
     asked_again_at_will: bool
     """Whether a second connection reaches the same domains, and asks nobody for a password."""
 
@@ -67,9 +70,10 @@ class Location:
         """
         parts = urlsplit(uri)
         driver, _, transport = parts.scheme.partition("+")
+        same_domains_again = driver != "test" or parts.path == "/default"
         return cls(
             here=transport in ("", "unix") and not parts.hostname,
-            asked_again_at_will=transport in ("", "unix", "tcp", "tls")
-            and (driver != "test" or parts.path == "/default"),
+            same_domains_again=same_domains_again,
+            asked_again_at_will=same_domains_again and transport in ("", "unix", "tcp", "tls"),
             instance=parts.path,
         )

@@ -22,6 +22,7 @@ from guestlist.capabilities import Location, Versions
 from guestlist.errors import (
     Code,
     ConnectionFailed,
+    ConnectionLost,
     GuestlistError,
     LibvirtFailure,
     ThreadUnavailable,
@@ -38,6 +39,14 @@ from guestlist.threads import Outcome
 from guestlist.tunnel import Tunnel
 
 log = logging.getLogger(__name__)
+
+_STOPS_KEEPALIVE_QUIETLY = 1_002_008
+"""The client from which on keepalive is stopped before a connection is closed. 1.2.7 writes two
+warnings to standard error if it is; what that prevents was seen with 9.0 only."""
+
+_TELLS_OF_LOSS = 1_002_008
+"""The client from which on `isAlive` is believed. It stays true after the daemon died with 0.9.12;
+between that and 1.2.8 it was not measured."""
 
 LONGEST_CLOSE = 10.0
 """Seconds that a daemon may take to say goodbye."""
@@ -88,9 +97,29 @@ class Peer:
         except AttributeError:  # isAlive is of 0.9.8
             return True
 
+    def prove_alive(self) -> None:
+        """Ask for a sign of life, where `alive` may be wrong: on client libraries before 1.2.8.
+
+        Raises:
+            libvirt.libvirtError: there is none.
+
+        Cost: 1 call on those, which is not in `calls`; else none.
+        """
+        if libvirt.getVersion() < _TELLS_OF_LOSS:
+            self.connection.numOfDomains()
+
     def lost(self, error: libvirt.libvirtError) -> bool:
-        """Whether a call failed because the connection is dead, and not for what was asked."""
-        return is_loss(error) or not self.alive()
+        """Whether a call failed because the connection is dead, and not for what was asked.
+
+        Cost: none; 1 call on client libraries before 1.2.8, see `prove_alive`.
+        """
+        if is_loss(error) or not self.alive():
+            return True
+        try:
+            self.prove_alive()
+        except libvirt.libvirtError:
+            return True
+        return False
 
     def events(self, kind: int, since: int = 0) -> Stream | None:
         """The events of a kind, registered on first use; None where this libvirt has none.
@@ -118,7 +147,7 @@ class Peer:
             if self._closed:
                 return None
             if kind not in self._streams:
-                absent = since > 0 and self._release() < since
+                absent = since > 0 and self.release < since
                 self._streams[kind] = None if absent else self._register(kind)
             return self._streams[kind]
 
@@ -138,10 +167,17 @@ class Peer:
                 return None
             raise
 
-    def _release(self) -> int:
-        """The daemon's version, asked once; 0 where it does not tell."""
+    @property
+    def release(self) -> int:
+        """The daemon's version as libvirt numbers it (9000000 is 9.0.0); 0 where it does not tell.
+
+        Raises:
+            libvirt.libvirtError: the connection is lost.
+
+        Cost: 1 call when the connection is opened, none later.
+        """
         if self._daemon is None:
-            self._daemon = _unless_unsupported(self.connection.getLibVersion) or 0
+            self._daemon = unless_unsupported(self.connection.getLibVersion) or 0
         return self._daemon
 
     def location(self) -> Location:
@@ -178,7 +214,8 @@ class Peer:
             if self._closed:
                 return
             self._end_events()
-            if self.keepalive and self.alive():
+            stops = libvirt.getVersion() >= _STOPS_KEEPALIVE_QUIETLY
+            if self.keepalive and stops and self.alive():
                 with contextlib.suppress(libvirt.libvirtError):
                     self.connection.setKeepAlive(0, 0)
             drain()
@@ -198,13 +235,13 @@ class Peer:
         asked = self.connection
         return Versions(
             client=libvirt.getVersion(),
-            daemon=_unless_unsupported(asked.getLibVersion),
-            driver=_unless_unsupported(asked.getType) or "unknown",
-            hypervisor=_unless_unsupported(asked.getVersion),
+            daemon=unless_unsupported(asked.getLibVersion),
+            driver=unless_unsupported(asked.getType) or "unknown",
+            hypervisor=unless_unsupported(asked.getVersion),
         )
 
 
-def _unless_unsupported(call: Callable[[], T]) -> T | None:
+def unless_unsupported(call: Callable[[], T]) -> T | None:
     try:
         return call()
     except (libvirt.libvirtError, AttributeError) as error:
@@ -329,7 +366,7 @@ class Connection:
         lost = isinstance(error, libvirt.libvirtError) and peer.lost(error)
         if is_ours(error):
             self._is_in_doubt = False
-        if lost:
+        if lost and self._peer is peer:
             self._discard()
         if isinstance(error, GuestlistError):
             return error
@@ -338,6 +375,29 @@ class Connection:
         return LibvirtFailure(
             f"cannot {what} of {peer.whom}: it answered with text that is not UTF-8 ({error})"
         )
+
+    def others_turn(self, wait: Callable[[], T]) -> T:
+        """Within `ask`: let other threads ask while this one waits for something else.
+
+        `wait` must not use the peer.
+
+        Raises:
+            ConnectionLost: another thread closed the connection meanwhile, or found it lost.
+        """
+        peer, me = self._peer, threading.get_ident()
+        try:
+            self._is_in_doubt = False
+            self._turn.release()
+            answer = wait()
+        finally:
+            # One call of C, which no signal interrupts: `ask` gives back what is held here.
+            self._turn._acquire_restore((1, me))  # type: ignore[attr-defined]
+        if self._peer is not peer:
+            raise ConnectionLost(
+                f"the connection to {self.whom} was closed while it was asked; ask again"
+            )
+        self._is_in_doubt = True
+        return answer
 
     def close(self) -> None:
         """Close the connection. Domains already handed out keep libvirt's own reference to it.
@@ -386,7 +446,10 @@ class Connection:
         connection = tunnel.carry(self._asked_uri, opener)
         keepalive = self._keep_alive(connection)
         uri = self.uri or uris.resolved(None) or _resolved_uri(connection)
-        return Peer(connection, uri, keepalive=keepalive)
+        peer = Peer(connection, uri, keepalive=keepalive)
+        with contextlib.suppress(libvirt.libvirtError):  # lost at once: the first question says so
+            _ = peer.release
+        return peer
 
     def _keep(self, peer: Peer) -> None:
         self._peer = peer

@@ -111,7 +111,7 @@ class Code(IntEnum):
 
 _LONGEST = 10_000
 _OURS = "guestlist", "libvirt"
-_FROM_RPC = 7
+FROM_RPC = 7
 _FROM_AUTH = 46
 _FROM_POLKIT = 60
 _DENIED = {
@@ -151,7 +151,7 @@ def is_credentials(error: libvirt.libvirtError) -> bool:
     domain = error.get_error_domain()
     if domain == _FROM_AUTH or error.get_error_code() != Code.AUTH_FAILED:
         return domain == _FROM_AUTH
-    return domain not in (_FROM_RPC, _FROM_POLKIT) or "SASL" in str(error)
+    return domain not in (FROM_RPC, _FROM_POLKIT) or "SASL" in str(error)
 
 
 def is_loss(error: libvirt.libvirtError) -> bool:
@@ -161,7 +161,7 @@ def is_loss(error: libvirt.libvirtError) -> bool:
     sufficient elsewhere: the caller asks `isAlive()` too.
     """
     code, domain = error.get_error_code(), error.get_error_domain()
-    return code == Code.INVALID_CONN or (code == Code.SYSTEM_ERROR and domain == _FROM_RPC)
+    return code == Code.INVALID_CONN or (code == Code.SYSTEM_ERROR and domain == FROM_RPC)
 
 
 def is_ours(error: BaseException) -> bool:

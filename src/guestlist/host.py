@@ -5,8 +5,9 @@ In: a URI and what "ours" means. Out: the domains of that host. Everything happe
 
 from __future__ import annotations
 
+import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from guestlist.listing import Listing
 from guestlist.listing.listings import Listings
 from guestlist.node import Node, NodeMemory
 from guestlist.records import Instance, Snapshot
-from guestlist.statistics import Statistics
+from guestlist.statistics import Counters, Statistics
 
 
 class Host:
@@ -47,6 +48,8 @@ class Host:
             after interval * (count + 1) seconds: 6 by default.
         details_max_age: seconds for which details are believed that no event has contradicted;
             see `guestlist.details`.
+        details_deadline: seconds that a guest may take to answer for its details where libvirt asks
+            it, as QEMU's driver before 0.10.0 does; see `snapshot`. Newer ones ask no guest.
         keep_xml: keep the documents themselves too, in `Details.xml`: some 6 KiB a domain.
         open_timeout: seconds that opening may take; None: no bound. ssh that asks a person for a
             password wants more than the default, and is ended with the attempt.
@@ -67,6 +70,7 @@ class Host:
         keepalive_count: int = 5,
         open_timeout: float | None = 10.0,
         details_max_age: float = 300.0,
+        details_deadline: float = 3.0,
         keep_xml: bool = False,
         prompts: bool = True,
     ) -> None:
@@ -79,9 +83,15 @@ class Host:
             prompts=prompts,
         )
         launched_by = launched_by if launched_by is not None else NovaLaunched()
-        self._listings = Listings(self._connection, launched_by, details_max_age, keep_xml=keep_xml)
+        if not details_deadline > 0:
+            raise ValueError(
+                f"details_deadline is {details_deadline!r}: it must be a number of seconds above 0"
+            )
+        self._listings = Listings(
+            self._connection, launched_by, details_max_age, details_deadline, keep_xml=keep_xml
+        )
         self._statistics = Statistics(self._connection)
-        self._close = partial(_close, self._connection, self._statistics)
+        self._close = partial(_close, self._listings, self._statistics)
         self._node: NodeMemory | None = None
 
     @property
@@ -168,7 +178,12 @@ class Host:
         has None. One whose XML cannot be read spoils nobody else's: its `Details.unknown` says so,
         and the log, once.
 
-        Never waits for a stuck guest: nothing here asks a guest, unless `statistics` does.
+        Nothing here asks a guest, unless `statistics` does, so a stuck guest delays nothing. An old
+        libvirt does ask: QEMU's driver before 0.10.0, and before 5.0.0 with a QEMU older than 1.2,
+        enters the guest's monitor for its XML. There the XML is read over a connection of its own,
+        and a guest that does not answer within `details_deadline` seconds is waited for once; its
+        `Details.unknown` says "xml: no answer within 3 s" until it answers. Other questions to this
+        Host are answered meanwhile.
 
         Args:
             include_inactive: also those that are shut off.
@@ -191,6 +206,7 @@ class Host:
         before 1.2.8) the listing's and 1 per domain more. The first snapshot over a connection also
         registers for events (up to 9 calls), which belongs to the connection and is not in `cost`;
         nor are the statistics, which are 1 call over another one, and 4 more for busy guests alone.
+        Where the XML is read over a connection of its own it is 2 calls for each domain, not 1.
         """
         taken = self._listings.ask(
             "take a snapshot",
@@ -206,6 +222,32 @@ class Host:
         if not groups:
             return taken
         return snapshot.with_statistics(taken, self._statistics.ask(groups, deadline))
+
+    def disk_counters(
+        self, disks: Mapping[UUID, Iterable[str]], *, deadline: float = 5.0
+    ) -> dict[UUID, dict[str, Counters]]:
+        """What domains read from and wrote to some of their disks, asked disk by disk.
+
+        For a libvirt without bulk statistics (before 1.2.8); newer ones tell of all disks in one
+        call: `snapshot(statistics=["block"])`. Asked aside, as those are. A guest that does not
+        answer is left out, and named in the log; so is a disk that its domain does not have.
+
+        Args:
+            disks: targets ("vda") by the UUID of the domain.
+            deadline: seconds for all of them.
+
+        Returns:
+            By UUID and target: requests and bytes read, requests and bytes written.
+
+        Raises:
+            GuestlistError: libvirt could not be asked.
+
+        Cost: 1 call for each domain and 1 for each disk, over another connection.
+        """
+        counted = self._statistics.disk_counters(
+            {uuid.bytes: tuple(targets) for uuid, targets in disks.items()}, deadline
+        )
+        return {UUID(bytes=uuid): each for uuid, each in counted.items()}
 
     def instance(self, uuid: UUID | str) -> Instance:
         """One domain by its UUID, whoever launched it and whatever its state; without details.
@@ -295,10 +337,10 @@ class Host:
         """
         threads.finish(self._close, "guestlist-close", wait=self._connection.may_wait_here)
 
-    def __del__(self) -> None:
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         """Close what was left open, on another thread, with a ResourceWarning."""
-        if not hasattr(self, "_close") or threads.is_over():
-            return
+        if _is_finalizing() or not hasattr(self, "_close") or threads.is_over():
+            return  # in the first case this module's names may be gone
         if self._connection.is_open or self._statistics.is_open:
             threads.later(self._close, "guestlist-close")
             text = f"unclosed {self!r}: it is closed now; close() it, or use 'with'"
@@ -330,6 +372,6 @@ def _capabilities(listing: Listing) -> Capabilities:
     )
 
 
-def _close(connection: Connection, statistics: Statistics) -> None:
+def _close(listings: Listings, statistics: Statistics) -> None:
     statistics.close()
-    connection.close()
+    listings.close()

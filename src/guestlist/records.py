@@ -262,8 +262,9 @@ class Details:
 
     `unknown` names what should be there and could not be read ("memory", "disk vda: source",
     "xml: undeclared entity, line 9"), never in words out of the XML. With an "xml: …" among them
-    the text was broken: more may be missing than is named. `xml` is the document itself where the
-    host keeps it (`Host(keep_xml=True)`); it is left out of comparisons.
+    the text was broken: more may be missing than is named; "xml: no answer within 3 s" says that
+    the guest is stuck, on a libvirt that asks it (see `Host.snapshot`). `xml` is the document
+    itself where the host keeps it (`Host(keep_xml=True)`); it is left out of comparisons.
     """
 
     uuid: UUID | None

@@ -10,6 +10,7 @@ Source: libvirt src/rpc/virnettlscontext.c, src/remote/remote_driver.c; measured
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import ssl
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from guestlist import uris
 from guestlist.errors import (
+    FROM_RPC,
     AccessDenied,
     Code,
     ConnectionFailed,
@@ -43,6 +45,7 @@ _UNTRUSTED = {
 """By OpenSSL's number (X509_V_ERR_*). What is none of these concerns the issuer."""
 
 _CERTIFICATES = "client certificates are in pkipath of the URI, else in ~/.pki/libvirt or /etc/pki"
+_HUNG_UP = {errno.EIO, errno.EPIPE, errno.ECONNRESET}
 _ENDED = "socket is closed"
 """libvirt's words where its event loop saw the end before the attempt did."""
 
@@ -78,6 +81,11 @@ def _verdict(error: libvirt.libvirtError, said: str, uri: str | None) -> _Verdic
     code, transport = error.get_error_code(), uris.transport(uri)
     if is_credentials(error):
         return AccessDenied, "check the credentials in libvirt's auth.conf"
+    if _is_hung_up(error) and transport in ("", "unix", "tcp"):
+        return ConnectionFailed, (
+            "the daemon hung up: it may serve as many clients as its max_clients allows (20 by "
+            "default in old releases; 'virt-admin client-list' or its log tells), or not be libvirt"
+        )
     verdict = None
     if transport == "tls":
         verdict = _tls(said, uri)
@@ -91,6 +99,17 @@ def _verdict(error: libvirt.libvirtError, said: str, uri: str | None) -> _Verdic
         form = "driver[+transport]://[user@][host]/path, for example qemu:///system"
         return ConnectionFailed, f"check the URI: {form}"
     return ConnectionFailed, "check the URI and that the daemon runs"
+
+
+def _is_hung_up(error: libvirt.libvirtError) -> bool:
+    """Whether the other end closed the connection before libvirt was told anything.
+
+    Old daemons do so where they serve `max_clients` already; newer ones let the client wait.
+    """
+    if error.get_error_domain() != FROM_RPC:
+        return False
+    code, number = error.get_error_code(), error.get_int1()
+    return code == Code.INTERNAL_ERROR or (code == Code.SYSTEM_ERROR and number in _HUNG_UP)
 
 
 def _ssh(said: str) -> _Verdict:

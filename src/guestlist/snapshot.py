@@ -18,9 +18,10 @@ from uuid import UUID
 import libvirt
 
 from guestlist.connection import Peer, unsupported
-from guestlist.errors import Code, LibvirtFailure, ListingUnstable, short
+from guestlist.errors import LibvirtFailure, ListingUnstable, short
 from guestlist.handle import INACTIVE_ID, Stated
 from guestlist.listing import ACTIVE, ALL, Listing
+from guestlist.lookup import ask_about, find_again, look_up
 from guestlist.records import Details, DomainState, Instance, Snapshot
 from guestlist.statistics import Answers
 
@@ -95,12 +96,11 @@ def one(listing: Listing, uuid: UUID) -> Instance | None:
     Cost: 2 calls, and 1 more, once, if its name does not tell who launched it. Without the bulk
     statistics 2 more for each time that it starts or stops meanwhile.
     """
-    try:
-        for stated in _state_of_one(listing, uuid):
-            return instance(listing, stated, None)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != Code.NO_DOMAIN:
-            raise
+    domain = look_up(listing.peer, uuid.bytes)
+    if domain is None:
+        return None
+    for stated in states_of(listing, [domain]):
+        return instance(listing, stated, None)
     return None
 
 
@@ -110,8 +110,7 @@ def states(listing: Listing, *, include_inactive: bool) -> States:
     Cost: 1 call; without that call the listing's and n.
     """
     flags = ALL if include_inactive else ACTIVE
-    connection = listing.peer.connection
-    stated = _bulk_states(listing, lambda: connection.getAllDomainStats(_STATE_GROUP, flags))
+    stated = _bulk_states(listing, lambda: _all_stats(listing.peer, flags))
     if stated is None:
         domains = listing.domains(include_inactive=include_inactive)
         stated = _states_one_by_one(domains, listing.peer)
@@ -121,25 +120,29 @@ def states(listing: Listing, *, include_inactive: bool) -> States:
 def states_of(listing: Listing, domains: list[libvirt.virDomain]) -> States:
     """State and reason of each of these domains; of those that are gone, none.
 
-    Cost: 1 call; without that call 1 per domain, and 2 more for each that started or stopped.
+    Cost: 1 call; without that call 1 per domain, and 2 more for each that started or stopped. More
+    only where the call fails, see `lookup.ask_about`.
     """
     peer = listing.peer
+    connection = peer.connection
     stated = _bulk_states(
-        listing, lambda: peer.connection.domainListGetStats(domains, _STATE_GROUP)
+        listing,
+        lambda: ask_about(
+            peer, domains, lambda left: connection.domainListGetStats(left, _STATE_GROUP)
+        ),
     )
     return _states_one_by_one(domains, peer) if stated is None else stated
 
 
-def _state_of_one(listing: Listing, uuid: UUID) -> States:
-    listing.peer.calls += 1
-    return states_of(listing, [listing.peer.connection.lookupByUUID(uuid.bytes)])
+def _all_stats(peer: Peer, flags: int) -> list[Record]:
+    peer.calls += 1
+    return peer.connection.getAllDomainStats(_STATE_GROUP, flags)
 
 
 def _bulk_states(listing: Listing, ask: Callable[[], Iterable[Record]]) -> States | None:
     """The states in one call; None where there is no such call."""
     if listing.bulk_stats is False:
         return None
-    listing.peer.calls += 1
     try:
         records = ask()
     except (libvirt.libvirtError, AttributeError) as error:
@@ -168,32 +171,44 @@ def _stated(domain: libvirt.virDomain, record: dict[str, Any], peer: Peer) -> St
 
 
 def _states_one_by_one(domains: Iterable[libvirt.virDomain], peer: Peer) -> States:
-    """State and reason of each, which agree with the id of its handle.
+    """State and reason of each, which agree with the id of its handle; of those gone, none.
 
     Raises:
         ListingUnstable: a domain started and stopped between every two calls.
 
     Cost: 1 call per domain, and 2 more for each that started or stopped meanwhile.
     """
-    stated = []
-    for domain in domains:
-        try:
-            stated.append(_settled(domain, peer))
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != Code.NO_DOMAIN:
-                raise
-    return stated
+    stated = (_settled_or_gone(domain, peer) for domain in domains)
+    return [one for one in stated if one is not None]
 
 
-def _settled(domain: libvirt.virDomain, peer: Peer) -> Stated:
-    """A handle of the domain with the state that it has under the handle's id."""
+def _settled_or_gone(domain: libvirt.virDomain, peer: Peer) -> Stated | None:
+    """As `_settled`; one that is back under its UUID after a failure is asked again."""
+    try:
+        return _settled(domain, peer)
+    except libvirt.libvirtError as error:
+        found = find_again(peer, error, domain.UUID())
+    if found is None:
+        return None
+    try:
+        return _settled(found, peer)
+    except libvirt.libvirtError as error:
+        if find_again(peer, error, found.UUID()) is not None:
+            raise
+        return None
+
+
+def _settled(domain: libvirt.virDomain, peer: Peer) -> Stated | None:
+    """A handle of the domain with the state that it has under the handle's id; None if gone."""
     for _ in range(_TRIES):
         peer.calls += 1
         state, reason = domain.state()
         if (state == DomainState.SHUTOFF) == (domain.ID() == INACTIVE_ID):
             return Stated(domain, state, reason)
-        peer.calls += 1
-        domain = peer.connection.lookupByUUID(domain.UUID())
+        again = look_up(peer, domain.UUID())
+        if again is None:
+            return None
+        domain = again
     raise ListingUnstable(
         f"cannot tell the state of domain {short(domain.name())!r} of {peer.whom}: it starts and "
         "stops between every two calls; ask again, or upgrade libvirt to 1.2.8 or newer"

@@ -22,26 +22,28 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import libvirt
 
 from guestlist import threads
-from guestlist.connection import Connection, Peer
+from guestlist.aside import MOST_HANGING, Aside, EachAside
+from guestlist.capabilities import version_text
+from guestlist.connection import Connection, Peer, unsupported
 from guestlist.errors import Code, GuestlistError, NotSupported, ThreadUnavailable
-from guestlist.native import queue, threading, time
+from guestlist.lookup import ask_about, look_up
+from guestlist.native import queue, time
 
 log = logging.getLogger(__name__)
 
 Values = Mapping[str, Any]
 """libvirt's names ("balloon.current", "block.0.rd.bytes") and values: int, bool, float or str."""
 
-MOST_HANGING = 4
-"""Calls that may hang at a time. Beyond it nobody is asked until one of them returns: one that is
-under way looks like one that hangs, so whoever comes then waits for that, within their deadline.
-"""
+Counters = tuple[int, int, int, int]
+"""Of a disk: requests and bytes read, requests and bytes written, as `virDomain.blockStats`."""
+
+_COUNTERS = "rd.reqs", "rd.bytes", "wr.reqs", "wr.bytes"
 
 _ATTEMPTS = 3
 _PAUSES = 0.002, 0.004, 0.008, 0.016
@@ -125,13 +127,13 @@ class Statistics:
     """The statistics of one host's domains. Threads may share it."""
 
     def __init__(self, connection: Connection) -> None:
-        self._like = connection
-        self._idle: list[Connection] = []
-        self._hanging = 0
-        self._closed = 0
-        self.is_open = False
+        self._aside = Aside(connection, MOST_HANGING)
+        self._each = EachAside(self._aside)
+
+    @property
+    def is_open(self) -> bool:
         """Whether it was asked since it was last closed."""
-        self._changed = threading.Condition()
+        return self._aside.is_open
 
     def ask(self, groups: Iterable[str], deadline: float) -> Answers:
         """What the active domains answer within `deadline` seconds.
@@ -166,7 +168,7 @@ class Statistics:
             if left != _ATTEMPTS and answers.failure:
                 break  # but the first one could be made, and hangs
             return answers
-        log.warning("%s: guests did not answer within %g s", self._like.whom, deadline)
+        log.warning("%s: guests did not answer within %g s", self._aside.whom, deadline)
         return Answers()
 
     def close(self) -> None:
@@ -174,12 +176,41 @@ class Statistics:
 
         On a thread that no signal handler interrupts.
         """
-        with self._changed:
-            idle, self._idle = self._idle, []
-            self.is_open = False
-            self._closed += 1
-        for connection in idle:
-            connection.close()
+        self._aside.close()
+
+    def disk_counters(
+        self, disks: Mapping[bytes, Iterable[str]], deadline: float
+    ) -> dict[bytes, dict[str, Counters]]:
+        """What domains read from and wrote to these disks, asked disk by disk.
+
+        For a libvirt without bulk statistics (before 1.2.8). Without those that do not answer
+        within `deadline` seconds, are gone, or do not have the disk; the log names the first.
+
+        Args:
+            disks: targets ("vda") by UUID.
+            deadline: seconds for all of them.
+
+        Raises:
+            GuestlistError: libvirt could not be asked.
+
+        Cost: 1 call for each domain and 1 for each disk.
+        """
+
+        def ask_one(peer: Peer, uuid: bytes) -> dict[str, Counters]:
+            return _disk_counters(peer, uuid, disks[uuid])
+
+        found = threads.aside(
+            lambda: self._each.ask("read statistics", disks, ask_one, deadline),
+            "guestlist-statistics-wait",
+        )
+        if found.unasked and found.failure is not None:
+            raise found.failure
+        silent = len(found.silent) + len(found.unasked)
+        if silent:
+            log.warning(
+                "%s: %d guests did not answer within %g s", self._aside.whom, silent, deadline
+            )
+        return found.answers
 
     def _attempt(
         self,
@@ -188,51 +219,29 @@ class Statistics:
         patience: float,
     ) -> bool:
         """Have a thread ask; whether one could be had within so many seconds."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._hanging < MOST_HANGING, patience):
-                return False
-            self._hanging += 1
-            self.is_open = True
-            connection = self._idle.pop() if self._idle else self._like.like_this()
-            closed = self._closed
-        try:
-            threads.start(
-                partial(self._run, connection, closed, groups, outcomes), "guestlist-statistics"
-            )
-        except ThreadUnavailable:
-            with self._changed:
-                self._hanging -= 1
-                self._idle.append(connection)
-            raise
-        return True
 
-    def _run(
-        self,
-        connection: Connection,
-        closed: int,
-        groups: tuple[_Group, ...],
-        outcomes: queue.Queue[Answers],
-    ) -> None:
-        """Ask, and keep the connection for the next call unless `close` was called since."""
-        answers: Answers | None = None
-        try:
-            answers = connection.ask(
-                "read statistics", lambda peer: Answers(_answers(peer, groups))
-            )
-        except GuestlistError as error:
-            log.warning("no statistics: %s", error)
-            answers = Answers(failure=type(error)(str(error)))  # its frames hold the connection
-        finally:
-            is_well = answers is not None and answers.failure is None
-            with self._changed:
-                self._hanging -= 1
-                self._changed.notify()
-                kept = is_well and not self._idle and closed == self._closed
-                if kept:
-                    self._idle.append(connection)
-            outcomes.put(answers or Answers())
-            if not kept:
-                connection.close()
+        def done(outcome: dict[bytes, Answer] | GuestlistError | None) -> None:
+            if isinstance(outcome, GuestlistError):
+                log.warning("no statistics: %s", outcome)
+                outcomes.put(Answers(failure=outcome))
+            else:
+                outcomes.put(Answers(outcome or {}))
+
+        return self._aside.start(
+            "read statistics", lambda peer: _answers(peer, groups), done, patience=patience
+        )
+
+
+def counters_in(values: Values) -> dict[str, Counters]:
+    """The counters of the disks in a record of the group "block", by target.
+
+    Without those of a disk that did not answer, and without what is no number. Cost: none.
+    """
+    return {
+        values[f"{prefix}.name"]: tuple(values[f"{prefix}.{name}"] for name in _COUNTERS)
+        for prefix in blocks(values)
+        if all(isinstance(values.get(f"{prefix}.{name}"), int) for name in _COUNTERS)
+    }
 
 
 def _chosen(groups: Iterable[str]) -> tuple[_Group, ...]:
@@ -252,10 +261,16 @@ def _answers(peer: Peer, groups: tuple[_Group, ...]) -> dict[bytes, Answer]:
     nowait = _NOWAIT
     try:
         records = peer.connection.getAllDomainStats(bits, _ACTIVE | nowait)
-    except AttributeError as error:  # getAllDomainStats is of 1.2.8
-        raise NotSupported("this libvirt has no bulk statistics") from error
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != Code.INVALID_ARG:
+    except (AttributeError, libvirt.libvirtError) as error:
+        if unsupported(error):
+            raise NotSupported(
+                f"cannot read statistics of {peer.whom}: client library "
+                f"({version_text(libvirt.getVersion())}) and daemon "
+                f"({version_text(peer.release or None)}) must be libvirt 1.2.8 or newer"
+            ) from error
+        if not isinstance(error, libvirt.libvirtError) or (
+            error.get_error_code() != Code.INVALID_ARG
+        ):
             raise
         nowait = 0  # it is of 4.5.0
         records = peer.connection.getAllDomainStats(bits, _ACTIVE)
@@ -266,9 +281,28 @@ def _answers(peer: Peer, groups: tuple[_Group, ...]) -> dict[bytes, Answer]:
         if not passed_over:
             break
         time.sleep(pause)
-        records = peer.connection.domainListGetStats(passed_over, bits, nowait)
+        records = ask_about(
+            peer, passed_over, lambda left: peer.connection.domainListGetStats(left, bits, _NOWAIT)
+        )
         _take(records, groups, answers)
     return answers
+
+
+def _disk_counters(peer: Peer, uuid: bytes, targets: Iterable[str]) -> dict[str, Counters]:
+    counted: dict[str, Counters] = {}
+    domain = look_up(peer, uuid)
+    if domain is None:
+        return counted
+    for target in targets:
+        peer.calls += 1
+        try:
+            reads, read, writes, written, *_ = domain.blockStats(target)
+        except libvirt.libvirtError as error:  # it has stopped, or has no such disk
+            if peer.lost(error):
+                raise
+        else:
+            counted[target] = reads, read, writes, written
+    return counted
 
 
 def _take(

@@ -329,7 +329,9 @@ def _changes(
             "kind": _kind,
             "boot": _boot,
         }[mode]
-        changers = [change(connection, connection.lookupByUUID(domain.bytes)) for domain in domains]
+        changers = [
+            change(connection, connection.lookupByUUIDString(str(domain))) for domain in domains
+        ]
     while True:
         next(chance.choice(changers))
         yield

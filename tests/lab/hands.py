@@ -263,7 +263,7 @@ class LibvirtHand(Hand):
 
     def _handle(self, identity: uuid.UUID) -> libvirt.virDomain | None:
         try:
-            return self._connection.lookupByUUID(identity.bytes)
+            return self._connection.lookupByUUIDString(str(identity))
         except libvirt.libvirtError:
             return None
 
@@ -281,7 +281,7 @@ class LibvirtHand(Hand):
 
     def _by(self, method: str, *arguments: object) -> Callable[[Domain], None]:
         def act(domain: Domain) -> None:
-            getattr(self._connection.lookupByUUID(domain.uuid.bytes), method)(*arguments)
+            getattr(self._connection.lookupByUUIDString(str(domain.uuid)), method)(*arguments)
             self._note(domain.uuid)
 
         return act
@@ -295,7 +295,7 @@ class LibvirtHand(Hand):
         self._note(domain.uuid)
 
     def _rename(self, domain: Domain) -> None:
-        self._connection.lookupByUUID(domain.uuid.bytes).rename(self._alias(domain))
+        self._connection.lookupByUUIDString(str(domain.uuid)).rename(self._alias(domain))
         self._note(domain.uuid)
 
 

@@ -114,8 +114,8 @@ def _end(uri: str, domain: Domain) -> None:
     connection = libvirt.open(uri)
     try:
         with contextlib.suppress(libvirt.libvirtError):
-            connection.lookupByUUID(domain.uuid.bytes).destroy()
+            connection.lookupByUUIDString(str(domain.uuid)).destroy()
         with contextlib.suppress(libvirt.libvirtError):
-            connection.lookupByUUID(domain.uuid.bytes).undefine()
+            connection.lookupByUUIDString(str(domain.uuid)).undefine()
     finally:
         connection.close()

@@ -91,12 +91,15 @@ def upgrades(capabilities: Capabilities) -> Iterator[str]:
 
 
 def _remedy(ability: Ability, versions: Versions) -> str:
-    """Who is too old, the nearest to us first; else it is the driver, or the Python binding."""
+    """Name all that is too old, the nearest first; else the driver, or the Python binding."""
     release = version_text(ability.since)
-    if versions.client < ability.since:
-        return f"upgrade the client library ({version_text(versions.client)}) to {release} or newer"
-    if versions.daemon is not None and versions.daemon < ability.since:
-        return f"upgrade the daemon ({version_text(versions.daemon)}) to {release} or newer"
+    old = [
+        f"the {what} ({version_text(version)})"
+        for what, version in (("client library", versions.client), ("daemon", versions.daemon))
+        if version is not None and version < ability.since
+    ]
+    if old:
+        return f"upgrade {' and '.join(old)} to {release} or newer"
     return (
         f"libvirt has had it since {release}, but neither is too old: driver {versions.driver} or "
         "libvirt-python lacks it"

@@ -7,9 +7,10 @@ its `Details.unknown`, and logged once. Only a lost connection is the caller's t
     __init__    the memory: what is known, and when it is no longer true
     reading     one domain's XML to Details, whatever becomes of it
     crew        many of them, side by side
+    bounded     many of them within a deadline, where a stuck guest does not answer
 
 Source: libvirt src/qemu/qemu_driver.c (qemuDomainGetXMLDesc takes the domain's lock, and neither a
-job nor the monitor: a stuck guest answers).
+job nor the monitor: a stuck guest answers. Old ones differ, see `bounded.is_needed`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ import libvirt
 
 from guestlist import threads
 from guestlist.connection import Connection, Peer
-from guestlist.details import crew, reading
+from guestlist.details import bounded, crew, reading
+from guestlist.details.bounded import BoundedReader
 from guestlist.events import drain
 from guestlist.handle import INACTIVE_ID, Handle
 from guestlist.native import threading
@@ -83,19 +85,27 @@ class DetailsMemory:
     seconds. It is forgotten when a listing that would have shown the domain does not, and with the
     connection.
 
-    Threads take turns on the connection, so one at a time asks; events come at any time.
+    Threads take turns on the connection. Where XML is read aside the turn is given up meanwhile, so
+    several may read at a time; events come at any time.
     """
 
     def __init__(
-        self, peer: Peer, connection: Connection, max_age: float, *, keep_xml: bool = False
+        self,
+        peer: Peer,
+        connection: Connection,
+        reader: BoundedReader,
+        max_age: float,
+        *,
+        keep_xml: bool = False,
     ) -> None:
         self._peer = peer
+        self._bounded = reader
+        self._is_bounded: bool | None = None
         self._max_age = max_age
         self._read_one = partial(reading.read, keep_xml=keep_xml)
         self._connection = connection
         self._known: dict[bytes, _Known] = {}
-        self._changed: set[bytes] = set()  # while XML is being read: else it would grow for ever
-        self._reading = False
+        self._changed_meanwhile: list[set[bytes]] = []  # one for each reading that goes on
         self._watching = False
         self._lock = threading.RLock()  # a signal handler may `forget` within any of it
 
@@ -139,13 +149,14 @@ class DetailsMemory:
     def read(self, handles: Iterable[Handle]) -> dict[bytes, Details]:
         """The details of each, by UUID; of those that are gone, none.
 
-        Cost: 1 call for each that is not known, and a few for one whose XML does not pass.
+        Cost: 1 call for each that is not known, and a few for one whose XML does not pass. 2 for
+        each, over another connection, where a stuck guest does not answer: see `bounded`.
         """
         known, wanted = {}, []
         now = time.monotonic()
+        changed: set[bytes] = set()
         with self._lock:
-            self._changed.clear()
-            self._reading = True
+            self._changed_meanwhile.append(changed)
             for handle in handles:
                 one = self._known.get(handle.uuid)
                 if one is not None and one.holds(handle, now):
@@ -155,12 +166,15 @@ class DetailsMemory:
         try:
             for handle, read in self._read(wanted) if wanted else ():
                 if read is not None:
-                    self._remember(handle, read, now)
+                    self._remember(handle, read, now, changed)
                     known[handle.uuid] = read.details
                 else:
                     self._known.pop(handle.uuid, None)
         finally:
-            self._reading = False
+            with self._lock:
+                self._changed_meanwhile = [
+                    each for each in self._changed_meanwhile if each is not changed
+                ]
         return known
 
     def namespaces(self, handle: Handle) -> frozenset[str] | None:
@@ -193,11 +207,35 @@ class DetailsMemory:
                     self._known.pop(uuid, None)
 
     def _read(self, handles: list[Handle]) -> Iterable[tuple[Handle, reading.Read | None]]:
+        if self._is_bounded is None:
+            self._is_bounded = bounded.is_needed(self._peer)
+        if self._is_bounded:
+            return self._read_aside(handles)
         if len(handles) == 1:
             return [(handles[0], self._read_one(handles[0], self._peer))]
         return crew.read(handles, self._peer, self._connection, self._read_one)
 
-    def _remember(self, handle: Handle, read: reading.Read, now: float) -> None:
+    def _read_aside(self, handles: list[Handle]) -> list[tuple[Handle, reading.Read | None]]:
+        """Read within a deadline; others may ask over the connection meanwhile."""
+        peer = self._peer
+        read = partial(self._bounded.read, handles, self._read_one, self._answers_again)
+        outcome = self._connection.others_turn(lambda: threads.aside(read, "guestlist-details"))
+        peer.calls += outcome.calls
+        if outcome.failure is not None:  # is it our connection that is lost?
+            peer.calls += 1
+            peer.connection.numOfDomains()
+        return outcome.read
+
+    def _answers_again(self, uuid: bytes) -> None:
+        """A guest answers again: believe nothing noted in its place, or of those not asked."""
+        with self._lock:
+            for each, known in self._known.items():
+                if each == uuid or bounded.was_not_asked(known.details):
+                    known.due = 0.0
+
+    def _remember(
+        self, handle: Handle, read: reading.Read, now: float, changed: Container[bytes]
+    ) -> None:
         """Keep it, unless an event said meanwhile that it has changed: then for this once."""
         uuid = handle.uuid
         if read.failure is not None:
@@ -206,7 +244,7 @@ class DetailsMemory:
                 log.warning("%s: %s", self._peer.whom, read.failure)
         age = self._max_age * (_FAILED_AGE if read.failure else 1)
         with self._lock:
-            due = now if uuid in self._changed else now + age
+            due = now if uuid in changed else now + age
             self._known[uuid] = _Known(read.id, read.details, read.namespaces, due)
 
     def _on_lifecycle(self, domain: libvirt.virDomain, event: int, _detail: int) -> None:
@@ -216,8 +254,8 @@ class DetailsMemory:
     def _on_change(self, domain: libvirt.virDomain, *_facts: object) -> None:
         uuid = domain.UUID()
         with self._lock:
-            if self._reading:
-                self._changed.add(uuid)
+            for changed in self._changed_meanwhile:
+                changed.add(uuid)
             known = self._known.get(uuid)
             if known is not None:
                 known.due = 0.0

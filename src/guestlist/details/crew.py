@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 SIZE = 5
 """Calls at a time: what libvirtd serves of one client (max_client_requests)."""
 
+HELPED_SINCE = 1_002_008
+"""The libvirt (1.2.8), client and daemon, from which on helpers join: they need the bulk listing
+to have their handles in one call, and an older daemon serves but 20 clients by default."""
+
 ALONE = 0.05
 """Seconds that one connection reads alone: a helper costs ten calls, to connect and to list."""
 
@@ -52,7 +56,8 @@ def read(
     """
     work = _Work(handles)
     began = time.monotonic()
-    joined = not peer.location().asked_again_at_will
+    helped = min(peer.release, libvirt.getVersion()) >= HELPED_SINCE
+    joined = not (helped and peer.location().asked_again_at_will)
     try:
         while (handle := work.take()) is not None:
             work.done(handle, read_one(handle, peer))

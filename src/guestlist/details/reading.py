@@ -17,6 +17,7 @@ from guestlist.connection import Peer
 from guestlist.errors import Code, one_line, short
 from guestlist.handle import INACTIVE_ID, Handle
 from guestlist.launcher import NOVA_NAMESPACES
+from guestlist.lookup import find_again
 from guestlist.records import Details
 
 _METADATA_ELEMENT = 2
@@ -40,7 +41,7 @@ def read(handle: Handle, peer: Peer, *, keep_xml: bool = False) -> Read | None:
     Raises:
         libvirt.libvirtError: the connection is lost.
 
-    Cost: 1 call; 2 where the XML could not be had.
+    Cost: 1 call; 2 where the XML could not be had, 3 where `info` fails too.
     """
     peer.calls += 1
     try:
@@ -53,7 +54,7 @@ def read(handle: Handle, peer: Peer, *, keep_xml: bool = False) -> Read | None:
             return None
         if peer.lost(error):
             raise
-        return _without_xml(handle, peer, one_line(error))
+        return _without_xml(handle, peer, one_line(error))  # `info` tells whether it is gone
     if keep_xml:
         details = replace(details, xml=document)
     if any(name.startswith("xml: ") or name == "domain" for name in details.unknown):
@@ -76,34 +77,64 @@ def nova_namespaces(handle: Handle, peer: Peer) -> frozenset[str] | None:
     try:
         return frozenset(uri for uri in NOVA_NAMESPACES if _has_metadata(handle, uri, peer))
     except libvirt.libvirtError as error:
-        if error.get_error_code() != Code.NO_DOMAIN:
-            raise
-        return None
+        if find_again(peer, error, handle.uuid) is None:
+            return None
+        raise
 
 
 def _without_xml(handle: Handle, peer: Peer, why: str) -> Read | None:
-    """What a domain's `info` tells: some drivers and some XML give no more."""
+    """What a domain's `info` tells: some drivers and some XML give no more. None if it is gone."""
     peer.calls += 1
     vcpus = memory_kib = current_memory_kib = None
     try:
         _, memory_kib, current_memory_kib, vcpus, _ = handle.domain.info()
     except libvirt.libvirtError as error:
-        if error.get_error_code() == Code.NO_DOMAIN:
+        if _is_gone(handle, peer, error):
             return None
-        if peer.lost(error):
-            raise
-    details = Details(
-        uuid=UUID(bytes=handle.uuid),
-        name=handle.name,
-        type=None,
+    details = replace(
+        _nothing_read(handle, "xml", "devices"),
         vcpus=vcpus,
         current_vcpus=vcpus,
         memory_kib=memory_kib,
         current_memory_kib=current_memory_kib,
-        unknown=("xml", "devices"),
     )
-    failure = f"the XML of domain {short(handle.name)!r} cannot be read ({why})"
-    return Read(handle.id, details, None, failure)
+    return Read(handle.id, details, None, _cannot_be_read(handle, why))
+
+
+def unread(handle: Handle, why: str) -> Read:
+    """What is known of a domain whose XML was not read in time. Cost: none."""
+    details = _nothing_read(handle, f"xml: {why}")
+    return Read(handle.id, details, None, _cannot_be_read(handle, why))
+
+
+def _nothing_read(handle: Handle, *unknown: str) -> Details:
+    return Details(
+        uuid=UUID(bytes=handle.uuid),
+        name=handle.name,
+        type=None,
+        vcpus=None,
+        current_vcpus=None,
+        memory_kib=None,
+        current_memory_kib=None,
+        unknown=unknown,
+    )
+
+
+def _cannot_be_read(handle: Handle, why: str) -> str:
+    return f"the XML of domain {short(handle.name)!r} cannot be read ({why})"
+
+
+def _is_gone(handle: Handle, peer: Peer, error: libvirt.libvirtError) -> bool:
+    """Whether a call failed because the domain is gone; see `lookup`.
+
+    A look-up that fails on a living connection says nothing of the domain: then it is not gone.
+    """
+    try:
+        return find_again(peer, error, handle.uuid) is None
+    except libvirt.libvirtError as other:
+        if peer.lost(other):
+            raise
+        return False
 
 
 def _has_metadata(handle: Handle, uri: str, peer: Peer) -> bool:

@@ -19,9 +19,10 @@ lifecycle events, merged in order; work grows with the number of changes, not of
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
@@ -384,10 +385,10 @@ class Inventory:
         if self._is_started and may_wait:
             self._follower.wait_ended(deadline)
 
-    def __del__(self) -> None:
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         """Close what was left running, with a ResourceWarning."""
-        if not hasattr(self, "_is_started") or threads.is_over():
-            return
+        if _is_finalizing() or not hasattr(self, "_is_started") or threads.is_over():
+            return  # in the first case this module's names may be gone
         if not self._follower.is_closing:
             self._follower.close()
             if not self._is_started:

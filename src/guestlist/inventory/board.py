@@ -122,7 +122,12 @@ class Board:
         failure = self._failure
         if failure is not None:
             raise type(failure)(str(failure)) from failure
-        raise self._not_synced(age)
+        if self._ended or age is not None:
+            raise self._not_synced(age)
+        raise NotSynced(
+            f"the view is not in step after {timeout:g} s: libvirt has not answered yet, and no "
+            "call has failed; wait longer"
+        )
 
     def refuse_within_read(self, what: str) -> None:
         """Raise where this thread is within a read, and would wait for itself.

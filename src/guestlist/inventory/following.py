@@ -287,6 +287,9 @@ class Follower:
         if now < self._beat_at + STALL:
             return False
         self._beat_at = now
+        self._board.await_answer(now)
+        listing.peer.prove_alive()
+        self._board.await_answer(None)
         if self._pulse.beat():
             return False
         if not self.counts["stalls"]:
@@ -303,7 +306,7 @@ class Follower:
 
     def _close_connection(self) -> None:
         try:
-            self._listings.connection.close()
+            self._listings.close()
         except Exception:  # no thread is to be had for the farewell
             log.exception("%s: the connection was not closed", self.whom)
 

@@ -23,6 +23,7 @@ from guestlist.errors import Code, TooManyDomains
 from guestlist.handle import Handle
 from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched, by_namespaces, recognise
 from guestlist.listing.walk import Walk
+from guestlist.lookup import look_up
 from guestlist.native import threading
 from guestlist.records import Instance
 
@@ -131,9 +132,6 @@ class Listing:
     def launcher(self, handle: Handle) -> Launcher | None:
         """Who launched it; None if only its metadata could tell and it is gone.
 
-        Raises:
-            libvirt.libvirtError: a handle of another connection, and it is gone.
-
         Cost: none where its id or name tells, else 1 call, remembered; 1 more for a handle of
         another connection.
         """
@@ -142,10 +140,11 @@ class Listing:
         launcher = recognise(handle.name, self._nova)
         if launcher is not None:
             return launcher
-        connection = self.peer.connection
-        if handle.domain.connect() is not connection:  # of the last one, which may be dead
-            self.peer.calls += 1
-            handle = Handle(connection.lookupByUUID(handle.uuid))
+        if handle.domain.connect() is not self.peer.connection:  # the last one, perhaps dead
+            domain = look_up(self.peer, handle.uuid)
+            if domain is None:
+                return None
+            handle = Handle(domain)
         namespaces = self.details.namespaces(handle)
         return None if namespaces is None else by_namespaces(namespaces, handle.name)
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from guestlist.connection import Connection, Peer
 from guestlist.details import DetailsMemory
+from guestlist.details.bounded import BoundedReader
 from guestlist.launcher import LaunchedBy
 from guestlist.listing import Listing
 
@@ -25,12 +26,15 @@ class Listings:
         connection: Connection,
         launched_by: LaunchedBy,
         details_max_age: float,
+        details_deadline: float,
         *,
         keep_xml: bool = False,
     ) -> None:
         self.connection = connection
         self.launched_by = launched_by
         self._details_max_age = details_max_age
+        self._details_deadline = details_deadline
+        self._bounded = BoundedReader(connection, details_deadline)
         self._keep_xml = keep_xml
         self._listing: Listing | None = None
 
@@ -48,11 +52,22 @@ class Listings:
         listing = self._listing
         if listing is None or listing.peer is not peer:
             memory = DetailsMemory(
-                peer, self.connection, self._details_max_age, keep_xml=self._keep_xml
+                peer,
+                self.connection,
+                self._bounded,
+                self._details_max_age,
+                keep_xml=self._keep_xml,
             )
             listing = self._listing = Listing(peer, self.launched_by, memory)
         return listing
 
     def apart(self, details_max_age: float) -> Listings:
         """The same over another connection like this one."""
-        return Listings(self.connection.like_this(), self.launched_by, details_max_age)
+        return Listings(
+            self.connection.like_this(), self.launched_by, details_max_age, self._details_deadline
+        )
+
+    def close(self) -> None:
+        """Close the connection, and what is idle beside it; see `Connection.close`."""
+        self._bounded.close()
+        self.connection.close()

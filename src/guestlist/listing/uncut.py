@@ -40,7 +40,7 @@ def active_ids(peer: Peer) -> list[int]:
     if not isinstance(peer.connection, libvirt.virConnect):
         peer.calls += 1
         return list(peer.connection.listDomainsID())
-    ids, count = _whole_list(peer, "virConnectListDomains", ctypes.c_int)
+    ids, count = _whole_list(peer, "virConnectListDomains", ctypes.c_int, "active")
     return list(ids[:count])
 
 
@@ -52,7 +52,7 @@ def inactive_names(peer: Peer) -> list[str]:
     if not isinstance(peer.connection, libvirt.virConnect):
         peer.calls += 1
         return list(peer.connection.listDefinedDomains())
-    names, count = _whole_list(peer, "virConnectListDefinedDomains", ctypes.c_void_p)
+    names, count = _whole_list(peer, "virConnectListDefinedDomains", ctypes.c_void_p, "inactive")
     try:
         return [ctypes.string_at(name).decode("utf-8", "surrogateescape") for name in names[:count]]
     finally:
@@ -60,9 +60,10 @@ def inactive_names(peer: Peer) -> list[str]:
             _library().free(ctypes.c_void_p(name))
 
 
-def _whole_list(peer: Peer, function: str, item: Any) -> tuple[Any, int]:
+def _whole_list(peer: Peer, function: str, item: Any, kind: str) -> tuple[Any, int]:
     call = getattr(_library(), function)
     handle = _connection_pointer(peer.connection)
+    held = 0
     for maximum in _MAXIMA:
         array = (item * maximum)()
         peer.calls += 1
@@ -74,9 +75,11 @@ def _whole_list(peer: Peer, function: str, item: Any) -> tuple[Any, int]:
             break  # a maximum that this libvirt refuses
         if count < maximum:
             return array, count
+        held = maximum
+    advice = "list the running ones only, or " if kind == "inactive" else ""
     raise TooManyDomains(
-        f"more domains than this libvirt puts into one message ({function}): "
-        "list over a local connection to a newer daemon"
+        f"cannot list the domains of {peer.whom}: there are {held} {kind} ones or more, and its "
+        f"libvirt puts no more into one message ({function}); {advice}upgrade the daemon"
     )
 
 

@@ -16,7 +16,7 @@ from guestlist.errors import NotSupported
 from guestlist.images import Images
 from guestlist.nova.domains import Listed
 from guestlist.records import Instance, Snapshot, Source, SourceKind
-from guestlist.statistics import blocks
+from guestlist.statistics import Counters, counters_in
 
 DEADLINE = 0.8
 DEADLINE_EACH = 0.01
@@ -27,11 +27,6 @@ DETAILS_MAX_AGE = 3_600.0
 """Seconds for which XML is believed that no event has contradicted."""
 
 RESYNC_TIMEOUT = 5.0
-
-Counters = tuple[int, int, int, int]
-"""Of a volume, as virDomain.blockStats begins: reads, bytes read, writes, bytes written."""
-
-_COUNTERS = ("rd.reqs", "rd.bytes", "wr.reqs", "wr.bytes")
 
 
 class Vcpus(NamedTuple):
@@ -128,7 +123,7 @@ class Sight:
         return [
             (
                 Listed(str(uuid), instance.name, instance.id or 0),
-                None if uuid in snapshot.unanswered else _counters(instance.statistics or {}),
+                None if uuid in snapshot.unanswered else counters_in(instance.statistics or {}),
             )
             for uuid, instance in snapshot.items()
         ]
@@ -209,14 +204,6 @@ def _vcpus(statistics: Mapping[str, Any] | None) -> int | None:
     if "vcpu.current" not in values:
         return None
     return sum(name.startswith("vcpu.") and name.endswith(".state") for name in values) or 1
-
-
-def _counters(values: Mapping[str, Any]) -> dict[str, Counters]:
-    return {
-        values[f"{prefix}.name"]: tuple(values[f"{prefix}.{name}"] for name in _COUNTERS)
-        for prefix in blocks(values)
-        if all(f"{prefix}.{name}" in values for name in _COUNTERS)
-    }
 
 
 def _qcow2_files(instances: Iterable[Instance]) -> list[Source]:

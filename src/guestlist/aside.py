@@ -1,0 +1,293 @@
+"""Calls that may hang, made aside: each on a thread and a connection of its own.
+
+In: a connection to open others like, and what to ask. Out: what was answered. A call that hangs is
+left to itself, with its connection and one of the daemon's workers, until it returns. How many may
+be under way at a time is bounded; one connection that is idle is kept for the next call.
+
+    Aside       one question at a time, answered on the thread that asked
+    EachAside   the same question about each of many domains, within a deadline
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Generic, TypeVar
+
+from guestlist import threads
+from guestlist.connection import Connection, Peer
+from guestlist.errors import GuestlistError, ThreadUnavailable
+from guestlist.native import threading
+
+MOST_HANGING = 4
+"""Calls that may hang at a time; beyond it nobody is asked until one of them returns. Each occupies
+one of the daemon's workers, and one of the clients that it serves (20 in old releases)."""
+
+PROMPT = 0.25
+"""Seconds after which a domain counts as slow, and another connection goes on with the others."""
+
+_MOST_FAILURES = 2
+"""Connections that may fail, or be lost, before the domains that are left are not asked about."""
+
+T = TypeVar("T")
+
+
+class Aside:
+    """Calls beside those of one connection, `most` at a time.
+
+    guestlist's threads may share it; an exception from a signal handler could leave it locked.
+    """
+
+    def __init__(self, connection: Connection, most: int) -> None:
+        self._like = connection
+        self._most = most
+        self._idle: list[Connection] = []
+        self._under_way = 0
+        self._closed = 0
+        self.is_open = False
+        """Whether it was asked since it was last closed."""
+        self._changed = threading.Condition()
+
+    @property
+    def whom(self) -> str:
+        """The host's name in messages."""
+        return self._like.whom
+
+    def start(
+        self,
+        what: str,
+        ask: Callable[[Peer], T],
+        done: Callable[[T | GuestlistError | None], object],
+        *,
+        patience: float = 0.0,
+    ) -> bool:
+        """Start a thread that asks; False where none was free within `patience` seconds.
+
+        Args:
+            what: completes "cannot …" in an error.
+            ask: makes the calls, on that thread.
+            done: is told there what `ask` returned, or why nothing was; None where `ask` raised
+                anything else, which is raised on.
+            patience: seconds to wait for one of the calls under way to return.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._under_way < self._most, patience):
+                return False
+            self._under_way += 1
+            self.is_open = True
+            connection = self._idle.pop() if self._idle else self._like.like_this()
+            closed = self._closed
+        try:
+            threads.start(
+                partial(self._run, connection, closed, what, ask, done), "guestlist-aside"
+            )
+        except ThreadUnavailable:
+            self._give_back()
+            connection.close()
+            raise
+        return True
+
+    def close(self) -> None:
+        """Close what is idle; a call under way closes its own connection when it returns."""
+        with self._changed:
+            idle, self._idle = self._idle, []
+            self.is_open = False
+            self._closed += 1
+        for connection in idle:
+            connection.close()
+
+    def _give_back(self) -> None:
+        with self._changed:
+            self._under_way -= 1
+            self._changed.notify()
+
+    def _run(
+        self,
+        connection: Connection,
+        closed: int,
+        what: str,
+        ask: Callable[[Peer], T],
+        done: Callable[[T | GuestlistError | None], object],
+    ) -> None:
+        """Ask, and keep the connection for the next call unless `close` was called since."""
+        outcome: T | GuestlistError | None = None
+        is_well = False
+        try:
+            outcome = connection.ask(what, ask)
+            is_well = True
+        except GuestlistError as error:
+            outcome = type(error)(str(error))  # its frames hold the connection
+        finally:
+            self._give_back()
+            with self._changed:
+                kept = is_well and not self._idle and closed == self._closed
+                if kept:
+                    self._idle.append(connection)
+            done(outcome)
+            if not kept:
+                connection.close()
+
+
+@dataclass(slots=True)
+class Outcome(Generic[T]):
+    """What was answered about each domain, by UUID, and about which domains nothing was.
+
+    `silent` were asked about and did not answer in time; `unasked` were not asked about, because
+    others hang or because of `failure`.
+    """
+
+    answers: dict[bytes, T] = field(default_factory=dict)
+    silent: list[bytes] = field(default_factory=list)
+    unasked: list[bytes] = field(default_factory=list)
+    calls: int = 0
+    failure: GuestlistError | None = None
+
+
+class EachAside:
+    """Asks about many domains one by one within a deadline. Threads share it as an `Aside`.
+
+    One connection goes from domain to domain. If one does not answer promptly another connection
+    goes on with the others. A domain about which a call hangs is not asked about again until that
+    call has returned.
+    """
+
+    def __init__(self, aside: Aside) -> None:
+        self._aside = aside
+        self._hanging: set[bytes] = set()
+
+    def ask(
+        self,
+        what: str,
+        uuids: Iterable[bytes],
+        ask_one: Callable[[Peer, bytes], T],
+        deadline: float,
+        *,
+        returned: Callable[[bytes], object] = bool,
+    ) -> Outcome[T]:
+        """What `ask_one` answers about each.
+
+        Args:
+            what: completes "cannot …" in an error.
+            uuids: the domains.
+            ask_one: makes the calls about one, on another thread.
+            deadline: seconds for all of them.
+            returned: is told the UUID of a domain whose call came back after the deadline, on
+                another thread.
+
+        Cost: the calls of `ask_one`, over other connections.
+        """
+        work = _Work(ask_one, returned, self._hanging)
+        for uuid in uuids:
+            work.put(uuid)
+        end = time.monotonic() + deadline
+        with work.changed:
+            while work.is_unfinished() and (now := time.monotonic()) < end:
+                if work.wants_help(now):
+                    self._help(what, work)
+                work.changed.wait(min(end - now, PROMPT))
+            return work.end()
+
+    def _help(self, what: str, work: _Work[T]) -> None:
+        helper = _Helper()
+        if self._aside.start(
+            what,
+            lambda peer: work.go_through(peer, helper),
+            lambda failure: work.ended_with(helper, failure),
+        ):
+            work.helpers.append(helper)
+
+
+@dataclass(eq=False, slots=True)
+class _Helper:
+    """A connection that asks: about which domain, and since when. None: it connects."""
+
+    uuid: bytes | None = None
+    since: float = 0.0
+
+
+class _Work(Generic[T]):
+    """What is still to be asked, who asks, and what was answered."""
+
+    def __init__(
+        self,
+        ask_one: Callable[[Peer, bytes], T],
+        returned: Callable[[bytes], object],
+        hanging: set[bytes],
+    ) -> None:
+        self.changed = threading.Condition()
+        self.helpers: list[_Helper] = []
+        self._todo: deque[bytes] = deque()
+        self._outcome: Outcome[T] = Outcome()
+        self._ask_one = ask_one
+        self._returned = returned
+        self._hanging = hanging
+        self._failures = 0
+        self._ended = False
+
+    # On the thread that wants the answers, under the lock
+
+    def put(self, uuid: bytes) -> None:
+        """One to be asked about, unless a call about it hangs already."""
+        (self._outcome.silent if uuid in self._hanging else self._todo).append(uuid)
+
+    def is_unfinished(self) -> bool:
+        return any(helper.uuid for helper in self.helpers) or (
+            bool(self._todo) and (bool(self.helpers) or self._failures < _MOST_FAILURES)
+        )
+
+    def wants_help(self, now: float) -> bool:
+        """Whether there is work, and every helper waits for a domain that is slow."""
+        return bool(self._todo) and all(
+            helper.uuid is not None and now >= helper.since + PROMPT for helper in self.helpers
+        )
+
+    def end(self) -> Outcome[T]:
+        """Wait for nothing any more."""
+        self._ended = True
+        asked = [helper.uuid for helper in self.helpers if helper.uuid is not None]
+        self._hanging.update(asked)
+        self._outcome.silent += asked
+        self._outcome.unasked += self._todo
+        return self._outcome
+
+    # On a helper's thread
+
+    def go_through(self, peer: Peer, helper: _Helper) -> None:
+        """Ask about one after the other, until there are no more or the deadline has passed."""
+        while (uuid := self._next(helper)) is not None:
+            before = peer.calls
+            self._done(helper, uuid, self._ask_one(peer, uuid), peer.calls - before)
+
+    def ended_with(self, helper: _Helper, failure: GuestlistError | None) -> None:
+        """A helper has ended; the domain that it was asking about it gives back."""
+        with self.changed:
+            self.helpers.remove(helper)
+            self._failures += failure is not None or helper.uuid is not None
+            if helper.uuid is not None:
+                self._hanging.discard(helper.uuid)
+                self._todo.append(helper.uuid)
+            if not self._ended:
+                self._outcome.failure = failure or self._outcome.failure
+            self.changed.notify()
+
+    def _next(self, helper: _Helper) -> bytes | None:
+        with self.changed:
+            if self._ended or not self._todo:
+                return None
+            helper.uuid, helper.since = self._todo.popleft(), time.monotonic()
+            return helper.uuid
+
+    def _done(self, helper: _Helper, uuid: bytes, answer: T, calls: int) -> None:
+        with self.changed:
+            helper.uuid = None
+            self._hanging.discard(uuid)
+            is_late = self._ended
+            if not is_late:
+                self._outcome.answers[uuid] = answer
+                self._outcome.calls += calls
+                self.changed.notify()
+        if is_late:
+            self._returned(uuid)

@@ -1,0 +1,115 @@
+"""Many domains' XML within a deadline, where reading it may wait for a guest.
+
+In: handles of one connection. Out: what was read of each over other connections; of a guest that
+did not answer its name, and why there is no more. The connection of the handles is not used.
+
+Source: libvirt src/qemu/qemu_driver.c, 0.9.12 and later (qemuDomainGetXMLDesc, the balloon).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from guestlist.aside import MOST_HANGING, Aside, EachAside
+from guestlist.connection import Connection, Peer, unless_unsupported
+from guestlist.details import reading
+from guestlist.details.crew import Reader
+from guestlist.errors import GuestlistError
+from guestlist.handle import Handle
+from guestlist.lookup import look_up
+from guestlist.records import Details
+
+log = logging.getLogger(__name__)
+
+_BALLOON_EVENT, _BALLOON_EVENT_IN_QEMU = 10_000, 1_002_000
+"""The releases of libvirt and of QEMU that brought BALLOON_CHANGE: 0.10.0 and 1.2.0."""
+
+_NEW_QEMU_ONLY = 5_000_000
+"""The libvirt (5.0.0) from which on every QEMU that it can run is newer than that."""
+
+_NOT_ASKED = "not asked"
+
+
+def is_needed(peer: Peer) -> bool:
+    """Whether XMLDesc may enter a guest's monitor, and so wait for a guest that is stuck.
+
+    QEMU's driver asks the guest for its balloon where no event tells of that: in libvirt before
+    0.10.0, and in later ones with a QEMU before 1.2. Listing and states enter no monitor in any
+    release.
+
+    Raises:
+        libvirt.libvirtError: the connection is lost.
+
+    Cost: none from libvirt 5.0.0 on; else 2 calls, which are not in `Peer.calls`.
+    """
+    asked = peer.connection
+    if not 0 < peer.release < _NEW_QEMU_ONLY or not peer.location().same_domains_again:
+        return False
+    if unless_unsupported(asked.getType) != "QEMU":
+        return False
+    if peer.release < _BALLOON_EVENT:
+        return True
+    qemu = unless_unsupported(asked.getVersion)
+    return qemu is not None and qemu < _BALLOON_EVENT_IN_QEMU
+
+
+def was_not_asked(details: Details) -> bool:
+    """Whether a domain was left out because others hang."""
+    return any(what.startswith(f"xml: {_NOT_ASKED}") for what in details.unknown)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was read of each domain, None of those gone; why a connection failed, where one did."""
+
+    read: list[tuple[Handle, reading.Read | None]]
+    calls: int
+    failure: GuestlistError | None
+
+
+class BoundedReader:
+    """Reads the XML of one host's domains within a deadline. Threads may share it."""
+
+    def __init__(self, connection: Connection, deadline: float) -> None:
+        self._deadline = deadline
+        self._aside = Aside(connection, MOST_HANGING + 1)
+        self._each = EachAside(self._aside)
+
+    def read(
+        self, handles: Iterable[Handle], read_one: Reader, returned: Callable[[bytes], object]
+    ) -> Outcome:
+        """What each domain's XML says.
+
+        Args:
+            handles: the domains.
+            read_one: `reading.read`.
+            returned: is told the UUID of a domain whose guest answers again, on another thread.
+
+        Cost: 2 calls per domain, over other connections. Seconds: the deadline where a guest hangs
+        that did not before.
+        """
+        by_uuid = {handle.uuid: handle for handle in handles}
+
+        def ask_one(peer: Peer, uuid: bytes) -> reading.Read | None:
+            domain = look_up(peer, uuid)
+            return None if domain is None else read_one(by_uuid[uuid].over(domain), peer)
+
+        found = self._each.ask(
+            "read the XML of the domains", by_uuid, ask_one, self._deadline, returned=returned
+        )
+        read = [(by_uuid[uuid], one) for uuid, one in found.answers.items()]
+        within = f"no answer within {self._deadline:g} s"
+        read += [(by_uuid[uuid], reading.unread(by_uuid[uuid], within)) for uuid in found.silent]
+        why = f"{_NOT_ASKED}, " + (
+            "other guests do not answer" if found.silent else "no second connection"
+        )
+        read += [(by_uuid[uuid], reading.unread(by_uuid[uuid], why)) for uuid in found.unasked]
+        if found.failure is not None:
+            log.warning("%d domains were not read aside: %s", len(found.unasked), found.failure)
+        return Outcome(read, found.calls, found.failure)
+
+    def close(self) -> None:
+        """Close what is idle; a call under way closes its own connection when it returns."""
+        self._aside.close()

@@ -1,0 +1,89 @@
+"""Look-ups by UUID: whether a domain exists, which no other call tells on every driver.
+
+In: a peer, a UUID, and perhaps an error. Out: a handle, or None where the domain is gone. A call
+about a domain that is gone fails with code 42 on QEMU and LXC of any age. Other drivers answer as
+they like: the test drivers of libvirt 0.9.12 and 1.2.7 say code 8 to `state`, `info` and `XMLDesc`,
+others say code 1. `lookupByUUID` says 42 on all of them, and speaks of one instant.
+
+Looks up by the string: libvirt-python before 6.6 cannot take bytes on Python 3.10 and later
+(SystemError: PY_SSIZE_T_CLEAN).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+from uuid import UUID
+
+import libvirt
+
+from guestlist.connection import Peer, unsupported
+from guestlist.errors import Code
+
+T = TypeVar("T")
+
+
+def look_up(peer: Peer, uuid: bytes) -> libvirt.virDomain | None:
+    """The domain with this UUID; None if there is none.
+
+    Raises:
+        libvirt.libvirtError: libvirt could not tell.
+
+    Cost: 1 call.
+    """
+    peer.calls += 1
+    try:
+        return peer.connection.lookupByUUIDString(str(UUID(bytes=uuid)))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != Code.NO_DOMAIN:
+            raise
+        return None
+
+
+def find_again(peer: Peer, error: libvirt.libvirtError, uuid: bytes) -> libvirt.virDomain | None:
+    """A fresh handle of the domain about which a call failed; None if the domain is gone.
+
+    Raises:
+        libvirt.libvirtError: `error` itself where the connection is lost, or where the look-up
+            fails as well.
+
+    Cost: 1 call; none where `error` is code 42, or the connection is lost.
+    """
+    if error.get_error_code() == Code.NO_DOMAIN:
+        return None
+    if peer.lost(error):
+        raise error
+    try:
+        return look_up(peer, uuid)
+    except libvirt.libvirtError as other:
+        if peer.lost(other):
+            raise
+        raise error from other
+
+
+def ask_about(
+    peer: Peer,
+    domains: list[libvirt.virDomain],
+    ask: Callable[[list[libvirt.virDomain]], list[T]],
+) -> list[T]:
+    """What one call answers about several domains, some of which may be gone.
+
+    A libvirt that fails the call because of one of them is asked again without those.
+
+    Raises:
+        libvirt.libvirtError: the call failed, and not because a domain is gone.
+
+    Cost: 1 call. Where it fails, 1 for each domain to find who is gone, and 1 more.
+    """
+    while domains:
+        peer.calls += 1
+        try:
+            return ask(domains)
+        except libvirt.libvirtError as error:
+            if unsupported(error) or peer.lost(error):
+                raise
+            left = [domain for domain in domains if look_up(peer, domain.UUID()) is not None]
+            if len(left) == len(domains):
+                raise
+            domains = left
+    return []
