@@ -17,14 +17,17 @@ if TYPE_CHECKING:
         ConnectionFailed,
         ConnectionLost,
         DomainGone,
+        ForkedProcess,
         GuestlistError,
         InvalidNameTemplate,
         LibvirtFailure,
         ListingUnstable,
         NotSupported,
         NotSynced,
+        ThreadsReplaced,
         TooManyDomains,
     )
+    from guestlist.events import use_running_event_loop
     from guestlist.host import Host
     from guestlist.images import Image, Images
     from guestlist.inventory import Inventory, InventoryStatistics
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from guestlist.inventory.subscribers import Changes
     from guestlist.launcher import Anyone, LaunchedBy, Launcher, NovaLaunched
     from guestlist.node import Node
+    from guestlist.process import quiet
     from guestlist.records import (
         Details,
         Disk,
@@ -66,14 +70,17 @@ _ROOMS = {
         "ConnectionFailed",
         "ConnectionLost",
         "DomainGone",
+        "ForkedProcess",
         "GuestlistError",
         "InvalidNameTemplate",
         "LibvirtFailure",
         "ListingUnstable",
         "NotSupported",
         "NotSynced",
+        "ThreadsReplaced",
         "TooManyDomains",
     ),
+    "events": ("use_running_event_loop",),
     "driver": ("InstanceInfo", "LibvirtDriver"),
     "host": ("Host",),
     "images": ("Image", "Images"),
@@ -94,6 +101,7 @@ _ROOMS = {
     "inventory.subscribers": ("Changes",),
     "launcher": ("Anyone", "LaunchedBy", "Launcher", "NovaLaunched"),
     "node": ("Node",),
+    "process": ("quiet",),
     "records": (
         "Details",
         "Disk",
@@ -131,6 +139,7 @@ __all__ = [
     "Event",
     "EventKind",
     "Flavor",
+    "ForkedProcess",
     "Gone",
     "GuestlistError",
     "Host",
@@ -161,11 +170,14 @@ __all__ = [
     "Stale",
     "Started",
     "Stopped",
+    "ThreadsReplaced",
     "TooManyDomains",
     "Undefined",
     "Usage",
     "Versions",
     "merge",
+    "quiet",
+    "use_running_event_loop",
 ]
 
 

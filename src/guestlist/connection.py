@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import libvirt
 
+from guestlist import process
 from guestlist.errors import (
     Code,
     ConnectionFailed,
@@ -27,7 +28,7 @@ from guestlist.errors import (
     is_loss,
     open_failure,
 )
-from guestlist.events import Stream, drain, ensure_loop
+from guestlist.events import Stream, drain, ensure_loop, wake
 from guestlist.native import queue, threading
 
 log = logging.getLogger(__name__)
@@ -130,6 +131,7 @@ class Peer:
         self._daemon: int | None = None
         self._closed = False
         self._lock = threading.Lock()
+        process.leave_to_parent(connection)
 
     def alive(self) -> bool:
         """Whether libvirt still holds the connection open. Cost: none."""
@@ -297,7 +299,9 @@ class Connection:
 
         Raises:
             ConnectionFailed, AccessDenied: see `errors.open_failure`.
+            ForkedProcess, ThreadsReplaced: see `process.check`.
         """
+        process.check()
         with self._turn:
             if self._peer is not None and not self._peer.alive():
                 self._peer.close()
@@ -314,6 +318,7 @@ class Connection:
             GuestlistError: libvirt's error in the block, translated; on a loss the peer is let go,
                 so that the next use opens another. Nothing is tried twice.
         """
+        process.check()
         with self._turn:
             peer = self.peer()
             try:
@@ -333,8 +338,10 @@ class Connection:
         """Let the connection go. Domains already handed out keep libvirt's own reference to it.
 
         Waits for the question that another thread is asking. Cost: 1 call if it was open; on a
-        silent daemon as long as keepalive takes.
+        silent daemon as long as keepalive takes. In a forked process it does nothing.
         """
+        if process.is_foreign():
+            return
         with self._turn:
             peer, self._peer = self._peer, None
             if peer is not None:
@@ -343,11 +350,13 @@ class Connection:
     def _open(self) -> Peer:
         ensure_loop()
         connection = self._open_within_deadline()
-        return Peer(
+        peer = Peer(
             connection,
             whom=self.uri or _resolved_uri(connection),
             keepalive=self._keep_alive(connection),
         )
+        wake()  # for keepalive's timer
+        return peer
 
     def _open_within_deadline(self) -> libvirt.virConnect:
         """Open on a thread of its own: libvirt's open has no deadline and cannot be interrupted.

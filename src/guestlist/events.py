@@ -11,11 +11,16 @@ keeps that registration for its life, and the fan-out happens here. Does not int
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
+import os
+import sys
 from collections.abc import Callable
+from typing import Any
 
 import libvirt
 
+from guestlist import logs, process
 from guestlist.native import threading
 
 log = logging.getLogger(__name__)
@@ -34,51 +39,145 @@ LONGEST_TURN = 5.0
 _loop_lock = threading.Lock()
 _loop: threading.Thread | None = None
 _borrowed = False
+_asyncio: Any = None  # the libvirtaio.virEventAsyncIOImpl that is libvirt's event loop here
+_is_warned = False
 
 
 def ensure_loop() -> None:
-    """Start libvirt's default event loop, once per process, on a daemon thread of its own.
+    """See to it that libvirt's event loop runs, once per process, for as long as the process does.
 
-    Must happen before a connection opens for that connection to have keepalive and events.
+    Must happen before a connection opens for that connection to have keepalive and events. A loop
+    that the program turns is used: libvirtaio's always, libvirt's default one where its thread is
+    in it at this moment. Else guestlist turns the default one, on a daemon thread of its own.
+
+    Raises:
+        ForkedProcess, ThreadsReplaced: no loop can run here; see `process.check`.
     """
     global _loop  # noqa: PLW0603  libvirt's loop is one per process, whatever we would prefer
+    process.claim()
     with _loop_lock:
-        if _loop is None and not _borrowed:
-            libvirt.virEventRegisterDefaultImpl()
-            _loop = threading.Thread(target=_run_loop, name="guestlist-libvirt-events", daemon=True)
-            _loop.start()
+        logs.relay()
+        if _loop is not None:
+            _warn_of_latecomer()
+            return
+        if _borrowed or _borrow(only_if_seen=True):
+            return
+        _loop = threading.Thread(target=_run_loop, name="guestlist-libvirt-events", daemon=True)
+        _loop.start()
 
 
-def borrow_loop() -> bool:
-    """Have no loop of our own where somebody else runs libvirt's in this process; whether so.
+def use_running_event_loop() -> bool:
+    """Use the event loop of libvirt's that this program runs, and start none; whether that is so.
 
-    For who lives in a program that does. Two threads that run it would take turns, and hand each
-    other's events out. Must come before the first connection; costs a second where nobody does.
+    For a program that turns libvirt's loop itself (`virEventRunDefaultImpl`, or one of its own by
+    `virEventRegisterImpl`), called before the first question and after its loop has begun. The loop
+    must go on for as long as guestlist is used. Two threads that turn one loop would take turns,
+    and hand each other's events out; guestlist finds out by itself where it can, and this is how to
+    be sure: `assert guestlist.use_running_event_loop()`.
+
+    False: no loop has turned within a second, or guestlist turns one already. Then guestlist's is
+    the process's: do not start another.
+
+    Raises:
+        ForkedProcess, ThreadsReplaced: no loop can run here; see the errors.
+
+    Cost: no call; a millisecond where a loop runs, a second where none does.
     """
-    global _borrowed  # noqa: PLW0603  as the loop is
+    process.claim()
     with _loop_lock:
-        if _loop is None and not _borrowed:
-            libvirt.virEventRegisterDefaultImpl()
-            _borrowed = _turns.wait_for(1, LONGEST_PROOF)
-        return _borrowed
+        return _borrowed or (_loop is None and _borrow(only_if_seen=False))
+
+
+def _borrow(*, only_if_seen: bool) -> bool:
+    """Use a loop that turns already, if there is one; else libvirt's default one is registered."""
+    global _asyncio, _borrowed  # noqa: PLW0603  as the loop is
+    libvirtaio = sys.modules.get("libvirtaio")
+    _asyncio = libvirtaio.getCurrentImpl() if libvirtaio is not None else None
+    if _asyncio is not None:
+        _borrowed = True
+        return True
+    libvirt.virEventRegisterDefaultImpl()
+    seen = _is_being_turned()
+    if seen or not only_if_seen:
+        _borrowed = _turns.is_turned_here() or _turns.wait_for(1, LONGEST_PROOF)
+    if seen and not _borrowed:
+        if process.is_forked():  # by a program that ran the loop without guestlist
+            process.refuse()
+        log.warning(
+            "a thread is in libvirt's event loop and has not turned it for %g s: guestlist turns "
+            "it too",
+            LONGEST_PROOF,
+        )
+    return _borrowed
+
+
+def _warn_of_latecomer() -> None:
+    """Say so, once, where asyncio's loop was given to libvirt when that had one already."""
+    global _is_warned  # noqa: PLW0603  as the loop is
+    libvirtaio = sys.modules.get("libvirtaio")
+    if not _is_warned and libvirtaio is not None and libvirtaio.getCurrentImpl() is not None:
+        _is_warned = True
+        log.warning(
+            "libvirtaio was registered after guestlist's first question, and libvirt ignores it: "
+            "its callbacks come on guestlist's thread; call virEventRegisterAsyncIOImpl() first"
+        )
+
+
+def _is_being_turned() -> bool:
+    """Whether a thread is in libvirt's default loop now. False where that cannot be seen.
+
+    libvirt (from 6.1 on) turns GLib's default context, which has one owner at a time.
+    """
+    try:
+        glib = ctypes.CDLL("libglib-2.0.so.0", mode=os.RTLD_NOW | os.RTLD_NOLOAD)
+    except OSError:
+        return False
+    context = ctypes.c_void_p(None)
+    if glib.g_main_context_is_owner(context):
+        _turns.is_turned_by(threading.get_ident())
+        return True
+    if not glib.g_main_context_acquire(context):
+        return True
+    glib.g_main_context_release(context)
+    return False
+
+
+def wake() -> None:
+    """Have a loop that only its own thread can wake take in what a call here has left for it.
+
+    libvirtaio sets its timers as if every call of libvirt's were made on asyncio's thread: the
+    events that came with an answer wait there until something else wakes it. Cost: none.
+    """
+    if _asyncio is not None:
+        with contextlib.suppress(RuntimeError):  # it was closed, and nothing will be taken in
+            _asyncio.loop.call_soon_threadsafe(_nothing)
+
+
+def _nothing() -> None:
+    pass
 
 
 def drain(longest_turn: float = LONGEST_TURN) -> bool:
     """Wait until the loop has handed out every event that this process had received at the call.
 
     False if they may still be outstanding: it gives up on a loop that is busy, or held up, for
-    `longest_turn` seconds, and cannot wait at all where the binding has no timers or on the thread
-    that turns the loop.
+    `longest_turn` seconds, and cannot wait at all where the binding has no timers, on the thread
+    that turns the loop, or where that is asyncio's and closed.
 
     libvirt hands out all that is queued in one turn of the loop; a timer that fires at once is of
     the same turn or the next, and may have been about to fire for somebody else, so three in a row
     come after them.
     """
-    return threading.current_thread() is not _loop and _turns.wait_for(3, longest_turn)
+    return not is_on_loop() and _turns.wait_for(3, longest_turn)
 
 
 def is_on_loop() -> bool:
     """Whether this is the thread that turns the loop, which must not wait for it."""
+    if _asyncio is not None:
+        try:
+            return sys.modules["asyncio"].get_running_loop() is _asyncio.loop
+        except RuntimeError:  # none runs on this thread
+            return False
     return threading.current_thread() is _loop or _turns.is_turned_here()
 
 
@@ -106,17 +205,30 @@ class _Turns:
         self.count = 0
         self._timer: int | None = None
         self._turner: int | None = None
-        self._changed = threading.Condition()
+        self._making = threading.Lock()
+        self._condition: threading.Condition | None = None
+
+    @property
+    def _changed(self) -> threading.Condition:
+        """Made when it is first used: gevent may replace Python's between the import and that."""
+        with self._making:
+            if self._condition is None:
+                self._condition = threading.Condition()
+            return self._condition
 
     def is_turned_here(self) -> bool:
         return threading.get_ident() == self._turner
+
+    def is_turned_by(self, thread: int) -> None:
+        self._turner = thread
 
     def request(self) -> int | None:
         """Have the loop make a turn, and tell how many it had made; None without timers."""
         if not hasattr(libvirt, "virEventAddTimeout"):
             return None
         with self._changed:
-            self._set_timer()
+            with contextlib.suppress(RuntimeError):  # asyncio's loop, and it is closed
+                self._set_timer()
             return self.count
 
     def wait_for(self, turns: int, longest: float) -> bool:
@@ -126,12 +238,21 @@ class _Turns:
         with self._changed:
             for _ in range(turns):
                 count = self.count
-                self._set_timer()
+                try:
+                    self._set_timer()
+                except RuntimeError:  # asyncio's loop, and it is closed
+                    return False
                 if not self._changed.wait_for(lambda: self.count > count, longest):  # noqa: B023
                     return False
         return True
 
     def _set_timer(self) -> None:
+        if _asyncio is not None:
+            _asyncio.loop.call_soon_threadsafe(self._set_timer_here)
+        else:
+            self._set_timer_here()
+
+    def _set_timer_here(self) -> None:
         if self._timer is None:
             self._timer = libvirt.virEventAddTimeout(-1, self._turned, None)
         libvirt.virEventUpdateTimeout(self._timer, 0)

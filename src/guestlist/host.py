@@ -10,7 +10,7 @@ from uuid import UUID
 
 import libvirt
 
-from guestlist import snapshot
+from guestlist import process, snapshot
 from guestlist.connection import Capabilities, Connection
 from guestlist.errors import DomainGone
 from guestlist.handle import Handle
@@ -26,7 +26,8 @@ class Host:
 
     Opens nothing until it is first asked, and reconnects on the first question after a loss. A
     question that fails raises and is never asked again behind the caller's back. Threads may share
-    a Host; a fork may not: open it in the child.
+    a Host. A child that was forked after the first question of its parent, to this Host or to any
+    other, gets `ForkedProcess` from every question; `close` does nothing there.
 
     Args:
         uri: a libvirt URI. None: libvirt's own default (LIBVIRT_DEFAULT_URI, then `uri_default` in
@@ -43,8 +44,9 @@ class Host:
         open_timeout: seconds that opening may take; None: no bound. A transport that asks a person
             for a password wants more than the default.
 
-    A process that uses libvirt's events itself must have registered its event loop before the first
-    question; guestlist's own loop, one daemon thread per process, then keeps out of the way.
+    libvirt has one event loop per process. guestlist turns libvirt's default one on a daemon thread
+    from the first question on, unless the program runs one by then: libvirtaio's, or the default
+    one. See `use_running_event_loop`, and docs/concurrency.md for what works with what.
     """
 
     def __init__(
@@ -203,6 +205,7 @@ class Host:
 
         The next snapshot reads it again. Cost: none.
         """
+        process.check()
         uuid = uuid if isinstance(uuid, UUID) else UUID(uuid)
         listing = self._listings.current
         if listing is not None:
@@ -262,7 +265,9 @@ class Host:
         return self._listings.apart(details_max_age)
 
     def close(self) -> None:
-        """Let the connection go; a later question opens another."""
+        """Let the connection go; a later question opens another. Nothing in a forked process."""
+        if process.is_foreign():
+            return
         self._statistics.close()
         self._connection.close()
 

@@ -16,8 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-import libvirt
-
+from guestlist import process
 from guestlist.cli import exits, terminal
 from guestlist.errors import ConnectionLost, GuestlistError
 from guestlist.host import Host
@@ -125,11 +124,8 @@ def _report(host: Host, error: Exception) -> None:
 
 
 def _listen(handler: logging.Handler, *, verbose: bool) -> None:
-    """Take the library's warnings, and libvirt's own messages away from standard error.
-
-    libvirt would print each error as it happens, over the line that says what it means.
-    """
+    """Take the library's warnings; keep libvirt's own messages off the lines that say why."""
     log.setLevel(logging.DEBUG if verbose else logging.WARNING)
     log.handlers[:] = [handler]
     log.propagate = False
-    libvirt.registerErrorHandler(lambda _, error: log.debug("libvirt: %s", error[2]), None)
+    process.quiet()

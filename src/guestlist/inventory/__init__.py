@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from guestlist import events
+from guestlist import events, process
 from guestlist.errors import GuestlistError, NotSynced
 from guestlist.host import Host
 from guestlist.inventory.board import Board
@@ -100,7 +100,8 @@ class Inventory:
 
     It has one connection and one thread of its own, and shares libvirt's event loop. Opens nothing
     before it is started: by `with`, or by the first `wait_synced` or `changes`. Threads may share
-    it; a fork may not.
+    it. A child that was forked after its parent's first question gets `ForkedProcess` from all that
+    reads or starts it, and from its `Changes`; `close` does nothing there.
 
     Args:
         host: whom to follow: a URI, None for libvirt's default, or a `Host`, whose options it then
@@ -187,6 +188,7 @@ class Inventory:
 
         Cost: no call. The same object again while nothing changes.
         """
+        process.check()
         return self._board.snapshot(Scope(include_inactive, include_foreign, include_dom0))
 
     def changes(self, *, include_foreign: bool = False, include_dom0: bool = False) -> Changes:
@@ -198,6 +200,7 @@ class Inventory:
 
         Cost: no call.
         """
+        process.check()
         self.start()
         return self._board.subscribe(Scope(True, include_foreign, include_dom0))
 
@@ -214,6 +217,7 @@ class Inventory:
 
         Cost: no call for one that is in the view, else 2 of `Host.instance`.
         """
+        process.check()
         uuid = uuid if isinstance(uuid, UUID) else UUID(uuid)
         known = self._board.snapshot(Scope(True, True, True)).get(uuid)
         return known if known is not None else self._host.instance(uuid)
@@ -222,10 +226,12 @@ class Inventory:
         """One domain, if nothing speaks against the view: for who would else ask libvirt.
 
         None where the view does not have it or is not in step, where an event has named it and is
-        not answered yet, and where it is in a state that must pass.
+        not answered yet, where it is in a state that must pass, and in a forked process.
 
         Cost: no call, and no lock.
         """
+        if process.is_foreign():
+            return None
         known = self._board.row(uuid)
         return None if self._follower.is_in_doubt(uuid.bytes) else known
 
@@ -238,10 +244,12 @@ class Inventory:
 
         Cost: no call.
         """
+        process.check()
         return self._follower.node
 
     def statistics(self) -> InventoryStatistics:
         """What it has done so far. Cost: no call."""
+        process.check()
         counts, reactions = self._follower.counts, sorted(self._follower.reactions)
         return InventoryStatistics(
             age=self._board.age,
@@ -265,16 +273,19 @@ class Inventory:
 
         Infinite before the first. Cost: no call, and no lock.
         """
+        process.check()
         return time.monotonic() - self._follower.listed_at
 
     @property
     def age(self) -> float | None:
         """As `Snapshot.age`; None before the view is in step. Cost: none."""
+        process.check()
         return self._board.age
 
     @property
     def drifts(self) -> Sequence[Drift]:
         """The last differences, 64 at most, that only a comparison brought to light."""
+        process.check()
         return tuple(self._follower.drifts)
 
     @property
@@ -307,6 +318,7 @@ class Inventory:
 
     def start(self) -> None:
         """Start to follow the host, on a thread of its own; harmless twice."""
+        process.check()
         with self._lock:
             if self._thread is None and not self._closed:
                 thread = threading.Thread(
@@ -336,6 +348,8 @@ class Inventory:
         keepalive gives it up, and with it the thread and the connection. The last view can still be
         read, and gets old.
         """
+        if process.is_foreign():
+            return
         with self._lock:
             self._closed = True
             ending = [self._thread] if self._thread else []

@@ -37,7 +37,7 @@ from guestlist.errors import (
     NotSynced,
     one_line,
 )
-from guestlist.events import Pulse
+from guestlist.events import Pulse, wake
 from guestlist.handle import INACTIVE_ID, Stated
 from guestlist.inventory import feed
 from guestlist.inventory.backlog import Backlog
@@ -239,6 +239,7 @@ class Follower:
         if raw or due:
             self._ask(listing, raw, due)
             self._inbox.done(raw)
+            wake()  # for what came with the answer
         if now >= self._next_list:
             self._compare(listing)
         elif self._backlog and now >= self._backlog.next():

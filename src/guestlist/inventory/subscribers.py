@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
+from guestlist import process
 from guestlist.inventory.changes import Change, News, Resynced, Stale
 from guestlist.inventory.scope import Scope
 from guestlist.native import threading
@@ -63,7 +64,9 @@ class Changes(Iterator[News], AsyncIterator[News]):
 
         Raises:
             TimeoutError: nothing changed for `timeout` seconds.
+            ForkedProcess: the view is kept by the process that forked this one.
         """
+        process.check()
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             while (news := self._next()) is None and not self._is_closed:
@@ -74,7 +77,9 @@ class Changes(Iterator[News], AsyncIterator[News]):
             return news
 
     def close(self) -> None:
-        """End it, for its reader too; harmless twice."""
+        """End it, for its reader too; harmless twice. Nothing in a forked process."""
+        if process.is_foreign():
+            return
         self._forget(self)
         with self._changed:
             self.end()
@@ -92,6 +97,7 @@ class Changes(Iterator[News], AsyncIterator[News]):
         return self
 
     async def __anext__(self) -> News:
+        process.check()
         while True:
             with self._changed:
                 news = self._next()
