@@ -48,7 +48,7 @@ class AccessDenied(GuestlistError, PermissionError):
 
 
 class NotSupported(GuestlistError, NotImplementedError):
-    """This client library, daemon or hypervisor driver lacks what was asked for."""
+    """This client library, daemon, hypervisor driver or event loop lacks what was asked for."""
 
 
 class DomainGone(GuestlistError, LookupError):

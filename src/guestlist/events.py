@@ -21,6 +21,7 @@ from typing import Any
 import libvirt
 
 from guestlist import logs, process
+from guestlist.errors import NotSupported
 from guestlist.native import threading
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ def ensure_loop() -> None:
 
     Raises:
         ForkedProcess, ThreadsReplaced: no loop can run here; see `process.check`.
+        NotSupported: libvirtaio's loop is in asyncio's debug mode.
     """
     global _loop  # noqa: PLW0603  libvirt's loop is one per process, whatever we would prefer
     process.claim()
@@ -80,6 +82,7 @@ def use_running_event_loop() -> bool:
 
     Raises:
         ForkedProcess, ThreadsReplaced: no loop can run here; see the errors.
+        NotSupported: libvirtaio's loop is in asyncio's debug mode.
 
     Cost: no call; a millisecond where a loop runs, a second where none does.
     """
@@ -94,6 +97,11 @@ def _borrow(*, only_if_seen: bool) -> bool:
     libvirtaio = sys.modules.get("libvirtaio")
     _asyncio = libvirtaio.getCurrentImpl() if libvirtaio is not None else None
     if _asyncio is not None:
+        if _asyncio.loop.get_debug():
+            raise NotSupported(
+                "libvirtaio loses events while asyncio's debug mode is on (python -X dev, "
+                "PYTHONASYNCIODEBUG): it refuses timers that are set on another thread than its own"
+            )
         _borrowed = True
         return True
     libvirt.virEventRegisterDefaultImpl()

@@ -55,6 +55,7 @@ class _Module:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._public = import_module(name)
 
     def __getattr__(self, name: str) -> Any:
         global _made_before_replacement  # noqa: PLW0603  as `sys.modules` is one per process
@@ -64,7 +65,7 @@ class _Module:
             case "eventlet":
                 module = sys.modules["eventlet.patcher"].original(self._name)
             case _:
-                module = import_module(self._name)
+                module = self._public
                 _made_before_replacement |= name not in _STAYS_REAL
         return getattr(module, name)
 
