@@ -11,6 +11,9 @@ from lab.churn import populated
 from lab.nodes import nova_instance
 from lab.programs import lines_of, run
 
+WARNED = ["-W", "ignore::DeprecationWarning"]
+"""Python 3.12 and later say of any fork beside threads that it may deadlock."""
+
 PRELUDE = """
 import os, sys, threading, traceback
 import guestlist
@@ -89,7 +92,7 @@ for name, act in {
 
 
 def test_every_question_of_a_child_of_a_parent_that_asked_is_a_named_error(three):
-    said = lines_of(PRELUDE + ENTRIES, three)
+    said = lines_of(PRELUDE + ENTRIES, three, options=WARNED)
     assert [line for line in said if not line.endswith(": ForkedProcess")] == []
     assert len(said) == 30
 
@@ -121,7 +124,7 @@ print(len(host.snapshot()), host.snapshot().cost, live.age, len(live.snapshot())
 def test_a_child_that_closes_or_ends_leaves_its_parents_connections_alone(rpc, daemon):
     """Whatever it does: `close`, `with`, finalizers as the interpreter ends."""
     with populated(daemon.uri(), [nova_instance(n) for n in range(3)]), rpc.counting() as calls:
-        said = lines_of(PRELUDE + ENDINGS, rpc.uri())
+        said = lines_of(PRELUDE + ENDINGS, rpc.uri(), options=WARNED)
     assert said == ["None", "None", "None", "3 1 0.0 3"]
     assert calls.count("CONNECT_CLOSE") <= 3, "the parent's own three"
 
@@ -152,7 +155,7 @@ print(ask())
 
 def test_a_child_of_a_parent_that_did_not_ask_works_and_so_do_its_siblings_and_the_parent(three):
     works = "(3, [4, 1, 1])"
-    assert lines_of(PRELUDE + BEFORE, three) == [
+    assert lines_of(PRELUDE + BEFORE, three, options=WARNED) == [
         *[works] * 4,
         "ForkedProcess",  # the child of a child that had asked
         works,
@@ -213,7 +216,10 @@ print(len(host.snapshot()))
 
 
 def test_a_child_of_a_program_that_ran_libvirts_loop_itself_is_told_so_too(three):
-    assert lines_of(PRELUDE + SOMEBODY_ELSES, three) == ["['ForkedProcess', 'ForkedProcess']", "3"]
+    assert lines_of(PRELUDE + SOMEBODY_ELSES, three, options=WARNED) == [
+        "['ForkedProcess', 'ForkedProcess']",
+        "3",
+    ]
 
 
 PROCESSES = """
@@ -267,7 +273,7 @@ def test_multiprocessing(three, tmp_path, method, when):
     """Also through pools and executors, which hand the error back to the parent."""
     program = tmp_path / "program.py"
     program.write_text(PROCESSES)
-    said = lines_of(program, three, method, when, options=["-W", "ignore::DeprecationWarning"])
+    said = lines_of(program, three, method, when, options=WARNED)
     if (method, when) == ("fork", "after"):
         refused = "ForkedProcess"
         assert said == [str([refused, [refused] * 2, [refused] * 2]), refused, "3"]
@@ -290,7 +296,7 @@ print(os.read(reader, 100).decode())
 
 
 def test_a_daemon_that_forks_twice_before_its_first_question_works(three):
-    assert lines_of(PRELUDE + DAEMONIZED, three) == ["[4, 1]"]
+    assert lines_of(PRELUDE + DAEMONIZED, three, options=WARNED) == ["[4, 1]"]
 
 
 SUBPROCESSES = """
@@ -304,7 +310,7 @@ print(len(host.snapshot()), host.snapshot().cost)
 
 
 def test_other_programs_are_started_as_ever(three):
-    assert lines_of(PRELUDE + SUBPROCESSES, three) == ["plain", "hook", "3 1"]
+    assert lines_of(PRELUDE + SUBPROCESSES, three, options=WARNED) == ["plain", "hook", "3 1"]
 
 
 APPLICATION = """
@@ -390,4 +396,4 @@ pool.join()
 def test_celerys_prefork_pool(three, when, said):
     """billiard is what Celery forks its workers with."""
     pytest.importorskip("billiard")
-    assert lines_of(PREFORK, three, when) == [str([said] * 4)]
+    assert lines_of(PREFORK, three, when, options=WARNED) == [str([said] * 4)]
