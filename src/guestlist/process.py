@@ -50,7 +50,7 @@ def is_forked() -> bool:
 
 
 def check() -> None:
-    """Refuse where no answer could be had. Takes no lock. Cost: none; 0.2 µs.
+    """Refuse where no answer could be had. Takes no lock. Cost: no call; a microsecond.
 
     Raises:
         ForkedProcess: the parent had asked libvirt before it forked this process.
