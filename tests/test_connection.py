@@ -318,7 +318,7 @@ def test_keepalive_can_be_turned_off(rpc):
 BORROWER = """
 import sys, threading, libvirt
 from guestlist import Host, Inventory
-from guestlist.events import borrow_loop
+from guestlist import use_running_event_loop
 
 def turn():
     while True:
@@ -327,7 +327,7 @@ def turn():
 if sys.argv[2] == "another":
     libvirt.virEventRegisterDefaultImpl()
     threading.Thread(target=turn, name="another", daemon=True).start()
-print(borrow_loop(), borrow_loop())
+print(use_running_event_loop(), use_running_event_loop())
 with Inventory(sys.argv[1], details=False) as live:
     live.wait_synced(30)
     changes = live.changes()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         ConnectionFailed,
         ConnectionLost,
         DomainGone,
+        ForkedProcess,
         GuestlistError,
         InterpreterEnding,
         InvalidNameTemplate,
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
         NotSupported,
         NotSynced,
         Reentered,
+        ThreadsReplaced,
         ThreadUnavailable,
         TooManyDomains,
     )
+    from guestlist.events import use_running_event_loop
     from guestlist.host import Host
     from guestlist.images import Image, Images
     from guestlist.inventory import Inventory, InventoryStatistics
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from guestlist.inventory.subscribers import Changes
     from guestlist.launcher import Anyone, LaunchedBy, Launcher, NovaLaunched
     from guestlist.node import Node
+    from guestlist.process import quiet
     from guestlist.records import (
         Details,
         Disk,
@@ -69,6 +73,7 @@ _ROOMS = {
         "ConnectionFailed",
         "ConnectionLost",
         "DomainGone",
+        "ForkedProcess",
         "GuestlistError",
         "InterpreterEnding",
         "InvalidNameTemplate",
@@ -78,8 +83,10 @@ _ROOMS = {
         "NotSynced",
         "Reentered",
         "ThreadUnavailable",
+        "ThreadsReplaced",
         "TooManyDomains",
     ),
+    "events": ("use_running_event_loop",),
     "driver": ("InstanceInfo", "LibvirtDriver"),
     "host": ("Host",),
     "images": ("Image", "Images"),
@@ -100,6 +107,7 @@ _ROOMS = {
     "inventory.subscribers": ("Changes",),
     "launcher": ("Anyone", "LaunchedBy", "Launcher", "NovaLaunched"),
     "node": ("Node",),
+    "process": ("quiet",),
     "records": (
         "Details",
         "Disk",
@@ -137,6 +145,7 @@ __all__ = [
     "Event",
     "EventKind",
     "Flavor",
+    "ForkedProcess",
     "Gone",
     "GuestlistError",
     "Host",
@@ -170,11 +179,14 @@ __all__ = [
     "Started",
     "Stopped",
     "ThreadUnavailable",
+    "ThreadsReplaced",
     "TooManyDomains",
     "Undefined",
     "Usage",
     "Versions",
     "merge",
+    "quiet",
+    "use_running_event_loop",
 ]
 
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import libvirt
 
-from guestlist import farewell, threads, uris
+from guestlist import events, farewell, process, threads, uris
 from guestlist.capabilities import Location, Versions
 from guestlist.errors import (
     Code,
@@ -31,7 +31,7 @@ from guestlist.errors import (
     is_ours,
     short,
 )
-from guestlist.events import Stream, drain, ensure_loop, is_on_loop
+from guestlist.events import Stream, drain, ensure_loop, is_on_loop, wake
 from guestlist.native import threading
 from guestlist.opening import Opening
 from guestlist.refusals import no_answer, open_failure
@@ -85,6 +85,7 @@ class Peer:
         self._daemon: int | None = None
         self._closed = False
         self._lock = threading.Lock()
+        process.leave_to_parent(connection)
 
     def alive(self) -> bool:
         """Whether libvirt still holds the connection open. Cost: none."""
@@ -200,7 +201,7 @@ class Peer:
             if not threads.is_over():
                 end()
             return
-        if done.wait(LONGEST_CLOSE):
+        if not is_on_loop() and done.wait(LONGEST_CLOSE):
             done.get()
 
     def _end(self, *, doubtful: bool) -> None:
@@ -321,8 +322,10 @@ class Connection:
 
         Raises:
             ConnectionFailed, AccessDenied: see `refusals.open_failure`.
+            ForkedProcess, ThreadsReplaced: see `process.check`.
             ThreadUnavailable: opening takes a thread, and none could be started.
         """
+        process.check()
         if threads.is_ending():
             raise threads.at_the_end(f"connect to {self.whom}")
         with self._turn:
@@ -344,6 +347,7 @@ class Connection:
                 go, so that the next use opens another. Nothing is tried twice.
             Reentered: this thread is already asking: a signal handler has interrupted it.
         """
+        process.check()
         if threads.is_held_here(self._turn):
             raise threads.reentered(f"{what} of {self.whom}")
         with self._turn:
@@ -405,9 +409,11 @@ class Connection:
         Waits for the question of another thread. Does not wait where that would never end: in a
         signal handler that has interrupted a question, and on the thread of the event loop. The
         connection is then closed a little later. An exception from a signal handler ends the wait,
-        not the closing. Cost: 1 call if it was open; on a silent daemon as long as keepalive takes.
+        not the closing. In a forked process it does nothing. Cost: 1 call if it was open; on a
+        silent daemon as long as keepalive takes.
         """
-        threads.finish(self._close, "guestlist-close", wait=self.may_wait_here)
+        if not process.is_foreign():
+            threads.finish(self._close, "guestlist-close", wait=self.may_wait_here)
 
     def _close(self) -> None:
         with self._turn:
@@ -425,6 +431,7 @@ class Connection:
         self._is_in_doubt = False
 
     def _attempt(self) -> Peer:
+        events.note_turner()
         try:
             self._opening.attempt(self.open_timeout)
         except libvirt.libvirtError as error:
@@ -449,6 +456,7 @@ class Connection:
         peer = Peer(connection, uri, keepalive=keepalive)
         with contextlib.suppress(libvirt.libvirtError):  # lost at once: the first question says so
             _ = peer.release
+        wake()  # for keepalive's timer
         return peer
 
     def _keep(self, peer: Peer) -> None:

@@ -13,6 +13,8 @@
     │   └── InterpreterEnding                      it is ending, and starts none any more
     ├── TooManyDomains      (OverflowError)        more than one libvirt message may carry
     ├── InvalidNameTemplate (ValueError)           a template that Nova could not use
+    ├── ForkedProcess       (RuntimeError)         the parent had asked libvirt before it forked
+    ├── ThreadsReplaced     (RuntimeError)         gevent or eventlet patched Python too late
     └── LibvirtFailure                             anything else libvirt said
 
 Every message is one line: what was asked, of whom, what libvirt answered, what to do. The libvirt
@@ -49,7 +51,7 @@ class AccessDenied(GuestlistError, PermissionError):
 
 
 class NotSupported(GuestlistError, NotImplementedError):
-    """This client library, daemon or hypervisor driver lacks what was asked for."""
+    """This client library, daemon, hypervisor driver or event loop lacks what was asked for."""
 
 
 class DomainGone(GuestlistError, LookupError):
@@ -82,6 +84,17 @@ class TooManyDomains(GuestlistError, OverflowError):
 
 class InvalidNameTemplate(GuestlistError, ValueError):
     """An instance_name_template that Nova could not use, or that gives every guest one name."""
+
+
+class ForkedProcess(GuestlistError, RuntimeError):
+    """This process was forked after its parent had asked libvirt, whose event loop is dead here.
+
+    Fork before the first question, or start processes by `spawn` or `forkserver`.
+    """
+
+
+class ThreadsReplaced(GuestlistError, RuntimeError):
+    """gevent or eventlet replaced Python's threads after guestlist had made some. Patch first."""
 
 
 class LibvirtFailure(GuestlistError):

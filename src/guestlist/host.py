@@ -13,7 +13,7 @@ from uuid import UUID
 
 import libvirt
 
-from guestlist import snapshot, threads
+from guestlist import process, snapshot, threads
 from guestlist.capabilities import Capabilities, Location
 from guestlist.connection import Connection
 from guestlist.errors import DomainGone, short
@@ -31,7 +31,9 @@ class Host:
 
     Opens nothing until it is first asked, and reconnects on the first question after a loss. A
     question that fails raises and is never asked again behind the caller's back. Threads may share
-    a Host; a fork may not: open it in the child. Close it when you are done, or use `with`.
+    a Host. Close it when you are done, or use `with`. A child that was forked after the first
+    question of its parent, to this Host or to any other, gets `ForkedProcess` from every question;
+    `close` does nothing there.
 
     An exception from a signal handler (Ctrl-C) may end any question; the next one is answered over
     a new connection. A handler may itself ask a Host, unless it has interrupted a question to the
@@ -56,8 +58,9 @@ class Host:
         prompts: without, ssh fails where it would ask for a password or about a host's key, unless
             the URI says `no_tty=0`. With several hosts that are asked at once, all would ask.
 
-    A process that uses libvirt's events itself must have registered its event loop before the first
-    question; guestlist's own loop, one daemon thread per process, then keeps out of the way.
+    libvirt has one event loop per process. guestlist turns libvirt's default one on a daemon thread
+    from the first question on, unless the program runs one by then: libvirtaio's, or the default
+    one. See `use_running_event_loop`, and docs/concurrency.md for what works with what.
     """
 
     def __init__(
@@ -271,6 +274,7 @@ class Host:
 
         The next snapshot reads it again. Cost: none.
         """
+        process.check()
         uuid = uuid if isinstance(uuid, UUID) else UUID(uuid)
         listing = self._listings.current
         if listing is not None:
@@ -333,14 +337,17 @@ class Host:
 
         Waits for the question of another thread. In a signal handler that has interrupted a
         question, and on the thread of the event loop, it returns at once, and the connection is
-        closed when that question ends.
+        closed when that question ends. In a forked process it does nothing.
         """
-        threads.finish(self._close, "guestlist-close", wait=self._connection.may_wait_here)
+        if not process.is_foreign():
+            threads.finish(self._close, "guestlist-close", wait=self._connection.may_wait_here)
 
     def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         """Close what was left open, on another thread, with a ResourceWarning."""
         if _is_finalizing() or not hasattr(self, "_close") or threads.is_over():
             return  # in the first case this module's names may be gone
+        if process.is_foreign():
+            return
         if self._connection.is_open or self._statistics.is_open:
             threads.later(self._close, "guestlist-close")
             text = f"unclosed {self!r}: it is closed now; close() it, or use 'with'"

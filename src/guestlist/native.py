@@ -1,32 +1,124 @@
-"""Threads, queues and sleep as Python has them, where eventlet has put green ones in their place.
+"""Threads, queues and sleep as Python has them, also where eventlet or gevent replaced them.
 
-eventlet's `monkey_patch` replaces what is in the modules `threading`, `queue` and `time`. A green
-lock is no lock between the real threads that libvirt's calls and events need, and a green thread
-that makes a call stops all others for as long as that takes. So every module of the library has its
-threads from here. Whoever uses the library from a green thread makes its calls in a real one
-(`eventlet.tpool`). Must be imported after `monkey_patch`, if that is called at all.
+Both put green ones into the modules `threading`, `queue` and `time`. A green lock is none between
+the real threads that libvirt's calls and events need, and a green thread that makes a call stops
+all others for as long as that takes. So every module of the library takes its threads from here:
+each name is looked up when it is used, in the original module where the public one was replaced.
+A program makes its calls in a real thread (`eventlet.tpool`, `gevent.get_hub().threadpool`).
 
-Source: eventlet's patcher (`original`); OpenStack Nova keeps its own event thread in the same way.
+A condition or a thread that was made before the replacement turns green with it: `is_mixed` tells.
+
+Source: eventlet's patcher (`original`); gevent's monkey (`saved`: what it replaced, by module).
 """
 
 from __future__ import annotations
 
+import builtins
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
 
-__all__ = ["queue", "threading", "time"]
+if TYPE_CHECKING:
+    from importlib.abc import InspectLoader
+
+__all__ = ["green_by", "is_mixed", "queue", "threading", "time"]
+
+_STAYS_REAL = frozenset(
+    {"Lock", "RLock", "Empty", "Full", "current_thread", "get_ident", "monotonic", "sleep"}
+)
+"""Names that a later replacement leaves as they are: made in C, or used up at once."""
+
+_made_before_replacement = False
+_copies: dict[str, ModuleType] = {}
+
+
+def green_by() -> str | None:
+    """Which library replaced Python's threads by green ones; None where none has."""
+    gevent = sys.modules.get("gevent.monkey")
+    if gevent is not None and gevent.is_module_patched("threading"):
+        return "gevent"
+    eventlet = sys.modules.get("eventlet.patcher")
+    if eventlet is not None and eventlet.is_monkey_patched("thread"):
+        return "eventlet"
+    return None
+
+
+def is_mixed() -> bool:
+    """Whether the threads were replaced after guestlist had made some: neither kind works then."""
+    return _made_before_replacement and green_by() is not None
+
+
+class _Module:
+    """Stands for a module: each name is the original's, at the time when it is used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._public = import_module(name)
+
+    def __getattr__(self, name: str) -> Any:
+        global _made_before_replacement  # noqa: PLW0603  as `sys.modules` is one per process
+        match green_by():
+            case "gevent":
+                module = _before_gevent(self._name)
+            case "eventlet":
+                module = sys.modules["eventlet.patcher"].original(self._name)
+            case _:
+                module = self._public
+                _made_before_replacement |= name not in _STAYS_REAL
+        return getattr(module, name)
+
+
+def _before_gevent(name: str) -> ModuleType:
+    """A module as it was before gevent changed it: a copy, made once.
+
+    gevent changes modules in place, and functions of `threading` look their helpers up there. So
+    its code is run again, with the original `_thread` and `time` to import; nothing else sees it.
+    """
+    if name in _copies:
+        return _copies[name]
+    if name in ("_thread", "time"):
+        copy = ModuleType(name)
+        vars(copy).update(vars(import_module(name)))
+        vars(copy).update(sys.modules["gevent.monkey"].saved.get(name, {}))
+    else:
+        copy = _run_again(name)
+    return _copies.setdefault(name, copy)
+
+
+def _run_again(name: str) -> ModuleType:
+    spec = find_spec(name)
+    assert spec is not None
+    code = cast("InspectLoader", spec.loader).get_code(name)
+    assert code is not None
+    threads = ModuleType("_thread")
+    vars(threads).update(vars(_before_gevent("_thread")))
+    # Up to Python 3.12 running `threading` marks the thread that runs it as the main one, for good:
+    # whoever joins it would wait for ever.
+    vars(threads)["_set_sentinel"] = threads.allocate_lock
+    imported = {"_thread": threads}
+
+    def importing(wanted: str, *rest: Any) -> ModuleType:
+        if wanted in imported:
+            return imported[wanted]
+        if wanted in ("threading", "time"):
+            return _before_gevent(wanted)
+        return builtins.__import__(wanted, *rest)
+
+    copy = ModuleType(name)
+    copy.__spec__ = spec
+    vars(copy)["__builtins__"] = {**vars(builtins), "__import__": importing}
+    exec(code, vars(copy))  # noqa: S102  the standard library's own
+    original = vars(_before_gevent("_thread"))
+    if "_set_sentinel" in vars(copy):
+        vars(copy)["_set_sentinel"] = original["_set_sentinel"]
+    return copy
+
 
 if TYPE_CHECKING:
     import queue
     import threading
     import time
 else:
-
-    def _module(name: str) -> object:
-        patcher = sys.modules.get("eventlet.patcher")
-        if patcher is None or not patcher.is_monkey_patched("thread"):
-            return import_module(name)
-        return patcher.original(name)
-
-    threading, queue, time = map(_module, ("threading", "queue", "time"))
+    threading, queue, time = map(_Module, ("threading", "queue", "time"))

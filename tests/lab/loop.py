@@ -280,7 +280,7 @@ class Loop(threading.Thread):
 
     def run(self) -> None:
         while not self._finished:
-            self._handle(self._ready())
+            self._serve_all(self._ready())
             self._deliver_delayed()
         self.drop()
         self._let_leave()
@@ -296,7 +296,7 @@ class Loop(threading.Thread):
             return self._selector.select(0)
         return self._selector.select()
 
-    def _handle(self, events: list[tuple[selectors.SelectorKey, int]]) -> None:
+    def _serve_all(self, events: list[tuple[selectors.SelectorKey, int]]) -> None:
         for key, ready in events:
             if isinstance(key.data, End):
                 self._serve(key.data, ready)
@@ -307,7 +307,7 @@ class Loop(threading.Thread):
         """Wait, not for ever, until daemons have answered for the clients that are gone."""
         end = time.monotonic() + _FAREWELL_SECONDS
         while self.leaving and (left := end - time.monotonic()) > 0:
-            self._handle(self._selector.select(left))
+            self._serve_all(self._selector.select(left))
             self.drop()  # who came in meanwhile
         for link in list(self.leaving):
             link.far.close()

@@ -17,8 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
 
-import libvirt
-
+from guestlist import process
 from guestlist.cli import doubles, ending, exits, terminal
 from guestlist.cli.doubles import Identity
 from guestlist.errors import ConnectionLost, GuestlistError, short
@@ -167,11 +166,8 @@ def _report(host: Host, error: Exception) -> None:
 
 
 def _listen(handler: logging.Handler, *, verbose: bool) -> None:
-    """Take the library's warnings, and libvirt's own messages away from standard error.
-
-    libvirt would print each error as it happens, over the line that says what it means.
-    """
+    """Take the library's warnings; keep libvirt's own messages off the lines that say why."""
     log.setLevel(logging.DEBUG if verbose else logging.WARNING)
     log.handlers[:] = [handler]
     log.propagate = False
-    libvirt.registerErrorHandler(lambda _, error: log.debug("libvirt: %s", error[2]), None)
+    process.quiet()

@@ -30,7 +30,7 @@ import libvirt
 
 from guestlist import snapshot, threads
 from guestlist.errors import ConnectionLost, GuestlistError, LibvirtFailure, one_line
-from guestlist.events import Pulse
+from guestlist.events import Pulse, wake
 from guestlist.handle import INACTIVE_ID, Stated
 from guestlist.inventory import feed
 from guestlist.inventory.backlog import Backlog
@@ -249,6 +249,7 @@ class Follower:
         if raw or due:
             self._ask(listing, raw, due)
             self._inbox.done(raw)
+            wake()  # for what came with the answer
         if now >= self._next_list:
             self._compare(listing)
         elif self.facts.is_due:

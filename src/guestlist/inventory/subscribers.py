@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
-from guestlist import threads
+from guestlist import process, threads
 from guestlist.inventory.changes import Change, News, Resynced, Stale
 from guestlist.inventory.scope import Scope
 from guestlist.native import threading
@@ -68,7 +68,9 @@ class Changes(Iterator[News], AsyncIterator[News]):
 
         Raises:
             TimeoutError: nothing changed for `timeout` seconds.
+            ForkedProcess: the view is kept by the process that forked this one.
         """
+        process.check()
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             news, is_over = self._take()
@@ -79,7 +81,9 @@ class Changes(Iterator[News], AsyncIterator[News]):
                 raise TimeoutError(f"nothing changed for {timeout:g} s")
 
     def close(self) -> None:
-        """End it, for its reader too; harmless twice."""
+        """End it, for its reader too; harmless twice. Nothing in a forked process."""
+        if process.is_foreign():
+            return
         self._forget(self)
         with self._lock:
             self.end()
@@ -97,6 +101,7 @@ class Changes(Iterator[News], AsyncIterator[News]):
         return self
 
     async def __anext__(self) -> News:
+        process.check()
         while True:
             news, is_over = self._take()
             if news is not None:

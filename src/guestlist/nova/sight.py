@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import guestlist
-from guestlist import events
 from guestlist.errors import NotSupported
 from guestlist.images import Images
 from guestlist.nova.domains import Listed
@@ -41,7 +40,7 @@ class Sight:
     """One host. Threads may share it."""
 
     def __init__(self, uri: str | None, *, name_template: str) -> None:
-        events.borrow_loop()
+        guestlist.use_running_event_loop()
         self._host = guestlist.Host(
             uri,
             launched_by=guestlist.NovaLaunched(name_template),

@@ -12,12 +12,11 @@ thread); eventlet's tpool.
 from __future__ import annotations
 
 import logging
-import sys
 from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
-from guestlist import native
+from guestlist import logs, native
 
 T = TypeVar("T")
 
@@ -27,13 +26,12 @@ _PAUSE = 0.5
 
 def are_green() -> bool:
     """Whether threads that Nova starts are eventlet's."""
-    patcher = sys.modules.get("eventlet.patcher")
-    return patcher is not None and bool(patcher.is_monkey_patched("thread"))
+    return native.green_by() == "eventlet"
 
 
 def are_separable() -> bool:
-    """Whether guestlist's threads are real: false if it was imported before Nova patched Python."""
-    return not are_green() or native.threading is not sys.modules["threading"]
+    """Whether guestlist's threads are real: not if it made some before Nova patched Python."""
+    return not native.is_mixed()
 
 
 def aside(call: Callable[[], T]) -> T:
@@ -56,19 +54,11 @@ def relay_log() -> None:
     top = logging.getLogger("guestlist")
     top.addHandler(relay)
     top.propagate = False
-    for name in [*logging.root.manager.loggerDict]:
-        if name.partition(".")[0] == "guestlist":
-            logging.getLogger(name).__class__ = _Lockless
+    for logger in logs.loggers():
+        logger.__class__ = logs.Lockless
     import eventlet  # noqa: PLC0415
 
     eventlet.spawn(relay.run)
-
-
-class _Lockless(logging.Logger):
-    """A logger that takes no lock to find out whether anybody wants to hear."""
-
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  logging's
-        return self.manager.disable < level >= self.getEffectiveLevel()
 
 
 class _Relay(logging.Handler):

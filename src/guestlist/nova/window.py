@@ -66,7 +66,7 @@ class Window:
         self._want()
         if self._is_shut:
             LOG.error(
-                "guestlist was imported before eventlet replaced Python's threads, and answers "
+                "guestlist was used before eventlet replaced Python's threads, and answers "
                 "nothing: Nova asks libvirt itself"
             )
         threads.relay_log()
