@@ -164,6 +164,7 @@ def test_the_memory_of_an_image_survives_that_it_did_not_answer(
         patch.setattr(images, "_deadline", 0)
         patch.setattr(looks, "_GRACE", 0)
         images.measure([image, *(source(folder / f"{n}", "raw") for n in range(1000))])
+    assert none_at_work()
     assert images.measure([image])[image].virtual_bytes == 4 * MIB
     assert runs.stat().st_size == 1
 
@@ -200,6 +201,7 @@ def test_what_was_not_reached_is_reached_the_next_time(
     wanted = [source(create(folder / "image", "qcow2"), "qcow2")]
     wanted += [source(folder / f"{n}", "raw") for n in range(5000)]
     assert "not reached in time" in {each.unknown for each in images.measure(wanted).values()}
+    assert none_at_work()
     monkeypatch.setattr(images, "_deadline", 60)
     assert images.measure(wanted)[wanted[0]].virtual_bytes == 4 * MIB
 

@@ -1,9 +1,11 @@
 """A file system that hangs: each look at a file on it waits, as on NFS without its server.
 
 In: nothing. Out: a directory, until the block ends; then all who wait are told that it is gone.
-Refuses to run without root and FUSE: `hanging_available` says what is missing.
+Who waits can be killed, as on NFS. Refuses to run without root and FUSE: `hanging_available` says
+what is missing.
 
-Source: Linux include/uapi/linux/fuse.h; a mount is answered once (FUSE_INIT), and nothing after it.
+Source: Linux include/uapi/linux/fuse.h; fs/fuse/dev.c (request_wait_answer: a request that its
+server has not read yet can be killed, one that it has read cannot).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import struct
 import tempfile
 import threading
@@ -19,7 +22,7 @@ from pathlib import Path
 
 _INIT = 26
 _HEADER = struct.Struct("<IIQQIIII")
-_MNT_DETACH = 2
+_MNT_FORCE, _MNT_DETACH = 1, 2
 
 
 def hanging_available() -> str | None:
@@ -52,23 +55,27 @@ def hanging() -> Iterator[Hanging]:
         if libc.mount(b"gl-hangs", name.encode(), b"fuse.gl-hangs", 6, options) != 0:
             os.close(device)
             raise OSError(ctypes.get_errno(), "mount")
-        server = threading.Thread(target=_serve, args=(device, there), daemon=True)
-        server.start()
+        _answer_the_mount(device)
+        watch = threading.Thread(target=_watch, args=(device, there), daemon=True)
+        watch.start()
         try:
             yield there
         finally:
-            libc.umount2(name.encode(), _MNT_DETACH | 1)  # MNT_FORCE: all who wait are told
-            server.join()
+            libc.umount2(name.encode(), _MNT_DETACH | _MNT_FORCE)  # all who wait are told
+            watch.join()
             os.close(device)
 
 
-def _serve(device: int, there: Hanging) -> None:
-    with contextlib.suppress(OSError):  # unmounted
-        while True:
-            request = os.read(device, 1 << 17)
-            _, opcode, unique, *_ = _HEADER.unpack_from(request)
-            if opcode != _INIT:
-                there.looked_at.set()
-                continue
-            reply = struct.pack("<IIIIHHIIHHI28x", 7, 31, 0, 0, 0, 0, 4096, 1, 0, 0, 0)
-            os.write(device, struct.pack("<IiQ", 16 + len(reply), 0, unique) + reply)
+def _answer_the_mount(device: int) -> None:
+    _, opcode, unique, *_ = _HEADER.unpack_from(os.read(device, 1 << 17))
+    assert opcode == _INIT
+    reply = struct.pack("<IIIIHHIIHHI28x", 7, 31, 0, 0, 0, 0, 4096, 1, 0, 0, 0)
+    os.write(device, struct.pack("<IiQ", 16 + len(reply), 0, unique) + reply)
+
+
+def _watch(device: int, there: Hanging) -> None:
+    """Wait for the first request, and leave it where it is."""
+    poll = select.poll()
+    poll.register(device, select.POLLIN)
+    poll.poll()  # also over with the mount
+    there.looked_at.set()
