@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import libvirt
 
 from guestlist.connection import Connection, Peer
-from guestlist.errors import Code, GuestlistError, NotSupported
+from guestlist.errors import Code, ConnectionFailed, GuestlistError, NotSupported
 from guestlist.native import queue, threading, time
 
 log = logging.getLogger(__name__)
@@ -114,13 +114,16 @@ class Statistics:
         self._like = connection
         self._idle: list[Connection] = []
         self._hanging = 0
+        self._unreached: set[threading.Event] = set()
         self._closed = 0
         self._changed = threading.Condition()
 
     def ask(self, groups: Iterable[str], deadline: float) -> Answers:
         """What the active domains answer within `deadline` seconds.
 
-        Where libvirt cannot be asked the log says so, too.
+        Where libvirt cannot be asked the log says so, too. A connection that does not open within a
+        third of the deadline is one that cannot be had: its opening goes on aside, and until that
+        has ended the answer is a failure at once.
 
         Raises:
             ValueError: there is no such group.
@@ -130,15 +133,22 @@ class Statistics:
         """
         chosen = _chosen(groups)
         outcomes: queue.Queue[Answers] = queue.Queue()
+        if self._unreached:
+            return self._no_connection()
+        reached = threading.Event()
         end = time.monotonic() + deadline
         for left in range(_ATTEMPTS, 0, -1):
             patience = deadline if left == _ATTEMPTS else 0
-            if not self._attempt(chosen, outcomes, patience) and patience:
+            if not self._attempt(chosen, outcomes, reached, patience) and patience:
                 break  # the later ones are only to get past the first, which may yet return
             try:
                 answers = outcomes.get(timeout=max(end - time.monotonic(), 0) / left)
             except queue.Empty:
-                continue
+                with self._changed:
+                    if reached.is_set():
+                        continue
+                    self._unreached.add(reached)
+                return self._no_connection()
             if left != _ATTEMPTS and answers.failure:
                 break  # but the first one could be made, and hangs
             return answers
@@ -157,6 +167,7 @@ class Statistics:
         self,
         groups: tuple[_Group, ...],
         outcomes: queue.Queue[Answers],
+        reached: threading.Event,
         patience: float,
     ) -> bool:
         """Have a thread ask; whether one could be had within so many seconds."""
@@ -168,7 +179,7 @@ class Statistics:
             closed = self._closed
         threading.Thread(
             target=self._run,
-            args=(connection, closed, groups, outcomes),
+            args=(connection, closed, groups, outcomes, reached),
             name="guestlist-statistics",
             daemon=True,
         ).start()
@@ -180,17 +191,24 @@ class Statistics:
         closed: int,
         groups: tuple[_Group, ...],
         outcomes: queue.Queue[Answers],
+        reached: threading.Event,
     ) -> None:
-        """Ask, and keep the connection for the next call unless `close` was called since."""
+        """Ask, and keep the connection for the next call unless `close` was called since.
+
+        One that could not be opened is kept, too: it tries again ever more seldom.
+        """
         answers: Answers | None = None
         try:
             with connection.asking("read statistics") as peer:
+                self._reach(reached)
                 answers = Answers(_answers(peer, groups))
         except GuestlistError as error:
             log.warning("no statistics: %s", error)
             answers = Answers(failure=type(error)(str(error)))  # its frames hold the connection
         finally:
-            is_well = answers is not None and answers.failure is None
+            self._reach(reached)
+            failure = answers.failure if answers else None
+            is_well = answers is not None and isinstance(failure, ConnectionFailed | None)
             with self._changed:
                 self._hanging -= 1
                 self._changed.notify()
@@ -200,6 +218,19 @@ class Statistics:
             outcomes.put(answers or Answers())
             if not kept:
                 connection.close()
+
+    def _reach(self, reached: threading.Event) -> None:
+        """A connection is open, or will not be."""
+        with self._changed:
+            reached.set()
+            self._unreached.discard(reached)
+
+    def _no_connection(self) -> Answers:
+        return Answers(
+            failure=ConnectionFailed(
+                f"no connection to {self._like.whom} for statistics within the deadline"
+            )
+        )
 
 
 def _chosen(groups: Iterable[str]) -> tuple[_Group, ...]:

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
@@ -119,14 +120,17 @@ class Layout:
 
     def _say(self, script: str) -> str:
         before = {"PYTHONPATH": str(self._target)} if self._guestlist_in == "before" else {}
-        return _run(self._python, "-W", "ignore", "-c", script, **before).splitlines()[-1]
+        said = _run(self._python, "-W", "ignore", "-c", script, environment=before)
+        return said.splitlines()[-1]
 
     def _pip(self, command: str, *arguments: str | Path) -> None:
         offline = ("--no-deps", "--no-index") if command == "install" else ()
         _run(self._python, "-m", "pip", "--quiet", command, *offline, *arguments)
 
 
-def _run(*command: str | Path, cwd: Path = Path("/"), **environment: str) -> str:
+def _run(
+    *command: str | Path, cwd: Path = Path("/"), environment: Mapping[str, str] | None = None
+) -> str:
     return subprocess.run(
         command,
         check=True,
@@ -134,5 +138,5 @@ def _run(*command: str | Path, cwd: Path = Path("/"), **environment: str) -> str
         text=True,
         cwd=cwd,
         timeout=SECONDS,
-        env={**os.environ, **environment},
+        env={**os.environ, **(environment or {})},
     ).stdout

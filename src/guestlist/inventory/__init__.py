@@ -39,6 +39,9 @@ from guestlist.records import Instance, Snapshot
 LONGEST_CLOSE = 1.0
 """Seconds that closing waits for a call that is under way."""
 
+LONGEST_TURN = 0.1
+"""Seconds that `certain` waits for a turn of the event loop; then it leaves libvirt to be asked."""
+
 
 @dataclass(frozen=True, slots=True)
 class InventoryStatistics:
@@ -219,15 +222,22 @@ class Inventory:
         return known if known is not None else self._host.instance(uuid)
 
     def certain(self, uuid: UUID) -> Instance | None:
-        """One domain, if nothing speaks against the view: for who would else ask libvirt.
+        """One domain, if nothing speaks against the view: for callers that would else ask libvirt.
 
-        None where the view does not have it or is not in step, where an event has named it and is
-        not answered yet, and where it is in a state that must pass.
+        Takes in the events that this process has received, and the end of a connection, first.
+        None where the view does not have the domain or is not in step, where the connection is
+        dead, where an event has named the domain and is not answered yet, where the domain is in a
+        state that must pass, and where the event loop does not turn within `LONGEST_TURN`.
+        What remains: an event that is still under way to this process; a daemon that is stopped,
+        until keepalive gives it up. `unlisted` bounds both.
 
-        Cost: no call, and no lock.
+        Cost: no call; some 0.1 ms.
         """
-        known = self._board.row(uuid)
-        return None if self._follower.is_in_doubt(uuid.bytes) else known
+        if self._board.age != 0 or not events.drain(LONGEST_TURN):
+            return None
+        if self._follower.is_in_doubt(uuid.bytes):  # before the view is read: it may move on
+            return None
+        return self._board.row(uuid)
 
     def node(self) -> Node:
         """The host itself, as it was when everybody was last compared.

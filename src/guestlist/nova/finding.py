@@ -36,10 +36,10 @@ class Finder(PluginBase):
         """No kind of interface."""
         return objects.host_info.HostPluginInfo(plugin_name="guestlist", vif_info=[])
 
-    def plug(self, vif: Any, instance_info: Any) -> NoReturn:  # noqa: ARG002  os-vif's
+    def plug(self, vif: Any, instance_info: Any) -> NoReturn:
         """Never called: no interface names this plugin."""
         raise NotImplementedError("guestlist plugs no interface")
 
-    def unplug(self, vif: Any, instance_info: Any) -> NoReturn:  # noqa: ARG002  os-vif's
+    def unplug(self, vif: Any, instance_info: Any) -> NoReturn:
         """Never called: no interface names this plugin."""
         raise NotImplementedError("guestlist plugs no interface")
