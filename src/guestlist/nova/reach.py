@@ -51,7 +51,7 @@ class Reach:
         except GuestlistError as error:
             attempt.failure = type(error)(str(error))  # its frames would hold the connection
         except Exception as error:
-            attempt.failure = GuestlistError(f"cannot connect: {error!r}")
+            attempt.failure = ConnectionFailed(f"cannot connect: {error!r}")
         with self._lock:
             self._attempt = None
             was_slow = time.monotonic() >= attempt.began + PATIENCE
