@@ -373,6 +373,17 @@ def test_g1_who_comes_and_goes_between_two_comparisons_does_no_harm(daemon, prox
             assert live.statistics().connections == 1
 
 
+def test_nothing_is_certain_while_the_event_loop_is_held_up(daemon):
+    """What has happened meanwhile may wait there."""
+    one = nova_instance(1)
+    with populated(daemon.uri(), [one]) as connection, Inventory(daemon.uri()) as live:
+        live.wait_synced(LONG)
+        wait_until(lambda: live.certain(one.uuid))
+        with loop_held_up(daemon.uri(), connection):
+            assert live.certain(one.uuid) is None
+        wait_until(lambda: live.certain(one.uuid))
+
+
 def test_g1_while_the_event_loop_is_held_up_the_view_comes_right_by_lists(daemon):
     with populated(daemon.uri(), [ONE]) as connection, synced(daemon.uri()) as live:
         with loop_held_up(daemon.uri(), connection):

@@ -24,7 +24,15 @@ from lab.proxy import Proxy
 from lab.qemu import guest_xml, guests
 from lab.wire import xdr_int, xdr_string
 
-from guestlist import ConnectionLost, DomainGone, DomainState, Host, Launcher, LibvirtFailure
+from guestlist import (
+    ConnectionFailed,
+    ConnectionLost,
+    DomainGone,
+    DomainState,
+    Host,
+    Launcher,
+    LibvirtFailure,
+)
 from guestlist.statistics import MOST_HANGING
 
 STATS = "CONNECT_GET_ALL_DOMAIN_STATS"
@@ -447,6 +455,21 @@ def test_statistics_are_asked_on_another_connection(daemon, rpc):
                 host.snapshot(statistics=["beer"])
             one = host.snapshot(statistics="interface")
             assert not one.unanswered, "a single name is no list of letters"
+
+
+def test_statistics_for_which_no_connection_can_be_had_cost_one_attempt_at_a_time(daemon, proxy):
+    """A daemon that is full never answers an open: guests that do not answer are another matter."""
+    with populated(daemon.uri(), [nova_instance(1)]), Host(proxy.uri()) as host:
+        host.snapshot()
+        go_on = threading.Event()
+        proxy.on_call("CONNECT_OPEN", go_on.wait)
+        for _ in range(3):
+            snapshot = host.snapshot(statistics=["interface"], deadline=0.3)
+            assert isinstance(snapshot.statistics_failure, ConnectionFailed)
+        assert proxy.connections == 2
+        go_on.set()
+        until(lambda: host.snapshot(statistics=["interface"]).statistics_failure is None)
+        until(lambda: proxy.connections == 2)
 
 
 def test_statistics_asked_while_the_host_is_closed_leave_no_connection(daemon, proxy):

@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 
 from guestlist import threads
 from guestlist.connection import Connection, Peer
-from guestlist.errors import GuestlistError, ThreadUnavailable
+from guestlist.errors import ConnectionFailed, GuestlistError, ThreadUnavailable
 from guestlist.native import threading
 
 MOST_HANGING = 4
@@ -120,6 +120,7 @@ class Aside:
             is_well = True
         except GuestlistError as error:
             outcome = type(error)(str(error))  # its frames hold the connection
+            is_well = isinstance(error, ConnectionFailed)  # it tries again ever more seldom
         finally:
             self._give_back()
             with self._changed:

@@ -113,6 +113,11 @@ class Host:
         return self._connection.resolved_uri
 
     @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, dead or alive. Opens nothing. Cost: none."""
+        return self._connection.current is not None
+
+    @property
     def bulk_listing(self) -> bool | None:
         """Whether this connection lists in one call; None before the first listing over it."""
         listing = self._listings.current

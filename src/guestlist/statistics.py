@@ -31,9 +31,15 @@ from guestlist import threads
 from guestlist.aside import MOST_HANGING, Aside, EachAside
 from guestlist.capabilities import version_text
 from guestlist.connection import Connection, Peer, unsupported
-from guestlist.errors import Code, GuestlistError, NotSupported, ThreadUnavailable
+from guestlist.errors import (
+    Code,
+    ConnectionFailed,
+    GuestlistError,
+    NotSupported,
+    ThreadUnavailable,
+)
 from guestlist.lookup import ask_about, look_up
-from guestlist.native import queue, time
+from guestlist.native import queue, threading, time
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +135,8 @@ class Statistics:
     def __init__(self, connection: Connection) -> None:
         self._aside = Aside(connection, MOST_HANGING)
         self._each = EachAside(self._aside)
+        self._unreached: set[threading.Event] = set()
+        self._reaching = threading.Lock()
 
     @property
     def is_open(self) -> bool:
@@ -138,7 +146,9 @@ class Statistics:
     def ask(self, groups: Iterable[str], deadline: float) -> Answers:
         """What the active domains answer within `deadline` seconds.
 
-        Where libvirt cannot be asked the log says so, too.
+        Where libvirt cannot be asked the log says so, too. A connection that does not open within a
+        third of the deadline is one that cannot be had: its opening goes on aside, and until that
+        has ended the answer is a failure at once.
 
         Raises:
             ValueError: there is no such group.
@@ -156,15 +166,22 @@ class Statistics:
     def _ask(self, chosen: tuple[_Group, ...], deadline: float) -> Answers:
         """On a thread that no signal handler interrupts: it waits on queues and conditions."""
         outcomes: queue.Queue[Answers] = queue.Queue()
+        if self._unreached:
+            return self._no_connection()
+        reached = threading.Event()
         end = time.monotonic() + deadline
         for left in range(_ATTEMPTS, 0, -1):
             patience = deadline if left == _ATTEMPTS else 0
-            if not self._attempt(chosen, outcomes, patience) and patience:
+            if not self._attempt(chosen, outcomes, reached, patience) and patience:
                 break  # the later ones are only to get past the first, which may yet return
             try:
                 answers = outcomes.get(timeout=max(end - time.monotonic(), 0) / left)
             except queue.Empty:
-                continue
+                with self._reaching:
+                    if reached.is_set():
+                        continue
+                    self._unreached.add(reached)
+                return self._no_connection()
             if left != _ATTEMPTS and answers.failure:
                 break  # but the first one could be made, and hangs
             return answers
@@ -216,19 +233,36 @@ class Statistics:
         self,
         groups: tuple[_Group, ...],
         outcomes: queue.Queue[Answers],
+        reached: threading.Event,
         patience: float,
     ) -> bool:
         """Have a thread ask; whether one could be had within so many seconds."""
 
+        def ask(peer: Peer) -> dict[bytes, Answer]:
+            self._reach(reached)
+            return _answers(peer, groups)
+
         def done(outcome: dict[bytes, Answer] | GuestlistError | None) -> None:
+            self._reach(reached)
             if isinstance(outcome, GuestlistError):
                 log.warning("no statistics: %s", outcome)
                 outcomes.put(Answers(failure=outcome))
             else:
                 outcomes.put(Answers(outcome or {}))
 
-        return self._aside.start(
-            "read statistics", lambda peer: _answers(peer, groups), done, patience=patience
+        return self._aside.start("read statistics", ask, done, patience=patience)
+
+    def _reach(self, reached: threading.Event) -> None:
+        """A connection is open, or will not be."""
+        with self._reaching:
+            reached.set()
+            self._unreached.discard(reached)
+
+    def _no_connection(self) -> Answers:
+        return Answers(
+            failure=ConnectionFailed(
+                f"no connection to {self._aside.whom} for statistics within the deadline"
+            )
         )
 
 

@@ -22,7 +22,7 @@ import subprocess
 import tempfile
 import threading
 import uuid as uuid_module
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -429,6 +429,15 @@ class NovaDriver(NovaProcess):
     def catch_up(self) -> bool:
         """Have guestlist take in, in there, all that has happened at libvirt; whether it did."""
         return bool(self._request("catch_up"))
+
+    @contextlib.contextmanager
+    def events_held_up(self) -> Iterator[None]:
+        """Within, libvirt's event loop in there hands nothing out."""
+        self._request("hold_up_events")
+        try:
+            yield
+        finally:
+            self._request("let_events_go")
 
     def stop(self) -> None:
         """Stop the driver (`cleanup_host`). The process stays, and answers."""

@@ -29,6 +29,7 @@ from uuid import UUID
 import libvirt
 
 from guestlist import snapshot, threads
+from guestlist.connection import Peer
 from guestlist.errors import ConnectionLost, GuestlistError, LibvirtFailure, one_line
 from guestlist.events import Pulse, wake
 from guestlist.handle import INACTIVE_ID, Stated
@@ -114,11 +115,15 @@ class Follower:
         self._was_deaf = False
         self._is_missing_events = False
         self._failures = 0
+        self._peer: Peer | None = None
+        self._leaving = threading.RLock()
         self._next_list = self._list_began = self._alive_at = self._beat_at = 0.0
         self._let_go()
 
     def _let_go(self) -> None:
         """Forget what belongs to a connection: whoever holds a handle holds its socket open."""
+        with self._leaving:  # libvirt's client may crash where one asks as another closes
+            self._peer = None
         self._is_in_step = False
         self._has_events = True
         self._has_heard = False
@@ -152,7 +157,10 @@ class Follower:
         return len(self._backlog)
 
     def is_in_doubt(self, uuid: bytes) -> bool:
-        """Whether a domain may be another than the view has it. Takes no lock."""
+        """Whether a domain may be another than the view has it. Cost: no call."""
+        with self._leaving:
+            if self._peer is None or not self._peer.alive():
+                return True
         return self._is_missing_events or self._inbox.names(uuid) or uuid in self._looks
 
     @property
@@ -223,6 +231,7 @@ class Follower:
             self.counts["calls"] += listing.peer.calls
 
     def _follow(self, listing: Listing) -> None:
+        self._peer = listing.peer
         feed.register(listing.peer)
         listing.details.watch()
         self._has_events = Feed(listing.peer, self._inbox).has_lifecycle

@@ -5,10 +5,11 @@
     domains     such a domain
     window      what stands between Nova and guestlist: switches, threads, failures
     sight       guestlist's side of it: one host, asked in real threads
+    reach       its connection, opened aside
     threads     green or real: whose thread makes a call, and who writes to the log
     proof       which of the conversions this Nova allows
     options     [guestlist] in nova.conf
-    start       nova-compute, where Nova and guestlist do not share a site-packages
+    finding     how Nova finds the driver by its name
 
 What is not converted is Nova's. What is converted falls back to Nova's wherever guestlist fails.
 Nova's files, its connection to libvirt and its events are left alone.

@@ -61,7 +61,7 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
 
     def __init__(self, virtapi: Any, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
-        self._window = Window(self._uri(), CONF)
+        self._window = Window(self._uri(), CONF, _PROVEN)
         self._vcpus_known: dict[str, tuple[int, int, float]] = {}
         if type(self._host) is libvirt_host.Host:
             self._host.__class__ = Host  # others hold it already, so it is not made anew
@@ -69,10 +69,12 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
             self._host.guestlist_attach(self._window, _PROVEN)
 
     def init_host(self, host: str) -> None:
-        """As Nova's; connects guestlist."""
-        self._host.initialize()  # Nova's event loop, which guestlist shares
-        self._window.open()
+        """As Nova's; connects guestlist, once Nova has its event loop and its connection.
+
+        Nova waits without end for one that the daemon has no place for.
+        """
         super().init_host(host)
+        self._window.open()
 
     def cleanup_host(self, host: str) -> None:
         """As Nova's; guestlist's connections are closed."""

@@ -47,13 +47,13 @@ Seconds after which the live view is held against a list of all instances, event
     ),
     cfg.FloatOpt(
         "max_staleness",
-        default=10.0,
+        default=1.0,
         min=0.0,
         mutable=True,
         help="""
 Seconds since the live view was last held against such a list beyond which it is not believed: it
-is then held against another one first, at one call for all instances. 0: libvirt is asked for each
-instance, as Nova does.
+is then held against another one first, at one call for all instances. It is also how long a
+libvirtd that hangs may go unnoticed. 0: libvirt is asked for each instance, as Nova does.
 """,
     ),
     cfg.BoolOpt(

@@ -13,7 +13,9 @@ from uuid import UUID
 import guestlist
 from guestlist.errors import NotSupported
 from guestlist.images import Images
+from guestlist.native import threading
 from guestlist.nova.domains import Listed
+from guestlist.nova.reach import Reach
 from guestlist.records import Instance, Snapshot, Source, SourceKind
 from guestlist.statistics import Counters, counters_in
 
@@ -26,6 +28,10 @@ DETAILS_MAX_AGE = 3_600.0
 """Seconds for which XML is believed that no event has contradicted."""
 
 RESYNC_TIMEOUT = 5.0
+
+
+OPEN_TIMEOUT = 5.0
+"""Seconds that one attempt to connect may take; questions do not wait for it, see `reach`."""
 
 
 class Vcpus(NamedTuple):
@@ -46,16 +52,50 @@ class Sight:
             launched_by=guestlist.NovaLaunched(name_template),
             keep_xml=True,
             details_max_age=DETAILS_MAX_AGE,
+            open_timeout=OPEN_TIMEOUT,
         )
+        self._reach = Reach(self._open)
         self._live: guestlist.Inventory | None = None
+        self._is_closed = False
+        self._lock = threading.Lock()
         self._images = Images()
         self._size = 0
+
+    # Its connection
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection to ask over, dead or alive. Cost: none."""
+        return self._host.is_open
+
+    def connect(self) -> None:
+        """Open what is asked, unless it is open, and then what the live view follows.
+
+        Raises:
+            GuestlistError: that cannot be done at once; see `Reach`.
+        """
+        if not self.is_connected:
+            self._reach.connect()
+
+    def _connected(self) -> guestlist.Host:
+        self.connect()
+        return self._host
+
+    def _open(self) -> None:
+        """In a thread of its own. The lists come first where the daemon has no place for both."""
+        _ = self._host.is_here  # the first thing that needs a connection
+        with self._lock:
+            is_closed, live = self._is_closed, self._live
+        if is_closed:
+            self._host.close()
+        elif live is not None:
+            live.start()
 
     # Asked now
 
     def listed(self, *, only_running: bool) -> list[Listed]:
         """Everybody, in libvirt's order. 1 call."""
-        domains = self._host.list_instance_domains(
+        domains = self._connected().list_instance_domains(
             include_inactive=not only_running, include_foreign=True, include_dom0=True
         )
         self._size = len(domains)
@@ -63,7 +103,7 @@ class Sight:
 
     def launched_by_nova(self) -> frozenset[str]:
         """The UUIDs of Nova's own, active or not. 1 call."""
-        domains = self._host.list_instance_domains(include_inactive=True)
+        domains = self._connected().list_instance_domains(include_inactive=True)
         return frozenset(domain.UUIDString() for domain in domains)
 
     def documents(self, suspects: Iterable[str], *, only_running: bool) -> dict[str, str]:
@@ -72,9 +112,10 @@ class Sight:
         An event tells of that, and has been taken in when this returns; `suspects` are those of
         whom it may not.
         """
+        host = self._connected()
         for uuid in suspects:
-            self._host.forget(uuid)
-        snapshot = self._host.snapshot(
+            host.forget(uuid)
+        snapshot = host.snapshot(
             include_inactive=not only_running, include_foreign=True, include_dom0=True
         )
         return {
@@ -85,7 +126,7 @@ class Sight:
 
     def memory_kib(self) -> list[tuple[str, int | None]]:
         """What each active domain has now, by UUID; None: not known. 1 call."""
-        snapshot = self._host.snapshot(include_foreign=True, include_dom0=True)
+        snapshot = self._connected().snapshot(include_foreign=True, include_dom0=True)
         return [
             (str(uuid), instance.details.current_memory_kib if instance.details else None)
             for uuid, instance in snapshot.items()
@@ -129,7 +170,7 @@ class Sight:
 
     def qcow2_images(self) -> dict[str, tuple[int, int]]:
         """Virtual and allocated bytes of each domain's qcow2 files that tell, by path. 1 call."""
-        snapshot = self._host.snapshot(
+        snapshot = self._connected().snapshot(
             include_inactive=True, include_foreign=True, include_dom0=True
         )
         images = self._images.measure(_qcow2_files(snapshot.values()))
@@ -143,7 +184,7 @@ class Sight:
 
     def _with_statistics(self, group: str) -> Snapshot:
         """The active domains, about as many as the last time, and what they answered."""
-        snapshot = self._host.snapshot(
+        snapshot = self._connected().snapshot(
             include_foreign=True,
             include_dom0=True,
             details=False,
@@ -156,44 +197,42 @@ class Sight:
     # The live view
 
     def follow(self, *, resync_interval: float | None) -> None:
-        """Keep a live view from now on; None: keep none."""
-        if self._live is not None:
-            self._live.close()
-            self._live = None
+        """Keep a live view from now on, or once there is a connection; None: keep none."""
+        live, last = None, self._live
+        if last is not None:
+            last.close()
         if resync_interval is not None:
-            self._live = guestlist.Inventory(
+            live = guestlist.Inventory(
                 self._host.uri,
                 launched_by=guestlist.Anyone(),
                 details=False,
                 resync_every=resync_interval,
             )
-            self._live.start()
+        with self._lock:
+            self._live = live
+        if live is not None and self._host.is_open:
+            live.start()
 
-    def is_followed(self, longest_unlisted: float) -> bool:
-        """Whether the view was held against a list so many seconds ago. No call, and no lock."""
-        live = self._live
-        return live is not None and live.unlisted <= longest_unlisted
-
-    def certain(self, uuid: str) -> Instance | None:
-        """The domain, if nothing speaks against the view. No call, and no lock."""
-        live = self._live
-        return live.certain(UUID(uuid)) if live is not None else None
-
-    def compare(self, longest_unlisted: float) -> bool:
-        """Hold the view against a list, unless somebody just has; whether it was. 1 call.
+    def certain(self, uuid: str, longest_unlisted: float) -> Instance | None:
+        """The domain, if nothing speaks against the live view, which was compared lately.
 
         Raises:
-            GuestlistError: that could not be done.
+            GuestlistError: the view had to be compared, and libvirt could not be asked.
+
+        Cost: no call, or 1 for the comparison.
         """
+        self.connect()
         live = self._live
-        if live is None:
-            return False
-        if live.unlisted > longest_unlisted:
-            live.resync(RESYNC_TIMEOUT)
-        return True
+        known = live.certain(UUID(uuid)) if live is not None else None
+        if live is None or known is None or live.unlisted <= longest_unlisted:
+            return known
+        live.resync(RESYNC_TIMEOUT)
+        return live.certain(UUID(uuid))
 
     def close(self) -> None:
         """Let both connections go."""
+        with self._lock:
+            self._is_closed = True
         self.follow(resync_interval=None)
         self._host.close()
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from oslo_log import log as logging
 
+from guestlist import __version__
 from guestlist.errors import GuestlistError
 from guestlist.native import threading
 from guestlist.nova import options, threads
@@ -49,17 +50,21 @@ class Window:
     Args:
         uri: what Nova connects to.
         conf: Nova's configuration, with the options of `[guestlist]`.
+        proven: the methods that guestlist may answer for, which the log tells.
     """
 
-    def __init__(self, uri: str | None, conf: Any) -> None:
+    def __init__(self, uri: str | None, conf: Any, proven: frozenset[str] = frozenset()) -> None:
         self._uri = uri
         self._conf = conf
+        self._proven = proven
         self._sight: Sight | None = None
         self._followed: float | None = None
         self._is_shut = not threads.are_separable()
         self._in_hand: dict[str, float] = {}
         self._taking = threading.Lock()
-        self._said: str | None = None
+        self._said: dict[str, str] = {}
+        self._saying = threading.Lock()
+        self._is_announced = False
         self._wanting = threading.Lock()
         self._lock = threading.Lock()
         self._wanted: _Wants
@@ -75,9 +80,12 @@ class Window:
     # Its life
 
     def open(self) -> None:
-        """Have connections, and a live view, now rather than with the first question."""
+        """Open the connections and start the live view now instead of at the first question."""
         self._is_shut = not threads.are_separable()
-        self._attempt("connect", self._furnish)
+        if self._options.enabled:
+            self.ask("connect", Sight.connect)
+        else:
+            self._announce()
 
     def close(self) -> None:
         """Answer no more, and let guestlist's connections go."""
@@ -93,11 +101,18 @@ class Window:
         """The options may be others. Nova's main thread does not wait for a connection to close."""
         options.forget_cached(self._conf)
         self._want()
-        threading.Thread(
-            target=lambda: self._attempt("follow the options", self._become),
-            name="guestlist-nova",
-            daemon=True,
-        ).start()
+        threading.Thread(target=self._follow_options, name="guestlist-nova", daemon=True).start()
+
+    def _follow_options(self) -> None:
+        """In a real thread."""
+
+        def follow() -> None:
+            sight = self._become()
+            if sight is not None:
+                sight.connect()
+            self._announce()
+
+        self._attempt("follow the options", follow)
 
     def _furnish(self) -> Sight | None:
         """Have connections and a live view as the options say."""
@@ -107,6 +122,7 @@ class Window:
     def _want(self) -> None:
         """Read what the options say now. Whoever reads later has the last word."""
         with self._wanting:
+            self._is_announced = False
             interval = self._options.resync_interval if self._options.live_view else None
             self._wanted = _Wants(self.is_on, self._conf.instance_name_template, interval)
 
@@ -136,7 +152,11 @@ class Window:
 
         def put() -> T | None:
             sight = self._sight or self._furnish()
-            return None if sight is None else threads.aside(lambda: self._put(question, sight))
+            if sight is None:
+                return None
+            answer = threads.aside(lambda: self._put(question, sight))
+            self._announce()
+            return answer
 
         return self._attempt(what, put)
 
@@ -155,12 +175,12 @@ class Window:
         try:
             outcome = act()
         except GuestlistError as error:
-            self._say(f"{what}: {error}")
+            self._say(what, str(error))
             return None
         except Exception:
             LOG.exception("guestlist failed (%s); Nova asks libvirt itself", what)
             return None
-        self._said = None
+        self._unsay(what)
         return outcome
 
     def certain(self, instance: Any) -> Instance | None:
@@ -170,15 +190,11 @@ class Window:
         the domain since; the domain must not be shut down; neither may Nova have it in hand, nor
         what the caller has of it be anything else.
         """
-        sight, longest = self._sight, self._options.max_staleness
-        if not self.is_on or sight is None or not longest or self.is_in_hand(instance.uuid):
+        longest = self._options.max_staleness
+        if not longest or self._wanted.resync_interval is None or self.is_in_hand(instance.uuid):
             return None
-        known = _going_on(sight.certain(instance.uuid))
-        if known is None or sight.is_followed(longest):
-            return known
-        if not self.ask("compare the live view", lambda sight: sight.compare(longest)):
-            return None
-        return _going_on(sight.certain(instance.uuid))
+        known = self.ask("read the live view", lambda sight: sight.certain(instance.uuid, longest))
+        return known if known is not None and known.state in _GOING_ON else None
 
     def wants(self, option: str) -> bool:
         """Whether an option is on, and with it the whole."""
@@ -219,12 +235,37 @@ class Window:
     def _options(self) -> Any:
         return self._conf[options.GROUP.name]
 
-    def _say(self, failure: str) -> None:
-        """Once, until something succeeds."""
-        if failure != self._said:
-            self._said = failure
-            LOG.warning("guestlist: %s; Nova asks libvirt itself", failure)
+    def _say(self, what: str, failure: str) -> None:
+        """Log a failure: once, whatever the question, until one that failed so succeeds."""
+        sight = self._sight
+        self._is_announced &= sight is not None and sight.is_connected
+        with self._saying:
+            is_new = failure not in self._said.values()
+            self._said[what] = failure
+        if is_new:
+            LOG.warning("guestlist: %s: %s; Nova asks libvirt itself", what, failure)
 
+    def _unsay(self, what: str) -> None:
+        """A question has been answered: why it was not before is news again."""
+        if not self._said:
+            return
+        with self._saying:
+            over = self._said.get(what)
+            self._said = {each: why for each, why in self._said.items() if why != over}
 
-def _going_on(known: Instance | None) -> Instance | None:
-    return known if known is not None and known.state in _GOING_ON else None
+    def _announce(self) -> None:
+        """Log what guestlist answers for: once, until the options are others or something fails."""
+        if self._is_announced:
+            return
+        self._is_announced = True
+        if not self.is_on:
+            LOG.info(
+                "guestlist answers nothing: it is switched off, and every method is Nova's own"
+            )
+            return
+        left = {
+            "get_info": self._options.live_view and self._options.max_staleness,
+            "_get_disk_over_committed_size_total": self._options.disk_facts,
+        }
+        names = ", ".join(sorted(name for name in self._proven if left.get(name, True)))
+        LOG.info("guestlist %s answers for %s; all else is Nova's own", __version__, names)

@@ -12,6 +12,7 @@ import importlib
 import os
 import time
 
+import libvirt
 import nova.conf
 import rows
 from desk import Desk, Requests, Timed
@@ -99,6 +100,22 @@ class OwnDriver(Driver):
             return self._named("guestlist.events:drain")(LONG)
 
         return self._named("guestlist.nova.threads:aside")(take_in)
+
+    def hold_up_events(self):
+        """Stop libvirt's event loop in a callback, until they are let go. Returns once it has."""
+        threading = self._named("guestlist.native:threading")
+        holding, self._let_go = threading.Event(), threading.Event()
+
+        def hold(timer, _):
+            libvirt.virEventRemoveTimeout(timer)
+            holding.set()
+            self._let_go.wait()
+
+        libvirt.virEventAddTimeout(0, hold, None)
+        self._named("guestlist.nova.threads:aside")(holding.wait)
+
+    def let_events_go(self):
+        self._let_go.set()
 
     def stop(self):
         self.driver.cleanup_host(CONF.host)
