@@ -14,9 +14,12 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from guestlist import threads
+from guestlist.errors import ThreadUnavailable
 from guestlist.native import threading, time
 
 _ALONE = 0.05
@@ -79,9 +82,9 @@ class Looks(Generic[T, R]):
         if not this.start_thread():
             this.work()
             return
-        this.finished.wait(min(_ALONE, this.seconds_left()))
+        this.wait(min(_ALONE, this.seconds_left()))
         slow: set[T] = set()
-        while not this.finished.is_set() and (left := this.seconds_left()) > 0:
+        while not this.is_finished and (left := this.seconds_left()) > 0:
             before, slow = slow, this.slow()
             if slow - before:
                 this.put_last(self._on_their_mounts(slow, this.waiting))
@@ -91,8 +94,8 @@ class Looks(Generic[T, R]):
                 and this.start_thread()
             ):
                 pass
-            this.finished.wait(min(_SLOW / 5, left))
-        this.finished.wait(_GRACE)
+            this.wait(min(_SLOW / 5, left))
+        this.wait(_GRACE)
 
     def _on_their_mounts(self, slow: Iterable[T], waiting: Iterable[T]) -> set[T]:
         mounts = _mounts()
@@ -109,12 +112,20 @@ class _Round(Generic[T, R]):
         self.doing: dict[object, tuple[T, float] | None] = {}
         self.error: BaseException | None = None
         self.over = False
-        self.finished = threading.Event()
+        self.is_finished = not items
+        self._moved = threads.Bell()
         self._look = look
         self._count = len(items)
         self._until = time.monotonic() + seconds
-        if not items:
-            self.finished.set()
+
+    def finish(self) -> None:
+        """Nothing is left to be looked at, or a look has failed."""
+        self.is_finished = True
+        self._moved.ring()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it is finished, so many seconds at most."""
+        self._moved.wait_for(lambda: self.is_finished, seconds)
 
     def seconds_left(self) -> float:
         return max(0.0, self._until - time.monotonic())
@@ -142,10 +153,8 @@ class _Round(Generic[T, R]):
         me = object()
         self.doing[me] = None
         try:
-            threading.Thread(
-                target=self.work, args=(me,), name="guestlist-images", daemon=True
-            ).start()
-        except RuntimeError:
+            threads.start(partial(self.work, me), "guestlist-images")
+        except ThreadUnavailable:
             del self.doing[me]
             return False
         return True
@@ -158,10 +167,10 @@ class _Round(Generic[T, R]):
                 self.results[item] = self._look(item, self.seconds_left())
                 self.doing[me] = None
                 if len(self.results) == self._count:
-                    self.finished.set()
+                    self.finish()
         except BaseException as error:
             self.error = error
-            self.finished.set()
+            self.finish()
         finally:
             self.doing.pop(me, None)
 
