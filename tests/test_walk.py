@@ -17,8 +17,8 @@ from lab.losses import count_losses
 from lab.nodes import handmade, node, nova_instance
 
 from guestlist import ConnectionLost, Host, ListingUnstable, TooManyDomains
-from guestlist.connection import Peer
 from guestlist.listing import uncut, walk
+from guestlist.peer import Peer
 
 IDS, NAMES = "CONNECT_LIST_DOMAINS", "CONNECT_LIST_DEFINED_DOMAINS"
 LISTS = [IDS, NAMES, IDS, NAMES]

@@ -18,9 +18,10 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from guestlist import threads
-from guestlist.connection import Connection, Peer
+from guestlist.connection import Connection
 from guestlist.errors import ConnectionFailed, GuestlistError, ThreadUnavailable
 from guestlist.native import threading
+from guestlist.peer import Peer
 
 MOST_HANGING = 4
 """Calls that may hang at a time; beyond it nobody is asked until one of them returns. Each occupies

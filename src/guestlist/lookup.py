@@ -17,8 +17,8 @@ from uuid import UUID
 
 import libvirt
 
-from guestlist.connection import Peer, unsupported
 from guestlist.errors import Code
+from guestlist.peer import Peer, unsupported
 
 T = TypeVar("T")
 

@@ -18,9 +18,9 @@ from uuid import UUID
 import libvirt
 from lxml import etree
 
-from guestlist.connection import Peer, unsupported
 from guestlist.domainxml.reading import UINT32_MAX, number, uuid_from
 from guestlist.errors import LibvirtFailure, one_line
+from guestlist.peer import Peer, unsupported
 
 _MEMINFO = Path("/proc/meminfo")
 _AVAILABLE = ("MemFree", "Buffers", "Cached")

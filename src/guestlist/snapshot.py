@@ -17,11 +17,11 @@ from uuid import UUID
 
 import libvirt
 
-from guestlist.connection import Peer, unsupported
 from guestlist.errors import LibvirtFailure, ListingUnstable, short
 from guestlist.handle import INACTIVE_ID, Stated
 from guestlist.listing import ACTIVE, ALL, Listing
 from guestlist.lookup import ask_about, find_again, look_up
+from guestlist.peer import Peer, unsupported
 from guestlist.records import Details, DomainState, Instance, Snapshot
 from guestlist.statistics import Answers
 

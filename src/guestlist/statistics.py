@@ -30,7 +30,7 @@ import libvirt
 from guestlist import threads
 from guestlist.aside import MOST_HANGING, Aside, EachAside
 from guestlist.capabilities import version_text
-from guestlist.connection import Connection, Peer, unsupported
+from guestlist.connection import Connection
 from guestlist.errors import (
     Code,
     ConnectionFailed,
@@ -40,6 +40,7 @@ from guestlist.errors import (
 )
 from guestlist.lookup import ask_about, look_up
 from guestlist.native import queue, threading, time
+from guestlist.peer import Peer, unsupported
 
 log = logging.getLogger(__name__)
 

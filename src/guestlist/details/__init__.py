@@ -24,12 +24,13 @@ from functools import partial
 import libvirt
 
 from guestlist import threads
-from guestlist.connection import Connection, Peer
+from guestlist.connection import Connection
 from guestlist.details import bounded, crew, reading
 from guestlist.details.bounded import BoundedReader
 from guestlist.events import drain
 from guestlist.handle import INACTIVE_ID, Handle
 from guestlist.native import threading
+from guestlist.peer import Peer
 from guestlist.records import Details
 from guestlist.told import EventKind, Lifecycle
 

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from guestlist.aside import MOST_HANGING, Aside, EachAside
-from guestlist.connection import Connection, Peer, unless_unsupported
+from guestlist.connection import Connection
 from guestlist.details import reading
 from guestlist.details.crew import Reader
 from guestlist.errors import GuestlistError
 from guestlist.handle import Handle
 from guestlist.lookup import look_up
+from guestlist.peer import Peer, unless_unsupported
 from guestlist.records import Details
 
 log = logging.getLogger(__name__)

@@ -20,11 +20,12 @@ from functools import partial
 import libvirt
 
 from guestlist import threads
-from guestlist.connection import Connection, Peer, unsupported
+from guestlist.connection import Connection
 from guestlist.details.reading import Read
 from guestlist.errors import GuestlistError, ThreadUnavailable
 from guestlist.handle import Handle
 from guestlist.native import threading
+from guestlist.peer import Peer, unsupported
 
 log = logging.getLogger(__name__)
 

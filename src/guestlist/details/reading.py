@@ -13,11 +13,11 @@ from uuid import UUID
 import libvirt
 
 from guestlist import domainxml
-from guestlist.connection import Peer
 from guestlist.errors import Code, one_line, short
 from guestlist.handle import INACTIVE_ID, Handle
 from guestlist.launcher import NOVA_NAMESPACES
 from guestlist.lookup import find_again
+from guestlist.peer import Peer
 from guestlist.records import Details
 
 _METADATA_ELEMENT = 2

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import libvirt
 
 from guestlist import threads
-from guestlist.connection import Connection, Peer
+from guestlist.connection import Connection
 from guestlist.errors import (
     GuestlistError,
     LibvirtFailure,
@@ -26,6 +26,7 @@ from guestlist.errors import (
 )
 from guestlist.native import threading
 from guestlist.node import Hypervisor, Node, NodeMemory
+from guestlist.peer import Peer
 
 log = logging.getLogger(__name__)
 

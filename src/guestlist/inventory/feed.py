@@ -17,9 +17,9 @@ from uuid import UUID
 import libvirt
 
 from guestlist import threads
-from guestlist.connection import Peer
 from guestlist.details import XML_EVENTS
 from guestlist.native import threading
+from guestlist.peer import Peer
 from guestlist.told import Event, EventKind
 
 MOST = 10_000

@@ -29,7 +29,6 @@ from uuid import UUID
 import libvirt
 
 from guestlist import snapshot, threads
-from guestlist.connection import Peer
 from guestlist.errors import ConnectionLost, GuestlistError, LibvirtFailure, one_line
 from guestlist.events import Pulse, wake
 from guestlist.handle import INACTIVE_ID, Stated
@@ -45,6 +44,7 @@ from guestlist.inventory.merging import Reading, View, merge
 from guestlist.listing import Listing
 from guestlist.listing.listings import Listings
 from guestlist.native import threading
+from guestlist.peer import Peer
 from guestlist.records import DomainState, Instance
 from guestlist.told import Event, EventKind, Lifecycle
 

@@ -17,7 +17,6 @@ from typing import TypeVar
 
 import libvirt
 
-from guestlist.connection import Peer, unsupported
 from guestlist.details import DetailsMemory
 from guestlist.errors import Code, TooManyDomains
 from guestlist.handle import Handle
@@ -25,6 +24,7 @@ from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched, by_namespaces
 from guestlist.listing.walk import Walk
 from guestlist.lookup import look_up
 from guestlist.native import threading
+from guestlist.peer import Peer, unsupported
 from guestlist.records import Instance
 
 log = logging.getLogger(__name__)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from guestlist.connection import Connection, Peer
+from guestlist.connection import Connection
 from guestlist.details import DetailsMemory
 from guestlist.details.bounded import BoundedReader
 from guestlist.launcher import LaunchedBy
 from guestlist.listing import Listing
+from guestlist.peer import Peer
 
 T = TypeVar("T")
 

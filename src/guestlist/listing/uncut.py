@@ -20,8 +20,8 @@ from typing import Any
 import libvirt
 import libvirtmod
 
-from guestlist.connection import Peer
 from guestlist.errors import TooManyDomains
+from guestlist.peer import Peer
 
 _MAXIMA = (1_024, 16_384, 1_048_576)
 """Asked for in turn. An old libvirt gives at most 1,024 names in a message, later ones 16,384 ids

@@ -34,11 +34,11 @@ from typing import TypeVar
 
 import libvirt
 
-from guestlist.connection import Peer
 from guestlist.errors import Code, ListingUnstable
 from guestlist.events import drain
 from guestlist.listing.uncut import active_ids, inactive_names
 from guestlist.native import threading
+from guestlist.peer import Peer
 
 ROUNDS = 8
 """Rounds before the walk gives up. With events the second round is the last but for freak cases."""
