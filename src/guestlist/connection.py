@@ -144,9 +144,12 @@ class Connection:
                 answer = question(peer)
             except (libvirt.libvirtError, GuestlistError, UnicodeDecodeError) as error:
                 failure = self._failed(what, peer, error)
-                if failure is error:
-                    raise
-                raise failure from error
+                try:
+                    if failure is error:
+                        raise
+                    raise failure from error
+                finally:
+                    del failure  # else frame and error keep each other, and handles with them
             self._is_in_doubt = False
             return answer
 
