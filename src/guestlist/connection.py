@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import weakref
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import libvirt
 
@@ -55,7 +56,9 @@ class Connection:
         keepalive_count: int = 5,
         open_timeout: float | None = 10.0,
         prompts: bool = True,
+        owner: weakref.ref[Any] | None = None,
     ) -> None:
+        self._owner = owner
         self.uri = uri
         self.prompts = prompts
         self.readonly = readonly
@@ -68,7 +71,7 @@ class Connection:
         self._turn = threading.RLock()
 
     def like_this(self) -> Connection:
-        """Another connection to the same libvirt, with the same options: one of its own turns."""
+        """Another connection to the same libvirt, with the same options: asked beside this one."""
         return Connection(
             self.uri,
             readonly=self.readonly,
@@ -76,6 +79,7 @@ class Connection:
             keepalive_count=self.keepalive_count,
             open_timeout=self.open_timeout,
             prompts=self.prompts,
+            owner=self._owner,
         )
 
     @property
@@ -239,6 +243,7 @@ class Connection:
 
     def _open(self, tunnel: Tunnel) -> Peer:
         ensure_loop()
+        threads.end_orphans()
         opener = libvirt.openReadOnly if self.readonly else libvirt.open
         connection = tunnel.carry(self._asked_uri, opener)
         keepalive = self._keep_alive(connection)
@@ -251,7 +256,7 @@ class Connection:
 
     def _keep(self, peer: Peer) -> None:
         self._peer = peer
-        threads.endings[self._close] = None
+        threads.endings[self._close] = self._owner
 
     def _keep_alive(self, connection: libvirt.virConnect) -> bool | None:
         if not self.keepalive_interval:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from uuid import UUID
@@ -84,6 +85,7 @@ class Host:
             keepalive_count=keepalive_count,
             open_timeout=open_timeout,
             prompts=prompts,
+            owner=weakref.ref(self),
         )
         launched_by = launched_by if launched_by is not None else NovaLaunched()
         if not details_deadline > 0:

@@ -27,10 +27,11 @@ import atexit
 import contextlib
 import os
 import sys
+import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from guestlist.errors import InterpreterEnding, Reentered, ThreadUnavailable
 from guestlist.native import threading, time
@@ -40,9 +41,9 @@ T = TypeVar("T")
 LONGEST_END = 2.0
 """Seconds that the end of the interpreter waits for open connections to be closed."""
 
-endings: dict[Callable[[], object], None] = {}
-"""Functions that close what is open. At the interpreter's end they are called in this order, each
-on a thread of its own where threads still start."""
+endings: dict[Callable[[], object], weakref.ref[Any] | None] = {}
+"""Functions that close what is open, and the owner of each. At the interpreter's end they are
+called in this order, each on a thread of its own where threads still start."""
 
 _own: set[int] = set()
 _is_ending = False
@@ -297,6 +298,13 @@ def _run(job: Callable[[], object]) -> None:
         job()
     finally:
         _own.discard(threading.get_ident())
+
+
+def end_orphans() -> None:
+    """Call the endings whose owner was dropped: an interrupt may have stopped its `__del__`."""
+    for ending, owner in list(endings.items()):
+        if owner is not None and owner() is None:
+            later(ending, "guestlist-close")
 
 
 def is_held_here(lock: threading.RLock) -> bool:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import sys
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -168,6 +169,7 @@ class Inventory:
             details=details,
             resync_every=resync_every,
             verify_every=verify_every,
+            owner=weakref.ref(self),
         )
         self._is_started = False
 

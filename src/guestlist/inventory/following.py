@@ -19,11 +19,13 @@ import math
 import random
 import time
 import traceback
+import weakref
 from collections import Counter, deque
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Any
 from uuid import UUID
 
 import libvirt
@@ -88,7 +90,9 @@ class Follower:
         details: bool,
         resync_every: float,
         verify_every: float | None,
+        owner: weakref.ref[Any],
     ) -> None:
+        self._owner = owner
         self.counts: Counter[str] = Counter()
         self.reactions: deque[float] = deque(maxlen=1_024)
         self.drifts: deque[Drift] = deque(maxlen=64)
@@ -165,8 +169,8 @@ class Follower:
 
     @property
     def is_closing(self) -> bool:
-        """Whether it was closed, and ends, or has."""
-        return self._closing
+        """Whether it was closed, or its owner dropped. An interrupted `__del__` tells nobody."""
+        return self._closing or self._owner() is None
 
     def start(self) -> None:
         """Have a thread run; it does nothing where one does already.
@@ -193,7 +197,7 @@ class Follower:
             self._wants_list += 1
             wanted = self._wants_list
         self._inbox.nudge()
-        self._moved.wait_for(lambda: self._lists >= wanted or self._closing, timeout)
+        self._moved.wait_for(lambda: self._lists >= wanted or self.is_closing, timeout)
         return self._lists >= wanted
 
     # On the thread
@@ -207,7 +211,7 @@ class Follower:
         threads.endings.pop(self.close, None)
 
     def _run(self) -> None:
-        while not self._closing:
+        while not self.is_closing:
             self._alive_at = time.monotonic()
             try:
                 self._listings.ask("follow the domains", self._follow_all)
@@ -218,7 +222,7 @@ class Follower:
                 self._fail(LibvirtFailure(f"cannot follow the domains of {self.whom}: {error!r}"))
             self._close_connection()  # lost or not: events are registered for once
             self._inbox.clear()
-            if not self._closing:
+            if not self.is_closing:
                 self._wait_before_retry()
         self._board.end()
 
@@ -242,7 +246,7 @@ class Follower:
                 min(WITHOUT_EVENTS, self._resync_every),
             )
         self._list(listing)
-        while not self._closing:
+        while not self.is_closing:
             self._step(listing)
 
     def _step(self, listing: Listing) -> None:
@@ -324,7 +328,7 @@ class Follower:
         first, longest = BACKOFF
         delay = min(longest, first * 2.0 ** min(self._failures - 1, 16))
         deadline = time.monotonic() + delay * random.uniform(0.5, 1.0)
-        while not self._closing and (left := deadline - time.monotonic()) > 0:
+        while not self.is_closing and (left := deadline - time.monotonic()) > 0:
             self._inbox.take(left)
 
     # Asking
