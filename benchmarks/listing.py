@@ -41,7 +41,13 @@ _FULL = {
 }
 _QUICK = {"sizes": [5, 20], "rounds": 2, "round_trip": 1.0, "walk_limit": 5}
 
-_CONNECTING = {"AUTH_LIST", "CONNECT_SUPPORTS_FEATURE", "CONNECT_OPEN", "CONNECT_CLOSE"}
+_CONNECTING = {
+    "AUTH_LIST",
+    "CONNECT_SUPPORTS_FEATURE",
+    "CONNECT_OPEN",
+    "CONNECT_GET_LIB_VERSION",
+    "CONNECT_CLOSE",
+}
 
 
 class Bench:
