@@ -209,8 +209,8 @@ libvirt.virEventRegisterDefaultImpl()
 host = guestlist.Host(sys.argv[1])
 
 def ask(timer, _):
-    names = [each.name for each in threading.enumerate()]
-    print([host.snapshot().cost for _ in range(2)], "guestlist-libvirt-events" in names)
+    costs = [host.snapshot().cost for _ in range(2)]
+    print(costs, "guestlist-libvirt-events" in [each.name for each in threading.enumerate()])
     libvirt.virEventRemoveTimeout(timer)
 
 libvirt.virEventAddTimeout(0, ask, None)
