@@ -354,3 +354,17 @@ def test_a_loop_that_turns_already_is_borrowed_and_one_that_does_not_is_ours(
             timeout=100,
         )
     assert ended.stdout.splitlines() == [f"{borrowed} {borrowed}", "PAUSED", str(own)], ended.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"keepalive_interval": 1.5},
+        {"keepalive_interval": -1},
+        {"keepalive_count": 2**31},
+        {"keepalive_count": None},
+    ],
+)
+def test_keepalive_that_libvirt_would_not_take_is_refused_when_a_host_is_made(options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} is .*: it must be a whole number"):
+        Host(**options)

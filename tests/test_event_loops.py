@@ -305,3 +305,79 @@ def test_quiet_takes_libvirts_own_lines_off_standard_error():
     said = lines_of(NOISE, "quiet")
     assert "ConnectionFailed" in said
     assert any(line.startswith("guestlist.process DEBUG libvirt: ") for line in said)
+
+
+INTERRUPTED = """
+import signal, sys
+import guestlist
+from guestlist import Host
+
+guestlist.quiet()
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+host = Host(sys.argv[1], keepalive_count=1)
+host.snapshot()
+print("ready", flush=True)
+sys.stdin.readline()
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+try:
+    host.list_instance_domains()
+except BaseException as error:
+    print(type(error).__name__, flush=True)
+sys.stdin.readline()
+host.close()
+"""
+
+
+def test_an_interrupt_within_an_error_that_is_not_printed_stays_one(three, own_daemon):
+    """It came out as a SystemError: a handler in Python ran within libvirt's call."""
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, own_daemon.uri()],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdout.readline() == "ready\n"
+        own_daemon.stop()
+        program.stdin.write("\n")
+        program.stdin.flush()
+        assert program.stdout.readline() == "KeyboardInterrupt\n"
+        own_daemon.cont()
+        program.communicate("\n", timeout=LONG)
+
+
+CLOSED_BY_ANOTHER = """
+import sys, threading
+import libvirt
+from guestlist import Host
+
+host = Host(sys.argv[1])
+host.snapshot()
+entered, order = threading.Event(), []
+
+def on_event(*_):
+    entered.set()
+    while host._connection.current is not None:  # until the other thread closes it
+        pass
+    order.append(f"answered {len(host.snapshot())}")
+
+hand = libvirt.open(sys.argv[1])
+hand.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, on_event, None)
+domain = hand.lookupByName(sys.argv[2])
+domain.suspend()
+entered.wait()
+host.close()
+order.append("closed")
+while len(order) < 2:
+    pass
+print(order)
+domain.resume()
+host.close()
+"""
+
+
+def test_closing_lets_a_callback_of_the_loop_ask_meanwhile(daemon):
+    """Closing waits for the loop, and the loop waited for it: for five seconds."""
+    domains = [nova_instance(n) for n in range(3)]
+    with populated(daemon.uri(), domains):
+        said = lines_of(CLOSED_BY_ANOTHER, daemon.uri(), domains[0].name)
+    assert said == ["['answered 3', 'closed']"]

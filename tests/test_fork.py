@@ -11,6 +11,8 @@ from lab.churn import populated
 from lab.nodes import nova_instance
 from lab.programs import lines_of, run
 
+from guestlist.images.looks import Looks
+
 WARNED = ["-W", "ignore::DeprecationWarning"]
 """Python 3.12 and later say of any fork beside threads that it may deadlock."""
 
@@ -397,3 +399,39 @@ def test_celerys_prefork_pool(three, when, said):
     """billiard is what Celery forks its workers with."""
     pytest.importorskip("billiard")
     assert lines_of(PREFORK, three, when, options=WARNED) == [str([said] * 4)]
+
+
+BEFORE_IT_IS_ASKED = """
+from guestlist import opening
+gate, is_open = threading.Event(), threading.Event()
+start = opening.threads.start
+
+def later(*what):
+    gate.set()
+    is_open.wait()
+    start(*what)
+
+opening.threads.start = later
+host = guestlist.Host(URI)
+asking = threading.Thread(target=host.snapshot)
+asking.start()
+gate.wait()
+in_child(lambda: said(host.snapshot))
+in_child(lambda: said(guestlist.Host(URI).snapshot))
+is_open.set()
+asking.join()
+host.close()
+"""
+
+
+def test_a_fork_while_the_first_question_begins(three):
+    """The child waited without end for the turn of a thread that it does not have."""
+    said = lines_of(PRELUDE + BEFORE_IT_IS_ASKED, three, options=WARNED)
+    assert said == ["ForkedProcess", "ForkedProcess"]
+
+
+def test_a_child_waits_for_no_look_at_an_image_that_its_parent_was_at():
+    looks = Looks(str)
+    looks._lock.acquire()  # as another thread had it at the fork
+    looks._process = 0
+    assert looks.each(["one"], lambda item, _: item.upper(), 10) == ({"one": "ONE"}, frozenset())

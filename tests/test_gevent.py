@@ -149,6 +149,33 @@ def test_its_real_threads_log_while_a_greenlet_holds_loggings_lock(daemon):
     assert said == ["all is written"]
 
 
+PROGRAMS = """
+import os, sys, gevent
+from guestlist.records import SourceKind
+
+aside = gevent.get_hub().threadpool.apply
+driver = guestlist.LibvirtDriver(guestlist.Host(sys.argv[1]))
+image = guestlist.Source(SourceKind.FILE, sys.argv[2], "vdi")
+for here in aside, lambda act: act():
+    print(here(lambda: guestlist.Images().measure([image])[image].virtual_bytes))
+    print("up" in here(driver.get_host_uptime))
+try:
+    print(os.waitpid(-1, os.WNOHANG))
+except ChildProcessError:
+    print("no child is left")
+"""
+
+
+def test_what_needs_a_program_has_it_and_leaves_none(daemon, tmp_path):
+    """gevent's subprocess refuses in real threads, and left a zombie each time."""
+    image = tmp_path / "image.vdi"
+    create = ["qemu-img", "create", "-q", "-f", "vdi", image, "4M"]
+    subprocess.run(create, check=True)
+    with populated(daemon.uri(), [nova_instance(1)]):
+        said = lines_of(FIRST + PROGRAMS, daemon.uri(), str(image))
+    assert said == [str(4 << 20), "True"] * 2 + ["no child is left"]
+
+
 LATE = """
 import sys, guestlist
 host = guestlist.Host(sys.argv[1])

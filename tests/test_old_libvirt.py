@@ -157,7 +157,7 @@ def test_bulk_states_that_fail_of_one_that_is_gone_are_asked_of_the_others(daemo
 
 XML = "DOMAIN_GET_XML_DESC"
 STUCK, *LIVELY = PERMANENT
-NO_ANSWER = "xml: no answer within 0.5 s"
+NO_ANSWER = "xml: no answer within 5 s"
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def monitored(daemon, proxy):
 def test_a_stuck_guest_is_named_and_all_others_have_their_details(monitored):
     """`snapshot` waited without end: QEMU's driver before 0.10.0 asks the guest for its balloon."""
     proxy, _ = monitored
-    with Host(proxy.uri(), details_deadline=0.5) as host:
+    with Host(proxy.uri(), details_deadline=5) as host:
         snapshot = host.snapshot()
         assert snapshot.keys() == {domain.uuid for domain in PERMANENT}
         stuck = snapshot[STUCK.uuid]
@@ -277,7 +277,7 @@ def test_more_stuck_guests_than_may_hang_are_named_too(daemon, proxy):
 def test_a_live_view_of_a_host_with_a_stuck_guest_comes_in_step(monitored):
     """It was not after 12 s, and told who had called wait_synced() to call wait_synced() first."""
     proxy, hand = monitored
-    with Host(proxy.uri(), details_deadline=0.5) as host, Inventory(host) as live:
+    with Host(proxy.uri(), details_deadline=5) as host, Inventory(host) as live:
         live.wait_synced(LONG)
         assert live.snapshot()[STUCK.uuid].details.unknown == (NO_ANSWER,)
         hand.lookupByUUIDString(str(LIVELY[0].uuid)).destroy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import os
 import signal
 import struct
@@ -588,3 +589,11 @@ def test_a_peer_counts_the_calls_about_domains(daemon, proxy, release):
         host.capabilities()
         about_domains = [call for call in proxy.calls if "DOMAIN" in call and "EVENT" not in call]
         assert host._connection.current.calls == len(about_domains)
+
+
+def test_statistics_may_take_for_ever_and_not_less_than_no_time(daemon):
+    with populated(daemon.uri(), HOUSEHOLD), Host(daemon.uri()) as host:
+        assert host.snapshot(statistics=["balloon"], deadline=math.inf).statistics_failure is None
+        for deadline in (math.nan, -1.0):
+            with pytest.raises(ValueError, match="it must be a number of seconds from 0 on"):
+                host.snapshot(statistics=["balloon"], deadline=deadline)

@@ -298,3 +298,26 @@ def test_without_ssh_it_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with Host(uri("anywhere")) as host, pytest.raises(ConnectionFailed, match="ssh"):
         host.list_instance_domains()
+
+
+def test_a_live_view_and_a_host_that_are_closed_while_they_connect_leave_none(ssh):
+    """ssh stayed until the timeout, and `Host.close` waited for it."""
+    live = Inventory(Host(uri("silent"), open_timeout=None))
+    live.start()
+    wait_until(lambda: [each.is_there for each in ssh.started] == [True])
+    live.close()
+    wait_until(lambda: all_gone(ssh))
+    host, failures = Host(uri("silent"), open_timeout=None), []
+
+    def ask():
+        with pytest.raises(ConnectionFailed, match="it was closed while it connected") as failure:
+            host.snapshot()
+        failures.append(failure)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    wait_until(lambda: [each.is_there for each in ssh.started] == [False, True])
+    host.close()
+    asking.join(LONG)
+    assert failures
+    wait_until(lambda: all_gone(ssh))

@@ -29,12 +29,15 @@ from guestlist.errors import (
 )
 from guestlist.events import ensure_loop, is_on_loop, wake
 from guestlist.native import threading
-from guestlist.opening import Opening
+from guestlist.opening import Abandoned, Opening
 from guestlist.peer import Peer, resolved_uri, unsupported
 from guestlist.refusals import no_answer, open_failure
 from guestlist.tunnel import Tunnel
 
 log = logging.getLogger(__name__)
+
+_LARGEST = 2**31 - 1
+"""The largest number that libvirt takes for keepalive."""
 
 T = TypeVar("T")
 
@@ -58,6 +61,12 @@ class Connection:
         prompts: bool = True,
         owner: weakref.ref[Any] | None = None,
     ) -> None:
+        for name, value in {
+            "keepalive_interval": keepalive_interval,
+            "keepalive_count": keepalive_count,
+        }.items():
+            if not isinstance(value, int) or not 0 <= value <= _LARGEST:
+                raise ValueError(f"{name} is {value!r}: it must be a whole number from 0 on")
         self._owner = owner
         self.uri = uri
         self.prompts = prompts
@@ -116,7 +125,7 @@ class Connection:
             ForkedProcess, ThreadsReplaced: see `process.check`.
             ThreadUnavailable: opening takes a thread, and none could be started.
         """
-        process.check()
+        process.claim()
         if threads.is_ending():
             raise threads.at_the_end(f"connect to {self.whom}")
         with self._turn:
@@ -138,7 +147,7 @@ class Connection:
                 go, so that the next use opens another. Nothing is tried twice.
             Reentered: this thread is already asking: a signal handler has interrupted it.
         """
-        process.check()
+        process.claim()
         if threads.is_held_here(self._turn):
             raise threads.reentered(f"{what} of {self.whom}")
         with self._turn:
@@ -155,12 +164,14 @@ class Connection:
                 finally:
                     del failure  # else frame and error keep each other, and handles with them
             self._is_in_doubt = False
+            process.log_printed()
             return answer
 
     def _failed(
         self, what: str, peer: Peer, error: libvirt.libvirtError | GuestlistError | UnicodeError
     ) -> GuestlistError:
         """The error to raise for a question that failed; closes the peer if it is lost."""
+        process.log_printed()
         lost = isinstance(error, libvirt.libvirtError) and peer.lost(error)
         if is_ours(error):
             self._is_in_doubt = False
@@ -210,9 +221,25 @@ class Connection:
             threads.finish(self._close, "guestlist-close", wait=self.may_wait_here)
 
     def _close(self) -> None:
+        """Close on a thread that no signal interrupts.
+
+        The turn is given up before: closing waits for the event loop, and a question that is asked
+        in one of its callbacks waits for the turn.
+        """
+        self._opening.abandon()
         with self._turn:
-            self._opening.abandon()
-            self._discard()
+            peer, self._peer = self._peer, None
+            is_doubtful, self._is_in_doubt = self._is_in_doubt, False
+            threads.endings.pop(self._close, None)
+        if peer is not None:
+            peer.close(doubtful=is_doubtful)
+
+    def abandon_opening(self) -> None:
+        """Give up the attempt to connect that is under way, if there is one; ssh ends with it.
+
+        The question that waits for it fails. Waits for ssh, half a second at most.
+        """
+        self._opening.abandon()
 
     def _discard(self) -> None:
         """Close the peer. If this is interrupted, the next question does it again."""
@@ -224,10 +251,20 @@ class Connection:
             self._peer = None
         self._is_in_doubt = False
 
+    def _open_now(self) -> None:
+        try:
+            self._opening.attempt(self.open_timeout)
+        finally:
+            process.log_printed()
+
     def _attempt(self) -> Peer:
         events.note_turner()
         try:
-            self._opening.attempt(self.open_timeout)
+            self._open_now()
+        except Abandoned as error:
+            raise ConnectionFailed(
+                f"cannot connect to {self.whom}: it was closed while it connected"
+            ) from error
         except libvirt.libvirtError as error:
             raise open_failure(error, self.whom, self._asked_uri) from error
         except ValueError as error:  # a URI with a NUL or a lone surrogate in it

@@ -15,7 +15,6 @@ import contextlib
 import json
 import logging
 import os
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from guestlist.errors import DomainGone, GuestlistError, NotSupported, one_line
 from guestlist.host import Host
 from guestlist.images import Image, Images
 from guestlist.inventory import Inventory
+from guestlist.native import subprocess
 from guestlist.node import Hypervisor
 from guestlist.records import DomainState, Snapshot, Source
 from guestlist.statistics import counters_in

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from importlib.abc import InspectLoader
 
-__all__ = ["green_by", "is_mixed", "queue", "threading", "time"]
+__all__ = ["green_by", "is_mixed", "queue", "subprocess", "threading", "time"]
 
 _STAYS_REAL = frozenset(
     {"Lock", "RLock", "Empty", "Full", "current_thread", "get_ident", "monotonic", "sleep"}
@@ -62,7 +62,7 @@ class _Module:
         match green_by():
             case "gevent":
                 module = _before_gevent(self._name)
-            case "eventlet":
+            case "eventlet" if self._name != "subprocess":  # it stays as it is
                 module = sys.modules["eventlet.patcher"].original(self._name)
             case _:
                 module = self._public
@@ -74,11 +74,11 @@ def _before_gevent(name: str) -> ModuleType:
     """A module as it was before gevent changed it: a copy, made once.
 
     gevent changes modules in place, and functions of `threading` look their helpers up there. So
-    its code is run again, with the original `_thread` and `time` to import; nothing else sees it.
+    its code is run again, with the original `_thread`, `time` and `os`; nothing else sees it.
     """
     if name in _copies:
         return _copies[name]
-    if name in ("_thread", "time"):
+    if name in ("_thread", "time", "os"):
         copy = ModuleType(name)
         vars(copy).update(vars(import_module(name)))
         vars(copy).update(sys.modules["gevent.monkey"].saved.get(name, {}))
@@ -102,7 +102,7 @@ def _run_again(name: str) -> ModuleType:
     def importing(wanted: str, *rest: Any) -> ModuleType:
         if wanted in imported:
             return imported[wanted]
-        if wanted in ("threading", "time"):
+        if wanted in ("threading", "time", "os"):
             return _before_gevent(wanted)
         return builtins.__import__(wanted, *rest)
 
@@ -118,7 +118,8 @@ def _run_again(name: str) -> ModuleType:
 
 if TYPE_CHECKING:
     import queue
+    import subprocess
     import threading
     import time
 else:
-    threading, queue, time = map(_Module, ("threading", "queue", "time"))
+    threading, queue, time, subprocess = map(_Module, ("threading", "queue", "time", "subprocess"))

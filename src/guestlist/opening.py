@@ -24,6 +24,10 @@ from guestlist.tunnel import Tunnel
 T = TypeVar("T")
 
 
+class Abandoned(Exception):
+    """The connection is not wanted any more; the attempt goes on without its caller."""
+
+
 class _Attempt:
     """One attempt to open a connection."""
 
@@ -38,7 +42,7 @@ class _Attempt:
 
 
 class Opening(Generic[T]):
-    """The attempts to open one connection. One thread at a time makes and abandons them.
+    """The attempts to open one connection. One thread at a time makes them; any may abandon them.
 
     Args:
         open: opens a connection, through a tunnel if its URI says so.
@@ -69,6 +73,7 @@ class Opening(Generic[T]):
 
         Raises:
             Exception: what opening it raised.
+            Abandoned: another thread has called `abandon` meanwhile.
             ThreadUnavailable, InterpreterEnding: see `threads.start`.
         """
         attempt = self._wanted
@@ -78,9 +83,13 @@ class Opening(Generic[T]):
             attempt = _Attempt()
             self._wanted = attempt
             threads.start(lambda: self._run(attempt), "guestlist-open")
-        if attempt.outcome.wait(timeout):
+        attempt.outcome.wait(timeout, or_if=lambda: self._wanted is not attempt)
+        if attempt.outcome.is_there:
             attempt.outcome.get()
             return
+        if self._wanted is not attempt:
+            self._given_up.append(attempt)
+            raise Abandoned
         self.abandon()
         self._given_up.append(attempt)
         self._next = time.monotonic() + (timeout or 0.0) * 2 ** len(self._given_up)
@@ -93,6 +102,7 @@ class Opening(Generic[T]):
         with self._settling:
             attempt, self._wanted = self._wanted, None
         if attempt is not None and attempt.is_under_way:
+            attempt.outcome.nudge()
             end = partial(attempt.tunnel.end, attempt.outcome.wait)
             threads.finish(end, "guestlist-tunnel-end", wait=True)
 

@@ -152,12 +152,13 @@ class Statistics:
         has ended the answer is a failure at once.
 
         Raises:
-            ValueError: there is no such group.
+            ValueError: there is no such group, or the deadline is no number of seconds.
 
         Cost: 1 call, of which libvirtd makes some for each guest; up to 3 while one hangs, and 4
         more for those alone that were passed over.
         """
         chosen = _chosen(groups)
+        deadline = _bounded(deadline)
         try:
             return threads.aside(lambda: self._ask(chosen, deadline), "guestlist-statistics-wait")
         except ThreadUnavailable as error:
@@ -213,6 +214,7 @@ class Statistics:
 
         Cost: 1 call for each domain and 1 for each disk.
         """
+        deadline = _bounded(deadline)
 
         def ask_one(peer: Peer, uuid: bytes) -> dict[str, Counters]:
             return _disk_counters(peer, uuid, disks[uuid])
@@ -277,6 +279,17 @@ def counters_in(values: Values) -> dict[str, Counters]:
         for prefix in blocks(values)
         if all(isinstance(values.get(f"{prefix}.{name}"), int) for name in _COUNTERS)
     }
+
+
+def _bounded(deadline: float) -> float:
+    """The deadline, at most the seconds that a thread can wait.
+
+    Raises:
+        ValueError: it is negative, or no number.
+    """
+    if not deadline >= 0:
+        raise ValueError(f"deadline is {deadline!r}: it must be a number of seconds from 0 on")
+    return min(deadline, threading.TIMEOUT_MAX)
 
 
 def _chosen(groups: Iterable[str]) -> tuple[_Group, ...]:

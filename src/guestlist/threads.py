@@ -114,9 +114,19 @@ class Outcome(Generic[T]):
         self.is_there = True
         self._bell.ring()
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is there, `timeout` seconds at most; whether it is."""
-        return self._bell.wait_for(lambda: self.is_there, timeout)
+    def wait(
+        self, timeout: float | None = None, *, or_if: Callable[[], bool] | None = None
+    ) -> bool:
+        """Wait until it is there, `timeout` seconds at most; whether it is.
+
+        `or_if` ends the wait as well; call `nudge` after a change of what it tells.
+        """
+        self._bell.wait_for(lambda: self.is_there or (or_if is not None and or_if()), timeout)
+        return self.is_there
+
+    def nudge(self) -> None:
+        """Let those that wait look again."""
+        self._bell.ring()
 
     def get(self) -> T:
         """Wait for it and return the value, or raise the job's error."""

@@ -47,6 +47,11 @@ class Looks(Generic[T, R]):
 
     def __init__(self, path_of: Callable[[T], str]) -> None:
         self._path_of = path_of
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Know of no look that has not come back: threads do not survive a fork."""
+        self._process = os.getpid()
         self._left: list[_Round[T, R]] = []
         self._lock = threading.Lock()
 
@@ -60,6 +65,8 @@ class Looks(Generic[T, R]):
 
         Cost: a thread; more only where it takes longer than 50 ms.
         """
+        if self._process != os.getpid():
+            self._begin_anew()
         with self._lock:
             self._left = [left for left in self._left if left.items_in_work()]
             left_behind = {item for left in self._left for item in left.items_in_work()}

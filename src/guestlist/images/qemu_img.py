@@ -38,12 +38,12 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import tempfile
 from stat import S_IROTH, S_ISBLK
 from typing import Any
 
 from guestlist.images.extent import Extent
+from guestlist.native import subprocess
 
 _ADDRESS_SPACE = 2**30
 _OUTPUT = 2**20
@@ -139,6 +139,7 @@ def _ended_well(command: list[str], output: int, image: int, seconds: float) -> 
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.DEVNULL,
+        env={**os.environ, "MALLOC_ARENA_MAX": "1"},  # 128 MiB of addresses a thread otherwise
         pass_fds=(image,),
         start_new_session=True,
     )

@@ -371,7 +371,7 @@ class Inventory:
             ForkedProcess: this process was forked after its parent had asked libvirt.
             ThreadUnavailable: the system gives no thread; the next call tries again.
         """
-        process.check()
+        process.claim()
         if not self._is_started and not self._follower.is_closing:
             self._follower.start()
             self._is_started = True

@@ -74,6 +74,9 @@ PULSE = 0.25
 STALL = 1.0
 """Seconds without a turn after which the event loop counts as held up."""
 
+LAST_ATTEMPT = 1.0
+"""Seconds after `close` in which an attempt to connect that still begins is given up."""
+
 BACKOFF = (0.05, 2.0)
 """Seconds before the first attempt to reconnect, doubled up to the second number; less up to half,
 at random, lest all clients of a daemon that returns come at the same time."""
@@ -185,6 +188,15 @@ class Follower:
         self._closing = True
         self._inbox.nudge()
         self._moved.ring()
+        threads.later(self._stop_opening, "guestlist-inventory-close")
+
+    def _stop_opening(self) -> None:
+        """Give up an attempt to connect, and one that had just not begun when this was closed."""
+        deadline = time.monotonic() + LAST_ATTEMPT
+        while time.monotonic() < deadline:
+            self._listings.connection.abandon_opening()
+            if self._ended.wait(LAST_ATTEMPT / 10):
+                return
 
     def wait_ended(self, deadline: float) -> None:
         """Wait until `run` has returned and nothing reads aside, until `deadline` (monotonic)."""
@@ -314,7 +326,7 @@ class Follower:
     def _fail(self, error: GuestlistError) -> None:
         self._failures += 1
         _forget_frames(error)
-        if self._failures == 1:
+        if self._failures == 1 and not self.is_closing:
             stale.warning("%s; what is known stays as it is until then", one_line(error))
         self._board.fall_behind(self._alive_at, error)
 
