@@ -78,6 +78,7 @@ class Connection:
         self._is_in_doubt = False
         self._opening = Opening(self._open, self._keep, Peer.close)
         self._turn = threading.RLock()
+        self._closing = threading.Lock()
 
     def like_this(self) -> Connection:
         """Another connection to the same libvirt, with the same options: asked beside this one."""
@@ -227,12 +228,13 @@ class Connection:
         in one of its callbacks waits for the turn.
         """
         self._opening.abandon()
-        with self._turn:
-            peer, self._peer = self._peer, None
-            is_doubtful, self._is_in_doubt = self._is_in_doubt, False
-            threads.endings.pop(self._close, None)
-        if peer is not None:
-            peer.close(doubtful=is_doubtful)
+        with self._closing:  # who closes what another thread is closing waits for that
+            with self._turn:
+                peer, self._peer = self._peer, None
+                is_doubtful, self._is_in_doubt = self._is_in_doubt, False
+                threads.endings.pop(self._close, None)
+            if peer is not None:
+                peer.close(doubtful=is_doubtful)
 
     def abandon_opening(self) -> None:
         """Give up the attempt to connect that is under way, if there is one; ssh ends with it.
