@@ -29,7 +29,7 @@ from guestlist.errors import (
 )
 from guestlist.events import ensure_loop, is_on_loop, wake
 from guestlist.native import threading
-from guestlist.opening import Abandoned, Opening
+from guestlist.opening import Abandoned, Attempt, Opening
 from guestlist.peer import Peer, resolved_uri, unsupported
 from guestlist.refusals import no_answer, open_failure
 from guestlist.tunnel import Tunnel
@@ -227,21 +227,27 @@ class Connection:
         The turn is given up before: closing waits for the event loop, and a question that is asked
         in one of its callbacks waits for the turn.
         """
-        self._opening.abandon()
         with self._closing:  # who closes what another thread is closing waits for that
             with self._turn:
+                self._opening.abandon()
                 peer, self._peer = self._peer, None
                 is_doubtful, self._is_in_doubt = self._is_in_doubt, False
                 threads.endings.pop(self._close, None)
             if peer is not None:
                 peer.close(doubtful=is_doubtful)
 
-    def abandon_opening(self) -> None:
-        """Give up the attempt to connect that is under way, if there is one; ssh ends with it.
+    @property
+    def attempt(self) -> Attempt | None:
+        """The attempt to connect that is under way; None on the thread that waits for it."""
+        return None if threads.is_held_here(self._turn) else self._opening.wanted
+
+    def give_up(self, attempt: Attempt | None) -> None:
+        """Give up this attempt to connect, if it is still under way; ssh ends with it.
 
         The question that waits for it fails. Waits for ssh, half a second at most.
         """
-        self._opening.abandon()
+        if attempt is not None:
+            self._opening.abandon(attempt)
 
     def _discard(self) -> None:
         """Close the peer. If this is interrupted, the next question does it again."""

@@ -23,6 +23,7 @@ from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched
 from guestlist.listing import Listing
 from guestlist.listing.listings import Listings
 from guestlist.node import Node, NodeMemory
+from guestlist.opening import Attempt
 from guestlist.records import Instance, Snapshot
 from guestlist.statistics import Counters, Statistics
 
@@ -347,7 +348,8 @@ class Host:
         closed when that question ends. In a forked process it does nothing.
         """
         if not process.is_foreign():
-            threads.finish(self._close, "guestlist-close", wait=self._connection.may_wait_here)
+            close = partial(self._close, self._connection.attempt)
+            threads.finish(close, "guestlist-close", wait=self._connection.may_wait_here)
 
     def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         """Close what was left open, on another thread, with a ResourceWarning."""
@@ -386,6 +388,8 @@ def _capabilities(listing: Listing) -> Capabilities:
     )
 
 
-def _close(listings: Listings, statistics: Statistics) -> None:
+def _close(listings: Listings, statistics: Statistics, attempt: Attempt | None = None) -> None:
+    """Close what a Host has open; first give up the attempt to connect that was under way."""
+    listings.connection.give_up(attempt)
     statistics.close()
     listings.close()

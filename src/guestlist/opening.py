@@ -28,7 +28,7 @@ class Abandoned(Exception):
     """The connection is not wanted any more; the attempt goes on without its caller."""
 
 
-class _Attempt:
+class Attempt:
     """One attempt to open a connection."""
 
     def __init__(self) -> None:
@@ -56,15 +56,16 @@ class Opening(Generic[T]):
         self._open = open
         self._keep = keep
         self._drop = drop
-        self._wanted: _Attempt | None = None
-        self._given_up: list[_Attempt] = []
+        self.wanted: Attempt | None = None
+        """The last attempt, until it is given up."""
+        self._given_up: list[Attempt] = []
         self._next = 0.0
         self._settling = threading.Lock()
 
     @property
     def is_under_way(self) -> bool:
         """Whether a connection that is wanted may still come."""
-        return self._wanted is not None and self._wanted.is_under_way
+        return self.wanted is not None and self.wanted.is_under_way
 
     def attempt(self, timeout: float | None) -> None:
         """Open a connection; return when it was kept, or after `timeout` seconds.
@@ -76,46 +77,51 @@ class Opening(Generic[T]):
             Abandoned: another thread has called `abandon` meanwhile.
             ThreadUnavailable, InterpreterEnding: see `threads.start`.
         """
-        attempt = self._wanted
+        attempt = self.wanted
         if attempt is None or not attempt.is_under_way:
             if not self._may_begin(timeout):
                 return
-            attempt = _Attempt()
-            self._wanted = attempt
+            attempt = Attempt()
+            self.wanted = attempt
             threads.start(lambda: self._run(attempt), "guestlist-open")
-        attempt.outcome.wait(timeout, or_if=lambda: self._wanted is not attempt)
+        attempt.outcome.wait(timeout, or_if=lambda: self.wanted is not attempt)
         if attempt.outcome.is_there:
             attempt.outcome.get()
             return
-        if self._wanted is not attempt:
+        if self.wanted is not attempt:
             self._given_up.append(attempt)
             raise Abandoned
         self.abandon()
         self._given_up.append(attempt)
         self._next = time.monotonic() + (timeout or 0.0) * 2 ** len(self._given_up)
 
-    def abandon(self) -> None:
+    def abandon(self, attempt: Attempt | None = None) -> None:
         """Want no connection any more: one that is being opened is dropped when it comes.
 
         The program that carries it, ssh for example, is ended, and the attempt with it.
+
+        Args:
+            attempt: only this one; None: whatever is under way.
         """
         with self._settling:
-            attempt, self._wanted = self._wanted, None
+            if attempt not in (None, self.wanted):
+                return
+            attempt, self.wanted = self.wanted, None
         if attempt is not None and attempt.is_under_way:
             attempt.outcome.nudge()
             end = partial(attempt.tunnel.end, attempt.outcome.wait)
             threads.finish(end, "guestlist-tunnel-end", wait=True)
 
-    def _run(self, attempt: _Attempt) -> None:
+    def _run(self, attempt: Attempt) -> None:
         attempt.has_begun = True
         attempt.outcome.of(lambda: self._make(attempt))
 
-    def _make(self, attempt: _Attempt) -> None:
-        if self._wanted is not attempt:  # its caller was interrupted, and has asked again since
+    def _make(self, attempt: Attempt) -> None:
+        if self.wanted is not attempt:  # its caller was interrupted, and has asked again since
             return
         opened = self._open(attempt.tunnel)
         with self._settling:
-            is_wanted = self._wanted is attempt
+            is_wanted = self.wanted is attempt
             if is_wanted:
                 self._keep(opened)
         if not is_wanted:

@@ -192,9 +192,9 @@ class Follower:
 
     def _stop_opening(self) -> None:
         """Give up an attempt to connect, and one that had just not begun when this was closed."""
-        deadline = time.monotonic() + LAST_ATTEMPT
+        connection, deadline = self._listings.connection, time.monotonic() + LAST_ATTEMPT
         while time.monotonic() < deadline:
-            self._listings.connection.abandon_opening()
+            connection.give_up(connection.attempt)
             if self._ended.wait(LAST_ATTEMPT / 10):
                 return
 
