@@ -78,21 +78,24 @@ class Opening(Generic[T]):
             ThreadUnavailable, InterpreterEnding: see `threads.start`.
         """
         attempt = self.wanted
-        if attempt is None or not attempt.is_under_way:
+        is_anothers = attempt is not None and attempt.is_under_way
+        if attempt is None or not is_anothers:
             if not self._may_begin(timeout):
                 return
             attempt = Attempt()
             self.wanted = attempt
             threads.start(lambda: self._run(attempt), "guestlist-open")
         attempt.outcome.wait(timeout, or_if=lambda: self.wanted is not attempt)
-        if attempt.outcome.is_there:
+        if self.wanted is attempt and attempt.outcome.is_there:
             attempt.outcome.get()
             return
-        if self.wanted is not attempt:
-            self._given_up.append(attempt)
-            raise Abandoned
-        self.abandon()
         self._given_up.append(attempt)
+        if self.wanted is not attempt:
+            if not is_anothers:
+                raise Abandoned
+            self.attempt(timeout)  # that was given up; this caller wants one
+            return
+        self.abandon(attempt)
         self._next = time.monotonic() + (timeout or 0.0) * 2 ** len(self._given_up)
 
     def abandon(self, attempt: Attempt | None = None) -> None:
