@@ -18,6 +18,8 @@ import sys
 import venv
 from pathlib import Path
 
+_USAGE = "usage: ./dev old-binding RELEASE [pytest argument ...], as in ./dev old-binding 4.0.0"
+
 ROOT = Path(__file__).resolve().parents[1]
 _APIS = {
     "libvirt": "libvirt_api",
@@ -125,4 +127,7 @@ def _read(path: Path) -> str:
 
 
 if __name__ == "__main__":
+    if not re.fullmatch(r"\d+(\.\d+)+", "".join(sys.argv[1:2])):
+        print(_USAGE, file=sys.stderr)
+        sys.exit(2)
     sys.exit(main(sys.argv[1], sys.argv[2:]))

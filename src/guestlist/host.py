@@ -158,7 +158,7 @@ class Host:
 
         Cost: 1 call, however many domains and whatever the options; 1 more, once, for each domain
         whose name does not tell who launched it. Without the bulk call (libvirt before 0.9.13, and
-        some hypervisor drivers): about n + 5, and a warning in the log, once per connection.
+        some hypervisor drivers): n + 4, and a warning in the log, once per connection.
         """
         return self._listings.ask(
             "list the domains",

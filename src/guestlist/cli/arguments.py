@@ -58,7 +58,8 @@ def _is_exact(top: argparse.ArgumentParser, options: argparse.Namespace) -> bool
         if not getattr(options, option.removeprefix("--"), False):
             continue
         if options.format not in forms:
-            top.error(f"{option} goes with -f {', '.join(forms)}, not with {options.format}")
+            allowed = " or ".join(f"-f {form}" for form in forms)
+            top.error(f"{option} goes with {allowed}, not with {options.format}")
         if terminal.is_terminal():
             top.error(f"{option} wants a pipe or a file: a terminal would obey what a name holds")
         return True
@@ -123,7 +124,8 @@ def _add_ls(ls: argparse.ArgumentParser) -> None:
         "-0",
         "--null",
         action="store_true",
-        help="names or UUIDs exactly, each ended by NUL instead of a line's end: for xargs -0",
+        help="with -q (ls -q0) or -f uuid: end each exact name or UUID with NUL instead of a "
+        "line's end, for xargs -0",
     )
     which = how.add_mutually_exclusive_group()
     which.add_argument(
@@ -136,8 +138,8 @@ def _add_ls(ls: argparse.ArgumentParser) -> None:
         "-l",
         "--long",
         action="store_true",
-        help="all columns; a table leaves out those that another one says shorter. From 'vcpus' on "
-        "they cost a call per domain, with --columns and --sort as well",
+        help="all columns; in a table, columns that repeat another one are left out. From 'vcpus' "
+        "on they cost a call per domain, with --columns and --sort as well",
     )
     _add_order(how, columns.COLUMNS)
     how.add_argument(

@@ -19,9 +19,9 @@ examples:
 """
 
 _CSV = """\
-In CSV an apostrophe stands before a text that a spreadsheet would compute (after
-blanks or not it begins with = + - @ or an apostrophe), and likewise after each
-semicolon in it. Numbers have none. To undo it take away the apostrophe at the
+In CSV an apostrophe stands before a text that a spreadsheet would compute (its first
+character that is not a blank is = + - @ or '), and likewise after each semicolon in
+it. Numbers have none. To undo it take away the apostrophe at the
 beginning and those after a semicolon, then the escapes; --raw writes neither.
 """
 
@@ -110,10 +110,11 @@ examples:
 
 A host that cannot be asked is tried again without end; what has changed meanwhile
 is told when it is back, followed by 'back in step'. Why something happened is said
-in libvirt's words, 'stopped (destroyed)'; 'gone' is who left without any. What comes
-and goes faster than it can be looked at is one line, or none. Times are those of
-this machine: TZ=UTC guestlist watch for others. docs/schemas/watch.schema.json in
-guestlist's source has the keys of JSON.
+in libvirt's words, 'stopped (destroyed)'. 'gone': it disappeared and libvirt sent no
+event. What comes and goes faster than it can be looked at is one line, or none. Times
+are those of this machine: TZ=UTC guestlist watch for others.
+docs/schemas/watch.schema.json in guestlist's source has the keys of JSON; it refers
+to ls.schema.json beside it.
 """
 
 CHECK = """\

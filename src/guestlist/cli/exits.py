@@ -37,14 +37,14 @@ class Exit(IntEnum):
 MEANINGS = {
     Exit.OK: "every host answered; an empty list is an answer",
     Exit.FAILED: "a failure without a number of its own",
-    Exit.USAGE: "the command line makes no sense; nobody was asked",
+    Exit.USAGE: "invalid command line; no host was asked",
     Exit.PARTIAL: "some hosts answered and some failed",
     Exit.UNREACHABLE: "no connection could be opened",
     Exit.DENIED: "access denied",
     Exit.LOST: "the connection was lost before the answer was whole",
     Exit.UNSTABLE: "an old libvirt, and domains that change too fast to be walked",
     Exit.TOO_MANY: "more domains than one libvirt message carries",
-    Exit.UNSUPPORTED: "this libvirt, or its hypervisor driver, cannot",
+    Exit.UNSUPPORTED: "not supported by this libvirt or its hypervisor driver",
 }
 
 _BY_ERROR: dict[type[Exception], Exit] = {

@@ -203,8 +203,8 @@ class Inventory:
         """One instant of the view, with the options of `Host.snapshot`. It never changes.
 
         `Snapshot.age` is 0.0 while the view is in step; else it is as it was so many seconds ago.
-        A change is in it some 0.3 ms after libvirt tells of it; details may take longer while much
-        is going on: `statistics().details_pending`.
+        A change is in it about a millisecond after libvirt tells of it; details may take longer
+        while much is going on: `statistics().details_pending`.
 
         Raises:
             NotSynced: the view has not been in step yet.
