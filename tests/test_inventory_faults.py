@@ -513,14 +513,17 @@ def test_g10_sixty_four_at_a_time_are_in_step_and_all_of_them_end(daemon):
 # Closing
 
 
+def own_threads():
+    return {each for each in threading.enumerate() if each.name.startswith("guestlist-")}
+
+
 def held():
     """What this process has of threads, of open files and of connections that are not closed."""
     gc.collect()
     connections = sum(
         thing._o is not None for thing in gc.get_objects() if type(thing) is libvirt.virConnect
     )
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith("guestlist-")]
-    return len(threads), len(list(Path("/proc/self/fd").iterdir())), connections
+    return len(own_threads()), len(list(Path("/proc/self/fd").iterdir())), connections
 
 
 @contextlib.contextmanager
@@ -530,12 +533,12 @@ def leaving_nothing():
     with Host("test:///default") as host:  # what is made once in a process is made now
         host.snapshot()
     gc.collect()
-    before, earlier = held(), set(threading.enumerate())  # of which an earlier test's may yet end
+    before, earlier = held(), own_threads()  # of which an earlier test's may yet end
     yield
     try:
         wait_until(
             lambda: (
-                set(threading.enumerate()) <= earlier
+                own_threads() <= earlier
                 and all(now <= then for now, then in zip(held()[1:], before[1:], strict=True))
             )
         )

@@ -145,7 +145,10 @@ def _ended_well(command: list[str], output: int, image: int, seconds: float) -> 
     )
     with process:  # which waits for its end
         try:
-            return process.wait(seconds) == 0
+            ended = process.wait(seconds)
+            if ended in (-signal.SIGXCPU, -signal.SIGKILL):  # its processor time was up
+                raise NoSize("qemu-img takes too long")
+            return ended == 0
         except subprocess.TimeoutExpired:
             raise NoSize("qemu-img takes too long") from None
         finally:

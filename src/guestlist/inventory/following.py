@@ -324,9 +324,11 @@ class Follower:
         return True
 
     def _fail(self, error: GuestlistError) -> None:
+        if self.is_closing:
+            return
         self._failures += 1
         _forget_frames(error)
-        if self._failures == 1 and not self.is_closing:
+        if self._failures == 1:
             stale.warning("%s; what is known stays as it is until then", one_line(error))
         self._board.fall_behind(self._alive_at, error)
 
