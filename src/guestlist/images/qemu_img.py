@@ -145,16 +145,16 @@ def _ended_well(command: list[str], output: int, image: int, seconds: float) -> 
     )
     with process:  # which waits for its end
         try:
-            ended = process.wait(seconds)
-            if ended in (-signal.SIGXCPU, -signal.SIGKILL):  # its processor time was up
-                raise NoSize("qemu-img takes too long")
-            return ended == 0
+            status = process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise NoSize("qemu-img takes too long") from None
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+    if status in (-signal.SIGXCPU, -signal.SIGKILL):  # its processor time was up
+        raise NoSize("qemu-img takes too long")
+    return status == 0
 
 
 def _told(answer: bytes) -> int | None:
