@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 from lab.churn import populated
 from lab.daemon import Daemon
-from lab.nodes import nova_instance
+from lab.nodes import node, nova_instance
 from lab.proxy import Proxy
 from lab.waiting import wait_until
 
@@ -73,7 +73,7 @@ def test_the_live_table_does_too_and_stays_on_the_screen(
             live.process.send_signal(number)
             assert live.end().lines == lines
             assert live.process.wait(BOUND) == -number
-            assert is_in_order(proxy)
+            wait_until(lambda: is_in_order(proxy))
 
 
 @pytest.mark.parametrize("words", [["ls", "-l"], ["watch", "--once"], ["usage"]])
@@ -87,7 +87,7 @@ def test_a_question_that_is_under_way_is_answered_first(proxy: Proxy, words: lis
         proxy.on_call(STATS, lambda: command.send_signal(signal.SIGTERM), times=1)
         assert command.communicate(timeout=BOUND) == (b"", b"")
     assert command.returncode == -signal.SIGTERM
-    assert is_in_order(proxy)
+    wait_until(lambda: is_in_order(proxy))
 
 
 def test_a_daemon_that_hangs_is_not_waited_for_without_end(own_daemon: Daemon) -> None:
@@ -143,10 +143,11 @@ def test_a_signal_that_is_ignored_from_the_start_stays_so(number: signal.Signals
 
 
 def test_hosts_that_could_not_be_closed_hold_up_no_other(own_daemon: Daemon, proxy: Proxy) -> None:
+    # libvirtd may crash of the client that is cut off: nothing connects to it afterwards.
+    silent = own_daemon.uri(own_daemon.write_node(node([nova_instance(2)])))
     with (
         populated(proxy.uri(), [nova_instance(1)]),
-        populated(own_daemon.uri(), [nova_instance(2)]),
-        Watching("-a", "-c", own_daemon.uri(), "-c", proxy.uri()) as watching,
+        Watching("-a", "-c", silent, "-c", proxy.uri()) as watching,
     ):
         proxy.clear()
         assert len(watching.lines(2)) == 2
