@@ -343,6 +343,12 @@ def is_ending() -> bool:
     return _is_ending
 
 
+def refuse_questions() -> None:
+    """Let no question begin any more, because the process ends: it would open what was closed."""
+    global _is_ending  # noqa: PLW0603  a process ends once
+    _is_ending = True
+
+
 def at_the_end(what: str) -> InterpreterEnding:
     """The error for a question that comes after that."""
     return InterpreterEnding(

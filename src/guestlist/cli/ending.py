@@ -60,6 +60,7 @@ def close_all() -> None:
     with contextlib.suppress(ValueError):  # not the main thread
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _refuse_questions()
     deadline = time.monotonic() + LONGEST
     closing = [threading.Thread(target=close, daemon=True) for close in _closers]
     _closers.clear()
@@ -69,6 +70,12 @@ def close_all() -> None:
     for thread in closing:
         thread.join(max(0.0, deadline - time.monotonic()))
     end_programs()
+
+
+def _refuse_questions() -> None:
+    from guestlist import threads  # noqa: PLC0415  not for --help
+
+    threads.refuse_questions()
 
 
 def end_programs(*, opening_only: bool = False) -> None:
