@@ -259,16 +259,10 @@ class Connection:
             self._peer = None
         self._is_in_doubt = False
 
-    def _open_now(self) -> None:
-        try:
-            self._opening.attempt(self.open_timeout)
-        finally:
-            process.log_printed()
-
     def _attempt(self) -> Peer:
         events.note_turner()
         try:
-            self._open_now()
+            self._opening.attempt(self.open_timeout)
         except Abandoned as error:
             raise ConnectionFailed(
                 f"cannot connect to {self.whom}: it was closed while it connected"
@@ -277,6 +271,8 @@ class Connection:
             raise open_failure(error, self.whom, self._asked_uri) from error
         except ValueError as error:  # a URI with a NUL or a lone surrogate in it
             raise ConnectionFailed(f"cannot connect to {self.whom!r}: {error}") from error
+        finally:
+            process.log_printed()
         if self._peer is None:
             raise no_answer(self.whom, self._asked_uri, self.open_timeout)
         return self._peer

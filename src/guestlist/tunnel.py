@@ -94,9 +94,7 @@ class Tunnel:
 
 def end_begun() -> None:
     """End those whose attempts have not returned. Waits `PATIENCE` seconds at most."""
-    processes = [process for process in tuple(_begun) if _carries(process)]
-    if processes:
-        _end(processes, lambda: _wait_for(processes))
+    _end_those_of(_begun)
 
 
 def end_all() -> None:
@@ -105,12 +103,16 @@ def end_all() -> None:
     For the end of the process: one whose network is silent would stay. Waits `PATIENCE` seconds at
     most, and not at all where there is none.
     """
-    processes = [process for process in tuple(_known) if _carries(process)]
-    if processes:
-        _end(processes, lambda: _wait_for(processes))
+    _end_those_of(_known)
 
 
 atexit.register(end_begun)
+
+
+def _end_those_of(started: Iterable[int]) -> None:
+    processes = [process for process in tuple(started) if _carries(process)]
+    if processes:
+        _end(processes, lambda: _wait_for(processes))
 
 
 def _end(processes: Iterable[int], wait: Callable[[], object]) -> None:

@@ -67,11 +67,6 @@ def without_prompts(uri: str | None) -> str | None:
     return f"{main}{'&' if '?' in main else '?'}{_NO_PROMPTS}=1{mark}{fragment}"
 
 
-def may_prompt(uri: str | None) -> bool:
-    """Whether ssh would ask on the terminal what it cannot know."""
-    return transport(uri) == _SSH and query(uri).get(_NO_PROMPTS, "0") == "0"
-
-
 def _setting(name: str) -> str | None:
     found = re.search(rf"""^\s*{name}\s*=\s*["'](.*?)["']""", _configuration(), re.M)
     return found[1] if found else None
