@@ -6,17 +6,15 @@ Each test names the guarantee of `Inventory` (G1 to G10) that it holds it to.
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import threading
-from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import libvirt
 import pytest
 from lab.churn import ThreadChurner, populate, populated
 from lab.happening import loop_held_up, witness
+from lab.leavings import leaving_nothing
 from lab.nodes import domain_xml, node, nova_instance
 from lab.proxy import Proxy
 from lab.views import EVERYBODY, Replica, truth, wait_equal
@@ -512,43 +510,6 @@ def test_g10_sixty_four_at_a_time_are_in_step_and_all_of_them_end(daemon):
 
 
 # Closing
-
-
-def own_threads():
-    """guestlist's threads by name; the usher may be another one by now."""
-    names = (each.name for each in threading.enumerate())
-    return Counter(name for name in names if name.startswith("guestlist-"))
-
-
-def held():
-    """What this process has of threads, of open files and of connections that are not closed."""
-    gc.collect()
-    connections = sum(
-        thing._o is not None for thing in gc.get_objects() if type(thing) is libvirt.virConnect
-    )
-    return own_threads().total(), len(list(Path("/proc/self/fd").iterdir())), connections
-
-
-@contextlib.contextmanager
-def leaving_nothing():
-    """After the block nothing is left of what it opened."""
-    ensure_loop()
-    with Host("test:///default") as host:  # what is made once in a process is made now
-        host.snapshot()
-    gc.collect()
-    before, earlier = held(), own_threads()  # of which an earlier test's may yet end
-    yield
-    try:
-        wait_until(
-            lambda: (
-                own_threads() <= earlier
-                and all(now <= then for now, then in zip(held()[1:], before[1:], strict=True))
-            )
-        )
-    except TimeoutError:
-        raise AssertionError(
-            f"(threads, files, connections): {before}, then {held()}: {threading.enumerate()}"
-        ) from None
 
 
 def test_g10_closed_it_leaves_nothing_behind_and_can_still_be_read(daemon):

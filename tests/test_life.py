@@ -17,6 +17,7 @@ from collections import Counter
 import pytest
 from lab.churn import populated
 from lab.interrupts import interrupted_at
+from lab.leavings import leaving_nothing
 from lab.nodes import nova_instance
 from lab.waiting import wait_until
 
@@ -440,15 +441,16 @@ def test_a_host_that_was_closed_or_never_asked_is_dropped_without_a_word(uri):
 
 
 def test_a_live_view_that_is_dropped_is_closed_and_that_is_told(uri, rpc):
-    before = rpc.connections, threading.active_count()
+    before = rpc.connections
 
     def follow():
         Inventory(uri).wait_synced(30)
 
-    told = dropped(follow, 10)
+    with leaving_nothing():
+        told = dropped(follow, 10)
     assert len(told) == 10
     assert f"unclosed <Inventory of {uri}>" in str(told[0].message)
-    wait_until(lambda: (rpc.connections, threading.active_count()) <= before)
+    wait_until(lambda: rpc.connections == before)
 
 
 def test_a_live_view_lives_as_long_as_somebody_reads_its_changes(uri, rpc):
