@@ -1,7 +1,7 @@
 """`./dev bench callers`: a compute driver's questions, by guestlist and domain by domain.
 
 A private libvirtd serves libvirt's test driver with 10, 100 and 400 running instances of Nova, and
-then real QEMU guests, paused, with a qcow2 disk each. guestlist's `LibvirtDriver`, kept and made
+then real QEMU guests, paused, with a qcow2 disk each. guestlist's `ComputeDriver`, kept and made
 anew, and the per-domain way of Nova's own driver answer every question in turns; each answer is
 held against the others'. Calls on the wire are counted by a proxy in turns of their own. At last
 one guest hangs. Writes a page, a plot and all single times; prints the page.

@@ -145,10 +145,10 @@ def _settle(nova: NovaDriver, question: str) -> None:
     """Return when the live view is in step; before it is read, when a comparison is due again: the
     synchronization of power states comes every ten minutes.
     """
-    wait_until(lambda: nova.call("_window._sight.is_followed", _LONG))
+    wait_until(lambda: nova.call("_gate._questions.is_followed", _LONG))
     if question == "get_info":
-        longest = nova.see("nova.conf:CONF.guestlist.max_staleness")
-        wait_until(lambda: not nova.call("_window._sight.is_followed", longest))
+        longest = nova.see("nova.conf:CONF.guestlist.max_list_age")
+        wait_until(lambda: not nova.call("_gate._questions.is_followed", longest))
 
 
 def _comparable(question: str, answer: Any) -> Any:

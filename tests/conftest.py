@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import settings
 
-from guestlist.events import ensure_loop
+from guestlist.event_loop import ensure_loop
 
 # Examples are judged by what they show, not by how long they take. A pipeline tries the same each
 # time. `--hypothesis-profile=long` tries many more.

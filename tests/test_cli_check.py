@@ -63,7 +63,7 @@ def test_a_host_that_fails() -> None:
 
 
 @pytest.mark.parametrize(
-    ("client", "server", "whom"),
+    ("client", "server", "label"),
     [
         (
             9_012,
@@ -76,7 +76,7 @@ def test_a_host_that_fails() -> None:
         (9_000_000, None, "driver PHYP or libvirt-python lacks it"),
     ],
 )
-def test_whom_to_upgrade(client: int, server: int | None, whom: str) -> None:
+def test_whom_to_upgrade(client: int, server: int | None, label: str) -> None:
     lacking = Capabilities(
         uri="qemu:///system",
         versions=Versions(client=client, daemon=server, driver="PHYP", hypervisor=None),
@@ -87,7 +87,7 @@ def test_whom_to_upgrade(client: int, server: int | None, whom: str) -> None:
     )
     (line,) = upgrades(lacking)
     assert line.startswith("to list in one call: ")
-    assert whom in line
+    assert label in line
 
 
 @pytest.mark.parametrize(("keepalive", "needed"), [(True, False), (False, True), (None, False)])

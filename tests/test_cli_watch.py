@@ -31,6 +31,7 @@ from guestlist.cli.news_lines import Lines
 from guestlist.cli.news_records import news_record
 from guestlist.domainxml import parse
 from guestlist.errors import AccessDenied, ConnectionLost
+from guestlist.event import Event, EventKind, Lifecycle
 from guestlist.inventory.changes import (
     Change,
     Changed,
@@ -44,7 +45,6 @@ from guestlist.inventory.changes import (
 )
 from guestlist.launcher import Launcher
 from guestlist.records import Details, DomainState, Instance, Snapshot
-from guestlist.told import Event, EventKind, Lifecycle
 from test_cli_columns import described, schema, valid
 from test_cli_ls import NOBODY, served
 from test_cli_running import TEST_HOST, deaf, environment, run, uri_of

@@ -18,7 +18,7 @@ from lab.proxy import Proxy
 
 from guestlist import AccessDenied, ConnectionFailed, ConnectionLost, GuestlistError, Host
 from guestlist.connection import Connection
-from guestlist.events import ensure_loop
+from guestlist.event_loop import ensure_loop
 
 
 def test_nothing_is_opened_until_asked(rpc):
@@ -71,7 +71,7 @@ def test_a_uri_without_end_is_cut_in_every_message_and_nowhere_else(uri, caplog)
             host.list_instance_domains()
         assert len(str(raised.value)) < 800
         assert uri[:90] in str(raised.value)
-        assert len(host.whom) < 300
+        assert len(host.label) < 300
         assert len(repr(host)) < 300
         assert host.uri == host.resolved_uri == uri
 

@@ -25,11 +25,11 @@ from lab.wire import xdr_string
 
 from guestlist import (
     Anyone,
+    ComputeDriver,
     ConnectionLost,
     DomainGone,
     Host,
     InstanceInfo,
-    LibvirtDriver,
     LibvirtFailure,
     NotSupported,
 )
@@ -81,7 +81,7 @@ def host(daemon, rpc):
 
 
 def test_lists_the_instances_that_are_ours_active_or_not(host):
-    driver = LibvirtDriver(host)
+    driver = ComputeDriver(host)
     ours = sorted(d.name for d in HOUSEHOLD if "openstack" in d.metadata)
     assert driver.list_instances() == ours
     uuids = [next(str(d.uuid) for d in HOUSEHOLD if d.name == name) for name in ours]
@@ -92,12 +92,12 @@ def test_lists_the_instances_that_are_ours_active_or_not(host):
 def test_how_many_agrees_with_the_list_whatever_is_ours(daemon, host):
     for launched_by in (None, Anyone()):
         with Host(host.uri, launched_by=launched_by) as other:
-            driver = LibvirtDriver(other)
+            driver = ComputeDriver(other)
             assert driver.get_num_instances() == len(driver.list_instances())
 
 
 def test_whether_an_instance_exists(host):
-    driver = LibvirtDriver(host)
+    driver = ComputeDriver(host)
     for domain in HOUSEHOLD:
         assert driver.instance_exists(str(domain.uuid)) is True
         assert driver.instance_exists(SimpleNamespace(uuid=domain.uuid)) is True
@@ -107,7 +107,7 @@ def test_whether_an_instance_exists(host):
 
 
 def test_a_failure_is_no_reason_to_believe_that_an_instance_is_gone(host, rpc):
-    driver = LibvirtDriver(host)
+    driver = ComputeDriver(host)
     rpc.drop_on("DOMAIN_LOOKUP_BY_UUID")
     with pytest.raises(ConnectionLost):
         driver.instance_exists(HOUSEHOLD[0].uuid)
@@ -117,7 +117,7 @@ def test_a_failure_is_no_reason_to_believe_that_an_instance_is_gone(host, rpc):
 
 
 def test_states_are_novas(daemon, host):
-    driver = LibvirtDriver(host)
+    driver = ComputeDriver(host)
     running, paused, shut_off, *_ = HOUSEHOLD
     connection = libvirt.open(daemon.uri())
     ids = [connection.lookupByUUID(d.uuid.bytes).ID() for d in (running, paused)]
@@ -138,7 +138,7 @@ def test_numbers_are_those_of_the_per_domain_way(daemon, rpc):
         for n in range(12)
     ]
     with populated(daemon.uri(), domains) as connection, Host(rpc.uri()) as host:
-        driver, other = LibvirtDriver(host), PerDomain(connection)
+        driver, other = ComputeDriver(host), PerDomain(connection)
         assert driver.get_vcpus_used() == other.get_vcpus_used() > 9
         assert driver.get_memory_mb_used() == other.get_memory_mb_used() > 0
         assert sorted(driver.get_all_block_devices()) == sorted(other.get_all_block_devices())
@@ -165,7 +165,7 @@ def test_disks_are_counted_to_the_byte_as_the_per_domain_way_does(disk_daemon):
         replace(nova_instance(3, active=False), devices=images[3].disk("vda")),
     ]
     with guests(disk_daemon.qemu_uri, domains), Host(disk_daemon.qemu_uri) as host:
-        driver = LibvirtDriver(host)
+        driver = ComputeDriver(host)
         connection = libvirt.open(disk_daemon.qemu_uri)
         other = PerDomain(connection)
         over_committed = driver.get_disk_over_committed_size_total()
@@ -188,7 +188,7 @@ def test_disks_are_counted_to_the_byte_as_the_per_domain_way_does(disk_daemon):
 
 def test_domain_0_counts_for_its_memory_alone(host, monkeypatch):
     monkeypatch.setattr("guestlist.node.available_kib", lambda: 1024)
-    driver = LibvirtDriver(host)
+    driver = ComputeDriver(host)
     ours = [d for d in HOUSEHOLD if "openstack" in d.metadata and d.active]
     kib = sum(d.memory_kib for d in ours) + DOM0.memory_kib - 1024
     assert driver.get_memory_mb_used() == kib // 1024
@@ -197,7 +197,7 @@ def test_domain_0_counts_for_its_memory_alone(host, monkeypatch):
 
 def test_an_empty_host_uses_nothing(daemon):
     with populated(daemon.uri(), []), Host(daemon.uri()) as host:
-        driver = LibvirtDriver(host)
+        driver = ComputeDriver(host)
         assert driver.list_instances() == driver.get_all_block_devices() == []
         assert driver.get_vcpus_used() == driver.get_memory_mb_used() == 0
         assert driver.get_disk_over_committed_size_total() == 0
@@ -208,7 +208,7 @@ def test_one_bad_domain_spoils_nobody_elses_numbers_and_is_named_once(daemon, pr
     caplog.set_level(logging.WARNING, "guestlist")
     domains = [nova_instance(n) for n in range(1, 4)]
     with populated(daemon.uri(), domains), Host(proxy.uri()) as host:
-        driver = LibvirtDriver(host)
+        driver = ComputeDriver(host)
         proxy.fail("DOMAIN_GET_XML_DESC", libvirt.VIR_ERR_INTERNAL_ERROR, times=1)
         proxy.fail("DOMAIN_GET_INFO", libvirt.VIR_ERR_INTERNAL_ERROR, times=1)
         resource = driver.get_available_resource()
@@ -229,7 +229,7 @@ def test_a_domain_that_comes_and_goes_is_no_error(daemon):
     with populated(daemon.uri(), domains), Churner(daemon.uri(), uuids, "come-and-go") as churner:
         churner.wait_changes(10)
         with Host(daemon.uri(), launched_by=Anyone()) as host:
-            driver = LibvirtDriver(host)
+            driver = ComputeDriver(host)
             for _ in range(50):
                 assert driver.get_vcpus_used() >= 8
                 assert driver.get_num_instances() >= 8
@@ -240,7 +240,7 @@ def test_a_domain_that_comes_and_goes_is_no_error(daemon):
 
 
 def test_what_is_available(host, tmp_path):
-    resource = LibvirtDriver(host, instances_path=tmp_path).get_available_resource("a node")
+    resource = ComputeDriver(host, instances_path=tmp_path).get_available_resource("a node")
     assert resource["hypervisor_type"] == "TEST"
     assert resource["vcpus"] == 3
     assert resource["memory_mb"] == 3072
@@ -249,7 +249,7 @@ def test_what_is_available(host, tmp_path):
     assert json.loads(resource["cpu_info"])["arch"] == "i686"
     assert ("i686", "test", "hvm") in resource["supported_instances"]
     assert re.search(r"up .*load average", resource["stats"]["uptime"])
-    missing = LibvirtDriver(host, instances_path=tmp_path / "not" / "made" / "yet")
+    missing = ComputeDriver(host, instances_path=tmp_path / "not" / "made" / "yet")
     assert missing.get_available_resource()["local_gb"] == resource["local_gb"]
 
 
@@ -257,7 +257,7 @@ def test_what_is_available(host, tmp_path):
 def test_capabilities_that_are_no_xml_are_an_error_of_ours(daemon, proxy, xml):
     proxy.rewrite("CONNECT_GET_CAPABILITIES", lambda _: xdr_string(xml.encode()))
     with Host(proxy.uri()) as host, pytest.raises(LibvirtFailure, match="they are no XML"):
-        LibvirtDriver(host).get_available_resource()
+        ComputeDriver(host).get_available_resource()
 
 
 def test_capabilities_that_say_nothing_say_none(daemon, proxy):
@@ -272,7 +272,7 @@ def test_capabilities_that_say_nothing_say_none(daemon, proxy):
 
 def test_without_uptime_only_the_uptime_is_missing(host, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
-    driver = LibvirtDriver(host)
+    driver = ComputeDriver(host)
     with pytest.raises(NotSupported, match="'uptime' cannot be run; install procps"):
         driver.get_host_uptime()
     resource = driver.get_available_resource()
@@ -286,7 +286,7 @@ def test_what_the_kernel_does_not_tell_makes_domain_0_unknown(host, monkeypatch,
     if meminfo is not None:
         path.write_text(meminfo, errors="surrogateescape")
     monkeypatch.setattr("guestlist.node._MEMINFO", path)
-    used = LibvirtDriver(host).usage()
+    used = ComputeDriver(host).usage()
     assert f"{DOM0.name}: memory" in used.unknown
     ours = [d for d in HOUSEHOLD if "openstack" in d.metadata and d.active]
     assert used.memory_used_kib == sum(d.memory_kib for d in ours)
@@ -297,7 +297,7 @@ def test_a_directory_that_may_not_be_read_is_not_told_of(daemon, host, monkeypat
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr("os.statvfs", refuse)
-    resource = LibvirtDriver(host).get_available_resource()
+    resource = ComputeDriver(host).get_available_resource()
     assert resource["local_gb"] is resource["disk_available_least"] is None
     assert resource["vcpus"] == 3
 
@@ -318,7 +318,7 @@ def test_statistics_that_lie_are_no_answer():
 
 def test_uptime_is_what_uptime_prints(host):
     assert re.fullmatch(
-        r" \d\d:\d\d:\d\d up .*load average: .*\n", LibvirtDriver(host).get_host_uptime()
+        r" \d\d:\d\d:\d\d up .*load average: .*\n", ComputeDriver(host).get_host_uptime()
     )
 
 
@@ -326,10 +326,10 @@ def test_what_only_the_machine_itself_knows_is_not_told_of_another(daemon, monke
     image = tmp_path / "disk"
     image.write_bytes(bytes(MIB))
     disk = f"<disk type='file'><source file='{image}'/><target dev='vda'/></disk>"
-    monkeypatch.setattr(Host, "is_here", False)
+    monkeypatch.setattr(Host, "is_local", False)
     with populated(daemon.uri(), [replace(nova_instance(1), devices=disk)]):
         with Host(daemon.uri()) as host:
-            driver = LibvirtDriver(host)
+            driver = ComputeDriver(host)
             with pytest.raises(NotSupported, match="another machine"):
                 driver.get_host_uptime()
             resource = driver.get_available_resource()
@@ -353,20 +353,20 @@ def test_what_only_the_machine_itself_knows_is_not_told_of_another(daemon, monke
 def test_a_uri_tells_whether_it_is_this_machine(uri, here):
     from guestlist.capabilities import Location  # noqa: PLC0415
 
-    assert Location.of(uri).here is here
+    assert Location.of(uri).is_local is here
 
 
 # What it costs
 
 
-@pytest.mark.parametrize("name", sorted(methods(LibvirtDriver(Host()), GONE.uuid)))
+@pytest.mark.parametrize("name", sorted(methods(ComputeDriver(Host()), GONE.uuid)))
 def test_calls_are_the_same_however_many_domains(daemon, rpc, name):
     counted = []
     for n in (10, 100, 400):
         domains = [replace(nova_instance(i), devices=BLOCK_DISK.format(i)) for i in range(n)]
         node_file = daemon.write_node(node(domains))
         with Host(rpc.uri(node_file)) as host:
-            driver = LibvirtDriver(host, volume_usage_deadline=LONG)
+            driver = ComputeDriver(host, volume_usage_deadline=LONG)
             ask = methods(driver, domains[0].uuid)[name]
             ask()
             ask()
@@ -385,7 +385,7 @@ def test_no_method_waits_for_a_stuck_guest_and_it_is_named(disk_daemon, caplog):
         replace(nova_instance(n), devices=make_image(disk_daemon).disk()) for n in range(1, 5)
     ]
     with guests(disk_daemon.qemu_uri, domains), Host(disk_daemon.qemu_uri) as host:
-        driver = LibvirtDriver(host)
+        driver = ComputeDriver(host)
         first = driver.get_available_resource()
         with stuck(disk_daemon, domains[0]):
             for _ in range(2):
@@ -406,7 +406,7 @@ def test_volume_usage_is_what_the_guests_disks_did(disk_daemon):
     disks = [make_image(disk_daemon).disk("vda") + make_image(disk_daemon).disk("vdb")] * 1
     domains = [replace(nova_instance(1), devices=disks[0]), nova_instance(2)]
     with guests(disk_daemon.qemu_uri, domains), Host(disk_daemon.qemu_uri) as host:
-        driver = LibvirtDriver(host)
+        driver = ComputeDriver(host)
         connection = libvirt.open(disk_daemon.qemu_uri)
         asked = [
             volume(domains[0].uuid, "vda", "vdb", "vdz"),
@@ -431,7 +431,7 @@ def test_volume_usage_is_asked_volume_by_volume_where_there_is_no_bulk_call(disk
         if release == "1.2.8":  # which has statistics of states alone
             proxy.rewrite("CONNECT_GET_ALL_DOMAIN_STATS", without_blocks)
         with Host(proxy.qemu_uri) as host:
-            driver = LibvirtDriver(host, volume_usage_deadline=LONG)
+            driver = ComputeDriver(host, volume_usage_deadline=LONG)
             connection = libvirt.open(disk_daemon.qemu_uri)
             asked = [
                 volume(domains[0].uuid, "vda", "vdb", "vdz"),
@@ -452,7 +452,7 @@ def test_a_guest_that_hangs_is_left_out_of_volumes_asked_one_by_one(disk_daemon,
         proxy.older_daemon("1.2.7")
         proxy.hold("DOMAIN_BLOCK_STATS", domains[0].name)
         with Host(proxy.qemu_uri) as host:
-            driver = LibvirtDriver(host, volume_usage_deadline=4)
+            driver = ComputeDriver(host, volume_usage_deadline=4)
             told = driver.get_all_volume_usage(None, [volume(d.uuid) for d in domains])
             assert [one["instance"].uuid for one in told] == [str(d.uuid) for d in domains[1:]]
             assert "instance-00000001: no answer" in caplog.text
@@ -471,7 +471,7 @@ def test_a_disk_that_is_no_file_is_unknown_and_not_nothing(daemon):
     )
     domain = replace(nova_instance(1), devices=disks)
     with populated(daemon.uri(), [domain]), Host(daemon.uri()) as host:
-        used = LibvirtDriver(host).usage()
+        used = ComputeDriver(host).usage()
         assert used.unknown == ("instance-00000001: disk vda: on a network",)
         assert used.instances[0].disk_over_committed_bytes is None
 
@@ -488,7 +488,7 @@ def test_a_thousand_disks_and_none(daemon, tmp_path):
     many = replace(handmade(0), devices="".join(disk.format(image, t) for t in targets))
     with populated(daemon.uri(), [many, appliance(1)]):
         with Host(daemon.uri(), launched_by=Anyone()) as host:
-            used = LibvirtDriver(host).usage()
+            used = ComputeDriver(host).usage()
             assert sorted(one.disk_virtual_bytes for one in used.instances) == [0, 4096 * 1000]
             assert used.unknown == ()
 
@@ -496,7 +496,7 @@ def test_a_thousand_disks_and_none(daemon, tmp_path):
 def test_files_of_the_library_are_not_left_open(daemon):
     with populated(daemon.uri(), [nova_instance(1)]):
         with Host(daemon.uri()) as host:
-            driver = LibvirtDriver(host)
+            driver = ComputeDriver(host)
             driver.get_available_resource()
             before = len(list(Path("/proc/self/fd").iterdir()))
             for _ in range(20):
@@ -507,7 +507,7 @@ def test_files_of_the_library_are_not_left_open(daemon):
 def test_a_domain_defined_anew_is_counted_anew(daemon):
     domain = nova_instance(1, active=False)
     with populated(daemon.uri(), [domain]) as connection, Host(daemon.uri()) as host:
-        driver = LibvirtDriver(host)
+        driver = ComputeDriver(host)
         assert driver.get_vcpus_used() == 0
         connection.defineXML(domain_xml(replace(domain, vcpus=6)))
         connection.lookupByUUID(domain.uuid.bytes).create()

@@ -12,13 +12,13 @@ from lab.places import DOM0, HOUSEHOLD
 from lab.qemu import guests
 
 from guestlist import (
+    ComputeDriver,
     ConnectionFailed,
     ConnectionLost,
     DomainGone,
     Host,
     InstanceInfo,
     Inventory,
-    LibvirtDriver,
 )
 
 GONE = nova_instance(999)
@@ -53,18 +53,18 @@ def live(daemon, rpc):
 
 
 def test_every_method_answers_as_over_a_host_and_makes_no_call(live, rpc):
-    driver = LibvirtDriver(live)
+    driver = ComputeDriver(live)
     answers(driver)
     rpc.wait_called("CONNECT_CLOSE")  # the node was read over a connection of its own
     with rpc.counting() as calls:
         found = answers(driver)
     assert list(calls) == []
     with Host(rpc.uri()) as host:
-        assert found == answers(LibvirtDriver(host))
+        assert found == answers(ComputeDriver(host))
 
 
 def test_a_domain_that_starts_counts_at_once(daemon, live):
-    driver = LibvirtDriver(live)
+    driver = ComputeDriver(live)
     shut_off = next(domain for domain in HOUSEHOLD if not domain.active and not domain.transient)
     used = driver.get_vcpus_used()
     with Host(daemon.uri()) as host, live.changes(include_foreign=True) as changes:
@@ -84,7 +84,7 @@ def test_a_domain_that_starts_counts_at_once(daemon, live):
 
 
 def test_nobody_is_declared_absent_from_memory(live, rpc):
-    driver = LibvirtDriver(live)
+    driver = ComputeDriver(live)
     with rpc.counting() as calls:
         assert driver.instance_exists(GONE.uuid) is False
         with pytest.raises(DomainGone):
@@ -96,7 +96,7 @@ def test_nobody_is_declared_absent_from_memory(live, rpc):
 
 
 def test_libvirt_is_asked_where_no_cache_may_be_used(live, rpc):
-    driver = LibvirtDriver(live)
+    driver = ComputeDriver(live)
     uuid = HOUSEHOLD[0].uuid
     cached = driver.get_info(uuid)
     with rpc.counting() as calls:
@@ -108,17 +108,17 @@ def test_a_stale_view_answers_with_its_age(own_daemon):
     running = nova_instance(1)
     with populated(own_daemon.uri(), [running]), Inventory(own_daemon.uri()) as live:
         live.wait_synced(30)
-        driver = LibvirtDriver(live)
+        driver = ComputeDriver(live)
         vcpus = driver.get_vcpus_used()
-        assert driver.get_available_resource()["age"] == driver.usage().age == 0.0
+        assert driver.get_available_resource()["stale_for"] == driver.usage().stale_for == 0.0
         with live.changes() as changes:
             own_daemon.kill()
             changes.get(timeout=30)
         assert driver.get_vcpus_used() == vcpus
-        assert driver.usage().age > 0
-        assert driver.get_available_resource()["age"] > 0
+        assert driver.usage().stale_for > 0
+        assert driver.get_available_resource()["stale_for"] > 0
         info = driver.get_info(running.uuid)
-        assert (info.state, info.age > 0) == (1, True)
+        assert (info.state, info.stale_for > 0) == (1, True)
         with pytest.raises((ConnectionFailed, ConnectionLost)):
             driver.get_info(running.uuid, use_cache=False)
         with pytest.raises((ConnectionFailed, ConnectionLost)):
@@ -133,6 +133,6 @@ def test_volumes_are_asked_of_the_guests_themselves(disk_daemon):
         bdms = [{"device_name": "/dev/vda", "volume_id": "volume"}]
         asked = [{"instance": str(guest.uuid), "instance_bdms": bdms}]
         with Host(disk_daemon.qemu_uri) as host:
-            expected = LibvirtDriver(host).get_all_volume_usage(None, asked)
-        assert LibvirtDriver(live).get_all_volume_usage(None, asked) == expected
+            expected = ComputeDriver(host).get_all_volume_usage(None, asked)
+        assert ComputeDriver(live).get_all_volume_usage(None, asked) == expected
         assert [usage["volume"] for usage in expected] == ["volume"]

@@ -13,17 +13,17 @@ QUIET = ["-W", "ignore"]  # eventlet says of itself that it is deprecated
 
 FIRST = "import eventlet; eventlet.monkey_patch()\nimport guestlist\n"
 IMPORTED_BEFORE = (
-    "import guestlist\nfrom guestlist import Host, Inventory, LibvirtDriver\n"
+    "import guestlist\nfrom guestlist import Host, Inventory, ComputeDriver\n"
     "import eventlet; eventlet.monkey_patch()\n"
 )
 
 QUESTIONS = """
 import sys
 from eventlet import tpool
-from guestlist import native
+from guestlist import unpatched
 
 aside = tpool.execute
-assert native.green_by() == "eventlet"
+assert unpatched.green_by() == "eventlet"
 host = guestlist.Host(sys.argv[1])
 print([host.snapshot().cost for _ in range(3)])
 print([aside(lambda: host.snapshot().cost) for _ in range(3)])

@@ -11,7 +11,7 @@ from lab.churn import populated
 from lab.nodes import nova_instance
 from lab.programs import lines_of, run
 
-from guestlist.images.looks import Looks
+from guestlist.images.storage_reads import StorageReads
 
 WARNED = ["-W", "ignore::DeprecationWarning"]
 """Python 3.12 and later say of any fork beside threads that it may deadlock."""
@@ -62,13 +62,13 @@ for name, act in {
     "snapshot": host.snapshot,
     "statistics": lambda: host.snapshot(statistics=["block"]),
     "instance": lambda: host.instance(uuid),
-    "forget": lambda: host.forget(uuid),
+    "discard_details": lambda: host.discard_details(uuid),
     "node": host.node,
-    "is_here": lambda: host.is_here,
+    "is_local": lambda: host.is_local,
     "launcher": lambda: host.launcher(domain),
     "capabilities": host.capabilities,
-    "driver": guestlist.LibvirtDriver(host).get_num_instances,
-    "driver over a view": guestlist.LibvirtDriver(live).get_num_instances,
+    "driver": guestlist.ComputeDriver(host).get_num_instances,
+    "driver over a view": guestlist.ComputeDriver(live).get_num_instances,
     "own": own.list_instance_domains,
     "new": lambda: guestlist.Host(URI).snapshot(),
     "view": live.snapshot,
@@ -76,8 +76,8 @@ for name, act in {
     "view's instance": lambda: live.instance(uuid),
     "view's node": live.node,
     "view's statistics": live.statistics,
-    "unlisted": lambda: live.unlisted,
-    "age": lambda: live.age,
+    "unlisted": lambda: live.seconds_since_list,
+    "stale_for": lambda: live.stale_for,
     "drifts": lambda: live.drifts,
     "start": live.start,
     "wait_synced": live.wait_synced,
@@ -111,15 +111,15 @@ def leave():
     with changes, host, guestlist.Host(URI):
         pass
     live.__exit__()
-    for each in (changes, live, host, guestlist.LibvirtDriver(host)):
+    for each in (changes, live, host, guestlist.ComputeDriver(host)):
         getattr(each, "close", int)()
-    return live.certain(next(iter(before)))
+    return live.undisputed(next(iter(before)))
 
 before = host.snapshot()
 in_child(leave)
 in_child(leave, end=sys.exit)
 in_child(lambda: None, end=sys.exit)
-print(len(host.snapshot()), host.snapshot().cost, live.age, len(live.snapshot()))
+print(len(host.snapshot()), host.snapshot().cost, live.stale_for, len(live.snapshot()))
 """
 
 
@@ -431,7 +431,7 @@ def test_a_fork_while_the_first_question_begins(three):
 
 
 def test_a_child_waits_for_no_look_at_an_image_that_its_parent_was_at():
-    looks = Looks(str)
-    looks._lock.acquire()  # as another thread had it at the fork
-    looks._process = 0
-    assert looks.each(["one"], lambda item, _: item.upper(), 10) == ({"one": "ONE"}, frozenset())
+    reads = StorageReads(str)
+    reads._lock.acquire()  # as another thread had it at the fork
+    reads._process = 0
+    assert reads.each(["one"], lambda item, _: item.upper(), 10) == ({"one": "ONE"}, frozenset())

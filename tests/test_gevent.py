@@ -14,16 +14,16 @@ pytest.importorskip("gevent")
 
 FIRST = "from gevent import monkey; monkey.patch_all()\nimport guestlist\n"
 IMPORTED_BEFORE = (
-    "import guestlist\nfrom guestlist import Host, Inventory, LibvirtDriver\n"
+    "import guestlist\nfrom guestlist import Host, Inventory, ComputeDriver\n"
     "from gevent import monkey; monkey.patch_all()\n"
 )
 
 QUESTIONS = """
 import sys, gevent
-from guestlist import native
+from guestlist import unpatched
 
 aside = gevent.get_hub().threadpool.apply
-assert native.green_by() == "gevent"
+assert unpatched.green_by() == "gevent"
 host = guestlist.Host(sys.argv[1])
 print([host.snapshot().cost for _ in range(3)])
 print([aside(lambda: host.snapshot().cost) for _ in range(3)])
@@ -42,7 +42,7 @@ while not waiting.ready():  # other greenlets go on meanwhile
 print(waiting.get().after.state.name, ticks >= 10)
 aside(live.close)
 aside(host.close)
-print(native.threading.Lock.__module__, native.threading.Thread.__module__)
+print(unpatched.threading.Lock.__module__, unpatched.threading.Thread.__module__)
 """
 
 
@@ -154,7 +154,7 @@ import os, sys, gevent
 from guestlist.records import SourceKind
 
 aside = gevent.get_hub().threadpool.apply
-driver = guestlist.LibvirtDriver(guestlist.Host(sys.argv[1]))
+driver = guestlist.ComputeDriver(guestlist.Host(sys.argv[1]))
 image = guestlist.Source(SourceKind.FILE, sys.argv[2], "vdi")
 for here in aside, lambda act: act():
     print(here(lambda: guestlist.Images().measure([image])[image].virtual_bytes))

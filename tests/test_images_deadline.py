@@ -22,7 +22,7 @@ from lab.images import qemu_img_available
 from lab.nodes import nova_instance
 
 from guestlist.cli.exits import Exit
-from guestlist.images import Image, Images, looks
+from guestlist.images import Image, Images, storage_reads
 from guestlist.records import Source, SourceKind
 from test_cli_ls import served
 from test_cli_running import run
@@ -138,10 +138,10 @@ def test_storage_that_hangs_is_not_looked_at_again_and_again(hung: Hanging, fold
         answers = images.measure([there, local])
         assert answers[there] == Image(None, None, "its storage does not answer")
         assert len(at_work()) <= 2
-    many = [source(hung.path / f"{n}", "raw") for n in range(looks._MOST_LEFT * 3)]
+    many = [source(hung.path / f"{n}", "raw") for n in range(storage_reads._MOST_LEFT * 3)]
     for _ in range(5):
         images.measure(many)
-    assert len(at_work()) <= looks._MOST_LEFT
+    assert len(at_work()) <= storage_reads._MOST_LEFT
 
 
 def test_storage_that_is_back_is_looked_at_again(folder: Path):
@@ -166,7 +166,7 @@ def test_the_memory_of_an_image_survives_that_it_did_not_answer(
     images.measure([image])
     with monkeypatch.context() as patch:
         patch.setattr(images, "_deadline", 0)
-        patch.setattr(looks, "_GRACE", 0)
+        patch.setattr(storage_reads, "_GRACE", 0)
         images.measure([image, *(source(folder / f"{n}", "raw") for n in range(1000))])
     assert none_at_work()
     assert images.measure([image])[image].virtual_bytes == 4 * MIB
@@ -200,7 +200,7 @@ def test_one_deadline_over_all_images(folder: Path):
 def test_what_was_not_reached_is_reached_the_next_time(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(looks, "_GRACE", 0)
+    monkeypatch.setattr(storage_reads, "_GRACE", 0)
     images = Images(deadline=0)
     wanted = [source(create(folder / "image", "qcow2"), "qcow2")]
     wanted += [source(folder / f"{n}", "raw") for n in range(5000)]

@@ -23,7 +23,7 @@ from lab.qemu import guests, qemu_available
 
 from guestlist import domainxml
 from guestlist.images import Image, Images
-from guestlist.nova.sight import Sight
+from guestlist.nova.questions import HostQuestions
 from guestlist.records import Slice, Source, SourceKind
 
 MIB = 2**20
@@ -266,9 +266,9 @@ def test_nova_asks_in_its_own_way_about_slices_and_headers_that_qemu_refuses(
     disks.append(studio.disk(sliced, "qcow2", inside=slice_of(MIB, MIB)))
     domain = replace(nova_instance(0x77), active=False, devices="".join(disks))
     with guests(daemon.qemu_uri, [domain]):
-        sight = Sight(daemon.qemu_uri, name_template="instance-%08x")
+        questions = HostQuestions(daemon.qemu_uri, name_template="instance-%08x")
         try:
-            told = sight.qcow2_images()
+            told = questions.qcow2_images()
         finally:
-            sight.close()
+            questions.close()
     assert {path: sizes[0] for path, sizes in told.items()} == {str(good): 5 * MIB}

@@ -71,9 +71,9 @@ def test_g9_a_snapshot_makes_no_call_and_is_the_same_object_while_nothing_change
             live.statistics()
             live.node()
             live.changes().close()
-            assert live.is_here
+            assert live.is_local
         assert calls == []
-        assert (first.age, first.cost) == (0.0, 0)
+        assert (first.stale_for, first.cost) == (0.0, 0)
         assert live.failure is None
 
 
@@ -167,8 +167,8 @@ def test_without_details_none_are_read(node, rpc):
 def test_the_node_is_what_the_host_says(node, daemon):
     with synced(daemon.uri()) as live, Host(daemon.uri()) as host:
         assert live.node().hypervisor == host.node().hypervisor
-        assert live.is_here is host.is_here is True
-        assert live.whom == host.whom
+        assert live.is_local is host.is_local is True
+        assert live.label == host.label
 
 
 def test_instance_asks_libvirt_only_for_whom_the_view_does_not_have(node, rpc):
@@ -200,12 +200,12 @@ def test_g5_before_it_is_in_step_nothing_is_known(own_daemon):
         for read in (
             live.snapshot,
             live.node,
-            lambda: live.is_here,
+            lambda: live.is_local,
             lambda: live.instance(ONE.uuid),
         ):
             with pytest.raises(NotSynced):
                 read()
-        assert live.statistics().age is None
+        assert live.statistics().stale_for is None
         changes = live.changes()
         assert changes.snapshot is None
         with pytest.raises(NotSynced, match=r"not in step after 0\.01 s"):

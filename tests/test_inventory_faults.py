@@ -33,7 +33,7 @@ from guestlist import (
     Started,
     Stopped,
 )
-from guestlist.events import ensure_loop
+from guestlist.event_loop import ensure_loop
 from guestlist.inventory import feed, following
 
 STATS = "CONNECT_GET_ALL_DOMAIN_STATS"
@@ -94,7 +94,7 @@ def test_g5_g6_a_daemon_that_is_killed_leaves_the_view_as_it_was(own_daemon, own
         assert isinstance(stale.error, ConnectionLost)
         assert stale.since <= stale.learned_at
         first = live.snapshot(**EVERYBODY)
-        wait_until(lambda: live.snapshot(**EVERYBODY).age > first.age > 0)
+        wait_until(lambda: live.snapshot(**EVERYBODY).stale_for > first.stale_for > 0)
         assert first == live.snapshot(**EVERYBODY) == before
         assert "old" in repr(live.snapshot())
         assert isinstance(live.failure, ConnectionError)
@@ -137,13 +137,13 @@ def test_g5_a_daemon_that_hangs_makes_the_view_old_and_one_that_goes_on_young(ow
         before = live.snapshot(include_inactive=True)
         own_daemon.stop()
         with in_the_background(lambda: live.resync(LONG)):
-            wait_until(lambda: live.snapshot().age > 0)
+            wait_until(lambda: live.snapshot().stale_for > 0)
             old = live.snapshot(include_inactive=True)
             assert old == before
-            wait_until(lambda: live.snapshot().age > old.age)
-            assert live.statistics().age > 0
+            wait_until(lambda: live.snapshot().stale_for > old.stale_for)
+            assert live.statistics().stale_for > 0
             own_daemon.cont()
-        assert live.snapshot().age == 0.0
+        assert live.snapshot().stale_for == 0.0
         assert live.statistics().connections == 1
         with pytest.raises(TimeoutError):
             changes.get(timeout=0)
@@ -160,7 +160,7 @@ def test_g5_a_daemon_that_hangs_for_good_is_given_up(own_daemon, own_node, asked
                 assert isinstance(stale, Stale)
                 assert stale.since <= stale.learned_at
                 assert live.snapshot(include_inactive=True) == before
-                assert live.snapshot().age > 0
+                assert live.snapshot().stale_for > 0
                 own_daemon.cont()
             assert isinstance(changes.get(timeout=LONG), Resynced)
             wait_equal(live, truth(own_daemon.uri()))
@@ -171,14 +171,14 @@ def test_g5_wait_synced_does_not_return_while_libvirt_owes_an_answer(own_daemon,
     with synced(own_daemon.uri()) as live:
         own_daemon.stop()
         with in_the_background(lambda: live.resync(LONG)):
-            wait_until(lambda: live.age > 0)
+            wait_until(lambda: live.stale_for > 0)
             with pytest.raises(NotSynced, match=r"\d s behind"):
                 live.wait_synced(0.01)
             with in_the_background(lambda: live.wait_synced(LONG)) as waiting:
                 assert waiting.is_alive()
                 own_daemon.cont()
         live.wait_synced(0)
-        assert live.age == 0.0
+        assert live.stale_for == 0.0
         assert live.statistics().connections == 1
 
 
@@ -252,7 +252,7 @@ def test_g1_the_view_is_in_step_and_follows_while_capabilities_are_not_answered(
             assert isinstance(changes.get(timeout=LONG), Resynced)
             assert asked.acquire(timeout=LONG)
             assert proxy.calls.index(STATS) < proxy.calls.index(CAPABILITIES)
-            assert live.age == 0.0
+            assert live.stale_for == 0.0
         with Host(daemon.uri()) as host:
             assert live.node() == host.node()
 
@@ -357,7 +357,7 @@ def test_g1_who_comes_while_the_first_list_is_made_is_seen(daemon, proxy):
 
 
 def test_g1_who_comes_and_goes_between_two_comparisons_does_no_harm(daemon, proxy, monkeypatch):
-    monkeypatch.setattr(following, "LOOK_AGAIN", 0.3)
+    monkeypatch.setattr(following, "RECHECK_AFTER", 0.3)
     with populated(daemon.uri(), [ONE]) as connection:
         with synced(proxy.uri(), details=False, verify_every=1.0) as live:
             proxy.swallow(LIFECYCLE)
@@ -377,10 +377,10 @@ def test_nothing_is_certain_while_the_event_loop_is_held_up(daemon):
     one = nova_instance(1)
     with populated(daemon.uri(), [one]) as connection, Inventory(daemon.uri()) as live:
         live.wait_synced(LONG)
-        wait_until(lambda: live.certain(one.uuid))
+        wait_until(lambda: live.undisputed(one.uuid))
         with loop_held_up(daemon.uri(), connection):
-            assert live.certain(one.uuid) is None
-        wait_until(lambda: live.certain(one.uuid))
+            assert live.undisputed(one.uuid) is None
+        wait_until(lambda: live.undisputed(one.uuid))
 
 
 def test_g1_while_the_event_loop_is_held_up_the_view_comes_right_by_lists(daemon):
@@ -520,8 +520,8 @@ def test_g10_closed_it_leaves_nothing_behind_and_can_still_be_read(daemon):
         live.close()
         live.close()
         assert live.snapshot() == seen
-        wait_until(lambda: live.snapshot().age > 0)
-        assert live.statistics().age > 0
+        wait_until(lambda: live.snapshot().stale_for > 0)
+        assert live.statistics().stale_for > 0
         assert live.instance(ONE.uuid) == seen[ONE.uuid]
         assert changes.get(timeout=LONG) is None
         live.start()

@@ -52,8 +52,8 @@ from guestlist import (
     Stopped,
     Undefined,
 )
-from guestlist.inventory import backlog, board, feed, following, looks
-from guestlist.told import EventKind, Lifecycle
+from guestlist.event import EventKind, Lifecycle
+from guestlist.inventory import backlog, board, feed, following, rechecks
 
 CAST = (
     nova_instance(1),
@@ -134,7 +134,7 @@ class Reader:
 
     def restart_from(self, snapshot):
         self.mine = dict(snapshot)
-        self.is_stale = snapshot.age > 0
+        self.is_stale = snapshot.stale_for > 0
         for uuid in {*self.mine, *self.history}:
             self.history[uuid].append(seen(self.mine.get(uuid)))
 
@@ -161,7 +161,7 @@ class Reader:
         if self.mine is not None and not news.missed:
             assert self.is_stale, "G6: in step again, and never stale"
             assert self.mine == dict(news.snapshot), "G6: what changed arrives before Resynced"
-            assert news.snapshot.age == 0
+            assert news.snapshot.stale_for == 0
         self.restart_from(news.snapshot)
         self.is_stale = False  # if it is, a Stale comes next
 
@@ -211,7 +211,7 @@ class Reader:
             before = self.snapshot()
             self.drain()
             after = self.snapshot()
-            return before is after or bool(before.age and after.age and before == after)
+            return before is after or bool(before.stale_for and after.stale_for and before == after)
 
         until(still, watch, lambda: "the view never stands still")
         if self.mine is None:
@@ -271,10 +271,10 @@ class LiveView(RuleBasedStateMachine):
         self.patch.setattr(following, "BACKOFF", (0.001, 0.005))
         self.patch.setattr(following, "PULSE", 0.005)
         self.patch.setattr(following, "FIRST_COMPARISON", NEVER)
-        self.patch.setattr(following, "LOOK_AGAIN", 0.002)
-        self.patch.setattr(looks, "LOOK_AGAIN", 0.002)
-        self.patch.setattr(looks, "SLACK", 0.001)
-        self.patch.setattr(looks, "SELDOM", 0.01)
+        self.patch.setattr(following, "RECHECK_AFTER", 0.002)
+        self.patch.setattr(rechecks, "RECHECK_AFTER", 0.002)
+        self.patch.setattr(rechecks, "SLACK", 0.001)
+        self.patch.setattr(rechecks, "SELDOM", 0.01)
         self.patch.setattr(backlog, "QUIET", 0.001)
 
     def listen_to_the_log(self):
@@ -398,7 +398,7 @@ class LiveView(RuleBasedStateMachine):
         assert not self.complaints, self.complaints[0].getMessage()
 
     def is_in_step(self):
-        return self.live.failure is None and self.live.snapshot().age == 0
+        return self.live.failure is None and self.live.snapshot().stale_for == 0
 
     def ask_what_nobody_told(self):
         """Resync, if something has happened in silence."""
@@ -561,7 +561,7 @@ class FakeLiveView(LiveView):
         self.await_connection()  # else it may be old already, and about to be told something
         self.host.down = True
         self.break_off()
-        until(lambda: self.live.snapshot().age, self.watch, lambda: "G5: it does not get old")
+        until(lambda: self.live.snapshot().stale_for, self.watch, lambda: "G5: it does not get old")
         self.last_seen = self.live.snapshot(**ALL)
 
     @precondition(lambda self: not self.host.down)
@@ -582,7 +582,7 @@ class FakeLiveView(LiveView):
         if self.live is not None and self.host.down:
             now = self.live.snapshot(**ALL)
             assert now == self.last_seen, "G5: the view is another without libvirt"
-            assert now.age >= self.last_seen.age > 0
+            assert now.stale_for >= self.last_seen.stale_for > 0
             assert self.live.failure is not None
 
     def connections(self):

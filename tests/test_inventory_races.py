@@ -22,7 +22,7 @@ from lab.waiting import wait_until
 
 from guestlist import DomainState, Host, Inventory, Resynced, Stale, Stopped
 from guestlist.connection import Connection
-from guestlist.inventory import board, following, looks
+from guestlist.inventory import board, following, rechecks
 from guestlist.inventory.feed import Inbox
 
 ALL = {"include_inactive": True, "include_foreign": True, "include_dom0": True}
@@ -52,7 +52,7 @@ def connection(host):
 
 def await_truth(live, **options):
     """Return when the view is what a host sees now."""
-    with Host(live.whom) as host, live.changes(include_foreign=True, include_dom0=True) as changes:
+    with Host(live.label) as host, live.changes(include_foreign=True, include_dom0=True) as changes:
         truth = host.snapshot(**ALL, **options)
         deadline = time.monotonic() + TIMEOUT
         while live.snapshot(**ALL) != truth:
@@ -111,7 +111,7 @@ def test_who_is_gone_when_an_event_of_it_comes_is_asked_about_once(host):
 
 def test_a_look_that_is_not_due_is_not_forgone_because_of_an_answer_before_it(host, monkeypatch):
     """G1. A transient one was seen shut off twice in the instant before it was gone."""
-    monkeypatch.setattr(looks, "LOOK_AGAIN", 0.5)
+    monkeypatch.setattr(rechecks, "RECHECK_AFTER", 0.5)
     visitor = appliance(1)
     host.create_transient(visitor)
     with synced(details=False) as live, live.changes(include_foreign=True) as changes:
@@ -205,7 +205,7 @@ def test_a_view_that_gets_old_gets_no_younger_when_the_reason_is_known(host, mon
         asking = threading.Thread(target=live.resync, args=(TIMEOUT,))
         asking.start()
         hung.wait(TIMEOUT)
-        while not (age := live.snapshot().age):
+        while not (age := live.snapshot().stale_for):
             pass
         at_the_latest = datetime.now(UTC)
         host.down = True
@@ -214,7 +214,7 @@ def test_a_view_that_gets_old_gets_no_younger_when_the_reason_is_known(host, mon
         stale = changes.get(TIMEOUT)
         assert isinstance(stale, Stale)
         assert stale.since <= at_the_latest
-        assert live.snapshot().age >= age
+        assert live.snapshot().stale_for >= age
         host.down = False
         asking.join()
 
@@ -224,7 +224,7 @@ def test_of_a_domain_that_an_event_has_named_nothing_is_certain_until_it_was_ask
     one, two = nova_instance(1), nova_instance(2)
     host.create_transient(two)
     with synced(details=False) as live:
-        assert live.certain(one.uuid) == live.snapshot(**ALL)[one.uuid]
+        assert live.undisputed(one.uuid) == live.snapshot(**ALL)[one.uuid]
         asked, over = threading.Event(), threading.Event()
 
         def hang():
@@ -234,44 +234,46 @@ def test_of_a_domain_that_an_event_has_named_nothing_is_certain_until_it_was_ask
         connection(host).before("domainListGetStats", hang)
         host.suspend(one.uuid)
         assert asked.wait(TIMEOUT)
-        assert live.certain(one.uuid) is None
-        assert live.certain(two.uuid) is not None, "of nobody else was anything said"
+        assert live.undisputed(one.uuid) is None
+        assert live.undisputed(two.uuid) is not None, "of nobody else was anything said"
         over.set()
         await_truth(live, details=False)
-        wait_until(lambda: live.certain(one.uuid) is not None)
-        assert live.certain(one.uuid).state is DomainState.PAUSED
+        wait_until(lambda: live.undisputed(one.uuid) is not None)
+        assert live.undisputed(one.uuid).state is DomainState.PAUSED
 
 
 def test_while_events_are_missing_nothing_is_certain_until_all_were_listed(host):
     one = nova_instance(1)
     with synced() as live:
-        wait_until(lambda: live.certain(one.uuid) is not None)
+        wait_until(lambda: live.undisputed(one.uuid) is not None)
         known = []
-        connection(host).before("getAllDomainStats", lambda: known.append(live.certain(one.uuid)))
+        connection(host).before(
+            "getAllDomainStats", lambda: known.append(live.undisputed(one.uuid))
+        )
         live._follower._inbox.lost = "the laboratory says so"
         live._follower._inbox.nudge()
         wait_until(lambda: known)
         assert known == [None]
-        wait_until(lambda: live.certain(one.uuid) is not None)
+        wait_until(lambda: live.undisputed(one.uuid) is not None)
 
 
 def test_nothing_is_certain_of_who_is_not_there_or_while_the_view_is_stale(host):
     with synced(details=False) as live:
-        assert live.certain(nova_instance(2).uuid) is None
-        unlisted = live.unlisted
+        assert live.undisputed(nova_instance(2).uuid) is None
+        unlisted = live.seconds_since_list
         live.resync(TIMEOUT)
-        assert live.unlisted < unlisted + 1
+        assert live.seconds_since_list < unlisted + 1
         host.down = True
         host.break_off()
-        wait_until(lambda: live.snapshot().age)
-        assert live.certain(nova_instance(1).uuid) is None
+        wait_until(lambda: live.snapshot().stale_for)
+        assert live.undisputed(nova_instance(1).uuid) is None
         host.down = False
 
 
 def test_nothing_is_certain_before_the_first_list():
     live = Inventory("fake:///default")
-    assert live.unlisted == float("inf")
-    assert live.certain(nova_instance(1).uuid) is None
+    assert live.seconds_since_list == float("inf")
+    assert live.undisputed(nova_instance(1).uuid) is None
 
 
 def test_a_reader_that_missed_the_stale_is_told_of_it_all_the_same(host):
@@ -287,18 +289,18 @@ def test_a_reader_that_missed_the_stale_is_told_of_it_all_the_same(host):
         assert isinstance(stale, Stale)
         replaced = slow.get(TIMEOUT)
         assert isinstance(replaced, Resynced)
-        assert replaced.snapshot.age > 0
+        assert replaced.snapshot.stale_for > 0
         assert slow.get(TIMEOUT) == stale
         late = live.changes()
         assert late.snapshot is not None
-        assert late.snapshot.age > 0
+        assert late.snapshot.stale_for > 0
         with pytest.raises(TimeoutError):
             late.get(0)
         host.down = False
         live.wait_synced(TIMEOUT)
         ended = slow.get(TIMEOUT)
         assert isinstance(ended, Resynced)
-        assert (ended.missed, ended.snapshot.age) == (0, 0.0)
+        assert (ended.missed, ended.snapshot.stale_for) == (0, 0.0)
 
 
 @pytest.mark.parametrize("asked", ["XMLDesc", "getInfo"])
@@ -320,10 +322,10 @@ def test_a_view_gets_old_whatever_call_does_not_come_back(host, monkeypatch, ask
             host.alter(nova_instance(1).uuid, METADATA_CHANGE, 2, "http://…", metadata="")
         assert hung.wait(TIMEOUT)
         try:
-            wait_until(lambda: live.snapshot().age > 0)
+            wait_until(lambda: live.snapshot().stale_for > 0)
         finally:
             over.set()
-        wait_until(lambda: live.snapshot().age == 0)
+        wait_until(lambda: live.snapshot().stale_for == 0)
 
 
 def test_without_details_nothing_is_kept_of_who_has_come_and_gone(host):

@@ -15,7 +15,7 @@ from lab.daemon import Daemon
 from lab.fake import FakeConnection, opener, parse
 from lab.fake_host import DEVICE_ADDED, LIFECYCLE, METADATA_CHANGE, FakeHost
 
-from guestlist.events import drain
+from guestlist.event_loop import drain
 
 HOST = nodes.believable_host(6)
 FLAGS = [0, 1, 2, 3, 4, 8, 1 | 4, 2 | 8, 4 | 8, 16, 32, 64, 1 | 32, 16 | 64]

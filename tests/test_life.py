@@ -22,7 +22,7 @@ from lab.nodes import nova_instance
 from lab.waiting import wait_until
 
 from guestlist import GuestlistError, Host, Inventory, Reentered, ThreadUnavailable, threads
-from guestlist.details import crew
+from guestlist.details import parallel
 
 GENEROUS = 100.0
 """Seconds that a process may take which, on the code before, hung for ever."""
@@ -365,8 +365,8 @@ def test_a_handler_may_read_a_live_view_at_any_point_and_close_it(uri):
 
         def look():
             assert len(live.snapshot()) == 3
-            assert live.certain(DOMAINS[0].uuid) is not None
-            assert live.statistics().age == 0.0
+            assert live.undisputed(DOMAINS[0].uuid) is not None
+            assert live.statistics().stale_for == 0.0
 
         point = 1
         while interrupted_at(point, read, look):
@@ -479,11 +479,11 @@ def test_who_drops_changes_unread_leaves_no_queue_behind(uri):
 
 FEW_THREADS = """
 import os, resource, sys, warnings
-from guestlist import Host, Inventory, ThreadUnavailable, events
-from guestlist.details import crew
+from guestlist import Host, Inventory, ThreadUnavailable, event_loop
+from guestlist.details import parallel
 
-crew.ALONE = 0
-events.libvirt.registerErrorHandler(lambda *_: None, None)
+parallel.ALONE = 0
+event_loop.libvirt.registerErrorHandler(lambda *_: None, None)
 os.setuid(4242)  # root may have as many as it likes
 most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
 
@@ -514,7 +514,7 @@ answer = host.snapshot(include_foreign=True, statistics=["balloon"])
 assert isinstance(answer.statistics_failure, ThreadUnavailable), answer
 allow(most)
 assert not host.snapshot(include_foreign=True, statistics=["balloon"]).statistics_failure
-assert events.drain(), "the event loop does not turn"
+assert event_loop.drain(), "the event loop does not turn"
 live.wait_synced(30)
 live.close()
 host.close()
@@ -538,7 +538,7 @@ def test_details_are_read_without_the_helpers_that_cannot_be_started(uri, monkey
         start(job, name)
 
     monkeypatch.setattr(threads, "start", few)
-    monkeypatch.setattr(crew, "ALONE", 0)
+    monkeypatch.setattr(parallel, "ALONE", 0)
     with Host(uri) as host:
         assert all(each.details for each in host.snapshot().values())
 

@@ -24,10 +24,10 @@ from guestlist import (
     Stopped,
     Undefined,
 )
-from guestlist.inventory.merging import Reading, View, apply, merge, must_pass
+from guestlist.event import Event, EventKind, Lifecycle
+from guestlist.inventory.merging import Observation, View, apply, merge, must_pass
 from guestlist.inventory.scope import Part, Scope
 from guestlist.records import Details
-from guestlist.told import Event, EventKind, Lifecycle
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 UUIDS = [uuid.UUID(int=n) for n in range(1, 6)]
@@ -51,7 +51,7 @@ def view_of(*instances):
 
 
 def reading(after, *, asked=UUIDS[:1]):
-    return Reading(asked, {} if after is None else {after.uuid: after}, NOW)
+    return Observation(asked, {} if after is None else {after.uuid: after}, NOW)
 
 
 def told(*events, uuid=UUIDS[0]):
@@ -231,7 +231,7 @@ def readings(draw):
     asked = draw(st.none() | st.sets(st.sampled_from(UUIDS)))
     if asked is not None:
         found = {uuid: instance for uuid, instance in found.items() if uuid in asked}
-    return Reading(asked, dict(found), NOW)
+    return Observation(asked, dict(found), NOW)
 
 
 def expected(view, answer):
@@ -278,7 +278,7 @@ def moves(changes):
 @given(VIEWS, readings())
 def test_who_did_not_change_is_the_same_object_in_the_next_view(view, answer):
     found = {uuid: replace(view.get(uuid, each)) for uuid, each in answer.found.items()}
-    new, _ = merge(view, Reading(answer.asked, found, NOW))
+    new, _ = merge(view, Observation(answer.asked, found, NOW))
     assert all(new[uuid] is view[uuid] for uuid in new if uuid in view)
 
 
@@ -313,7 +313,7 @@ def test_g3_a_part_that_follows_is_the_part_filtered_anew(view, answers, scope):
         if age is not None:  # somebody reads
             snapshot = part.snapshot(view, age)
             assert dict(snapshot) == admitted(scope, view)
-            assert snapshot.age == age
+            assert snapshot.stale_for == age
             names = [(each.name, each.uuid) for each in snapshot.instances]
             assert names == sorted(names)
     last = part.snapshot(view, 0.0)

@@ -40,8 +40,8 @@ from lab.qemu import guests, stuck
 from lab.waiting import wait_until
 
 from guestlist.errors import Code
-from guestlist.nova.sight import Sight
-from guestlist.nova.threads import _Relay
+from guestlist.nova.green_threads import _Relay
+from guestlist.nova.questions import HostQuestions
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -83,7 +83,7 @@ def novas(mode, proxy):
 @pytest.fixture(scope="module")
 def ours(mode, proxy):
     """Its view is compared on request alone, so that calls can be counted."""
-    with driver(proxy.uri(), mode, OURS, max_staleness=3_600, resync_interval=3_600) as nova:
+    with driver(proxy.uri(), mode, OURS, max_list_age=3_600, resync_interval=3_600) as nova:
         yield nova
 
 
@@ -101,7 +101,7 @@ def in_step(nova, domains):
 
 def viewed(nova, uuid):
     """Its state in the view, if that is certain."""
-    known = nova.call("_window._sight.certain", str(uuid), 1e9)
+    known = nova.call("_gate._questions.certain", str(uuid), 1e9)
     return known and known["state"]
 
 
@@ -338,12 +338,12 @@ def test_a_view_is_not_believed_while_nova_computes_event_loop_is_held_up(daemon
 def test_a_view_of_a_libvirtd_that_is_another_now_is_not_believed(own_daemon, mode):
     """It was for 0.25 s, until the connection was next looked at: here that is an hour."""
     one = nova_instance(31)
-    with driver(own_daemon.uri(), mode, OURS, max_staleness=3_600) as ours:
+    with driver(own_daemon.uri(), mode, OURS, max_list_age=3_600) as ours:
         with populated(own_daemon.uri(), [one]):
             add(ours, one)
             in_step(ours, [one])
             ours.call("guestlist.inventory.following:__setattr__", "PULSE", 3_600.0)
-            ours.call("_window._sight._live._follower._inbox.nudge")
+            ours.call("_gate._questions._live._follower._inbox.nudge")
             in_step(ours, [one])
             own_daemon.restart()
         with populated(own_daemon.uri(), [replace(one, paused=True)]):
@@ -357,7 +357,7 @@ def test_a_view_of_a_libvirtd_that_hangs_is_believed_for_a_second(own_daemon, mo
         add(ours, one)
         in_step(ours, [one])
         own_daemon.stop()
-        listed = "_window._sight._live._follower.__setattr__"
+        listed = "_gate._questions._live._follower.__setattr__"
         ours.call(listed, "listed_at", time.monotonic() - 1.5)
         asked = ours.begin("get_info", instance(one.uuid))
         for _ in range(20):
@@ -372,7 +372,7 @@ def test_many_that_ask_at_once_have_the_view_compared_once(daemon, proxy, ours):
     domains = [nova_instance(400 + n) for n in range(100)]
     with populated(daemon.uri(), domains), added(ours, *domains):
         in_step(ours, domains)
-        ours.call("_window._sight._live._follower.__setattr__", "listed_at", -1e9)
+        ours.call("_gate._questions._live._follower.__setattr__", "listed_at", -1e9)
         all_ask = threading.Event()
         proxy.on_call("CONNECT_GET_ALL_DOMAIN_STATS", all_ask.wait, times=1)
         with proxy.counting() as calls:
@@ -404,7 +404,7 @@ def test_what_nova_had_in_hand_when_nobody_asked_is_read_again(daemon, proxy, ou
     with populated(daemon.uri(), [one, TWO]), added(ours, one):
         ours.call("_get_all_assigned_mediated_devices")
         ours.call("_host.get_guest", instance(one.uuid))
-        ours.call("_window._in_hand.__setitem__", str(one.uuid), -1e9)
+        ours.call("_gate._in_hand.__setitem__", str(one.uuid), -1e9)
         for calls_for_xml in (1, 0):
             with proxy.counting() as calls:
                 ours.call("_get_all_assigned_mediated_devices")
@@ -460,14 +460,14 @@ def test_a_view_that_was_not_compared_lately_is_compared_first(daemon, proxy, ou
         in_step(ours, domains)
         assert calls_of(proxy, ours, infos(domains)) == 0
         try:
-            ours.reload({"guestlist": {"max_staleness": 0.000001}})
+            ours.reload({"guestlist": {"max_list_age": 0.000001}})
             with proxy.counting() as calls:
                 infos(domains)(ours)
             assert calls == ["CONNECT_GET_ALL_DOMAIN_STATS"] * 3
-            ours.reload({"guestlist": {"max_staleness": 0}})
+            ours.reload({"guestlist": {"max_list_age": 0}})
             assert calls_of(proxy, ours, infos(domains)) == 9
         finally:
-            ours.reload({"guestlist": {"max_staleness": 3_600}})
+            ours.reload({"guestlist": {"max_list_age": 3_600}})
 
 
 # Options
@@ -479,7 +479,7 @@ def test_switched_off_every_method_is_novas_own(daemon, proxy, novas, ours):
         for nova in (novas, ours):
             add(nova, *domains)
         ours.reload({"guestlist": {"enabled": False}})
-        wait_until(lambda: ours.see("_window._sight") is None)
+        wait_until(lambda: ours.see("_gate._questions") is None)
         wait_until(lambda: ours.log().count("guestlist answers nothing: it is switched off") == 1)
         try:
             for name, ask in {**METHODS, "get_info": infos(domains)}.items():
@@ -501,7 +501,7 @@ def test_without_a_live_view_libvirt_is_asked_about_each(daemon, proxy, ours):
     with populated(daemon.uri(), domains), added(ours, *domains):
         ours.reload({"guestlist": {"live_view": False}})
         try:
-            wait_until(lambda: ours.see("_window._sight._live") is None)
+            wait_until(lambda: ours.see("_gate._questions._live") is None)
             assert calls_of(proxy, ours, infos(domains)) == 6
         finally:
             ours.reload({"guestlist": {"live_view": True}})
@@ -510,12 +510,12 @@ def test_without_a_live_view_libvirt_is_asked_about_each(daemon, proxy, ours):
 def test_a_view_that_is_closed_meanwhile_answers_or_is_not_there():
     """An option may close it on another thread, between any two steps."""
 
-    class Closing(Sight):
-        views = iter([SimpleNamespace(unlisted=1.0, certain=str), None])
+    class Closing(HostQuestions):
+        views = iter([SimpleNamespace(unlisted=1.0, undisputed=str), None])
         _live = property(lambda self: next(self.views))
         is_connected = True
 
-    assert object.__new__(Closing).certain(str(ONE.uuid), 10.0)
+    assert object.__new__(Closing).undisputed(str(ONE.uuid), 10.0)
 
 
 def test_only_nova_leaves_the_others_out_of_the_lists_and_counts_them(daemon, ours):
@@ -673,7 +673,7 @@ def test_questions_that_are_under_way_when_it_is_switched_off_leave_no_connectio
             ours.reload({"guestlist": {"enabled": False}})
             proceed.set()
             assert [each.result().result() for each in listings] == [[ONE.name]] * 10
-            wait_until(lambda: ours.see("_window._sight") is None)
+            wait_until(lambda: ours.see("_gate._questions") is None)
             wait_until(lambda: proxy.connections == 1)  # Nova's own
 
 
@@ -709,9 +709,9 @@ def test_while_no_connection_can_be_had_nova_asks_libvirt_itself_at_once(daemon,
         with driver(proxy.uri(), mode, OURS) as ours:
             settled(ours)
             answers = {name: value(ask, ours) for name, ask in METHODS.items()}
-            ours.call("_window._sight._host._connection.__setattr__", "open_timeout", None)
+            ours.call("_gate._questions._host._connection.__setattr__", "open_timeout", None)
             proxy.on_call("CONNECT_OPEN", go_on.wait)
-            ours.call("_window._sight._host.close")
+            ours.call("_gate._questions._host.close")
             for _ in range(2):
                 assert {name: value(ask, ours) for name, ask in METHODS.items()} == answers
             wait_until(lambda: "Nova asks libvirt itself" in ours.log())
@@ -744,7 +744,7 @@ def test_cleaned_up_it_lets_go_of_libvirt_and_starts_anew(daemon, mode):
             for _ in range(3):
                 ours.call("list_instances")
                 ours.stop()
-                assert ours.see("_window._sight") is None
+                assert ours.see("_gate._questions") is None
                 ours.call("init_host", "here")
             settled(ours)
             assert calls_of(proxy, ours, METHODS["list_instances"]) == 1
@@ -816,7 +816,7 @@ def test_the_options_are_listed():
     ended = in_nova(
         "import sys; from oslo_config.generator import main; main(['--namespace', 'guestlist'])"
     )
-    for name in ("enabled", "live_view", "resync_interval", "max_staleness", "disk_facts"):
+    for name in ("enabled", "live_view", "resync_interval", "max_list_age", "disk_facts"):
         assert f"#{name} = " in ended.stdout, ended.stderr
 
 
@@ -824,22 +824,22 @@ RELOADED = """
 import os, sys, tempfile, threading
 import nova.conf
 from guestlist.nova import options
-from guestlist.nova.window import Window
+from guestlist.nova.gate import Gate
 options.register(nova.conf.CONF)
 with tempfile.TemporaryDirectory() as directory:
     path = os.path.join(directory, "nova.conf")
     open(path, "w").close()
     nova.conf.CONF(["--config-file", path], project="nova")
-    window = Window("test:///default", nova.conf.CONF)
+    gate = Gate("test:///default", nova.conf.CONF)
     os.unlink(path)
     os.mkfifo(path)
     reload = threading.Thread(target=nova.conf.CONF.mutate_config_files)
     reload.start()
     with open(path, "w") as file:  # once it is being read
-        was_on = window.is_on
+        was_on = gate.is_on
         file.write("[guestlist]\\nenabled = false\\n")
     reload.join()
-    print(was_on, window.is_on)
+    print(was_on, gate.is_on)
 """
 
 

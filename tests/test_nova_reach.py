@@ -8,13 +8,13 @@ import pytest
 from lab.waiting import LONG, wait_until
 
 from guestlist import AccessDenied, ConnectionFailed
-from guestlist.nova import reach
-from guestlist.nova.reach import Reach
+from guestlist.nova import connector
+from guestlist.nova.connector import Connector
 
 
 def test_an_attempt_that_succeeds_is_waited_for():
     attempts = []
-    Reach(lambda: attempts.append(threading.current_thread())).connect()
+    Connector(lambda: attempts.append(threading.current_thread())).connect()
     assert attempts != [threading.current_thread()]
 
 
@@ -25,7 +25,7 @@ def test_an_attempt_that_fails_is_the_callers_error_and_the_next_call_tries_agai
         if (error := next(outcomes)) is not None:
             raise error
 
-    door = Reach(connect)
+    door = Connector(connect)
     with pytest.raises(AccessDenied, match="not you"):
         door.connect()
     with pytest.raises(ConnectionFailed, match="odd"):
@@ -34,7 +34,7 @@ def test_an_attempt_that_fails_is_the_callers_error_and_the_next_call_tries_agai
 
 
 def test_one_attempt_hangs_at_a_time_and_the_next_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(reach, "PATIENCE", 0.01)
+    monkeypatch.setattr(connector, "PATIENCE", 0.01)
     begun, fail, patience = threading.Semaphore(0), threading.Semaphore(0), []
 
     def connect():
@@ -42,7 +42,7 @@ def test_one_attempt_hangs_at_a_time_and_the_next_is_not_waited_for(monkeypatch)
         fail.acquire(timeout=LONG)
         raise ConnectionFailed("no answer")
 
-    door = Reach(connect)
+    door = Connector(connect)
     for _ in range(2):
         for _ in range(3):
             with pytest.raises(ConnectionFailed, match="it is tried further"):
@@ -56,7 +56,7 @@ def test_one_attempt_hangs_at_a_time_and_the_next_is_not_waited_for(monkeypatch)
 
 
 def test_a_thread_that_cannot_be_started_is_no_attempt(monkeypatch):
-    door = Reach(lambda: None)
+    door = Connector(lambda: None)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", _no_thread)
         with pytest.raises(RuntimeError, match="can't start new thread"):

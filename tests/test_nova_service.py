@@ -63,13 +63,13 @@ def test_sighup_is_the_kill_switch_where_nova_reloads_by_it(own_daemon):
         with serving(proxy.uri(), HOST, "eventlet", OURS) as nova:
             nova.configure({"guestlist": {"enabled": False}})
             nova.hang_up()
-            wait_until(lambda: nova.see("_window._sight") is None)
+            wait_until(lambda: nova.see("_gate._questions") is None)
             proxy.clear()
             nova.wait_rounds(1)
             assert "DOMAIN_GET_VCPUS" in proxy.calls
             nova.configure({"guestlist": {"enabled": True}})
             nova.hang_up()
-            wait_until(lambda: nova.see("_window._sight") is not None)
+            wait_until(lambda: nova.see("_gate._questions") is not None)
             nova.wait_rounds(2)
             proxy.clear()
             nova.wait_rounds(1)

@@ -183,7 +183,7 @@ def test_a_stuck_guest_is_named_and_all_others_have_their_details(monitored):
         assert [snapshot[domain.uuid].details.unknown for domain in LIVELY] == [()] * len(LIVELY)
         with proxy.counting() as calls:  # it was waited for once, and is not asked again
             assert host.snapshot()[STUCK.uuid].details.unknown == (NO_ANSWER,)
-            host.forget(STUCK.uuid)
+            host.discard_details(STUCK.uuid)
             assert host.snapshot()[STUCK.uuid].details.unknown == (NO_ANSWER,)
         assert XML not in calls
         proxy.reset()
@@ -282,7 +282,7 @@ def test_a_live_view_of_a_host_with_a_stuck_guest_comes_in_step(monitored):
         assert live.snapshot()[STUCK.uuid].details.unknown == (NO_ANSWER,)
         hand.lookupByUUIDString(str(LIVELY[0].uuid)).destroy()
         wait_until(lambda: LIVELY[0].uuid not in live.snapshot())
-        assert live.age == 0
+        assert live.stale_for == 0
         proxy.reset()
         live.close()
     wait_until(lambda: not proxy.connections)
@@ -418,7 +418,7 @@ def test_a_view_asks_for_a_sign_of_life_where_the_client_tells_of_no_loss(
         proxy.drop_on("CONNECT_OPEN", times=None)
         lists = live.statistics().lists
         proxy.drop()
-        wait_until(lambda: live.age)
+        wait_until(lambda: live.stale_for)
         assert live.statistics().lists == lists  # no list was needed to notice
 
 

@@ -564,10 +564,10 @@ def test_the_xml_is_kept_on_request_and_changes_no_comparison(daemon):
 
 def test_what_is_forgotten_is_read_again(daemon, proxy):
     with populated(daemon.uri(), [nova_instance(1), nova_instance(2)]), Host(proxy.uri()) as host:
-        host.forget(nova_instance(1).uuid)  # before anything is known
+        host.discard_details(nova_instance(1).uuid)  # before anything is known
         host.snapshot()
-        host.forget(str(nova_instance(1).uuid))
-        host.forget(nova_instance(3).uuid)
+        host.discard_details(str(nova_instance(1).uuid))
+        host.discard_details(nova_instance(3).uuid)
         with proxy.counting() as calls:
             assert len(host.snapshot()) == 2
         assert calls.count(XML) == 1

@@ -220,11 +220,11 @@ def test_a_library_asks_unless_it_is_told_not_to(ssh):
 def test_a_host_keeps_the_name_that_it_was_given(ssh, monkeypatch):
     with Host(uri("relay"), prompts=False) as host:
         host.list_instance_domains()
-        assert host.whom == uri("relay")
+        assert host.label == uri("relay")
     monkeypatch.setenv("LIBVIRT_DEFAULT_URI", uri("relay"))
     with Host(prompts=False) as host:
         host.list_instance_domains()
-        assert host.whom == uri("relay")
+        assert host.label == uri("relay")
     assert all(map(is_batch, ssh.started))
 
 

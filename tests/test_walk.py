@@ -17,7 +17,7 @@ from lab.losses import count_losses
 from lab.nodes import handmade, node, nova_instance
 
 from guestlist import ConnectionLost, Host, ListingUnstable, TooManyDomains
-from guestlist.listing import uncut, walk
+from guestlist.listing import full_lists, walk
 from guestlist.peer import Peer
 
 IDS, NAMES = "CONNECT_LIST_DOMAINS", "CONNECT_LIST_DEFINED_DOMAINS"
@@ -69,7 +69,7 @@ def test_a_daemon_that_gives_fewer_names_than_there_are_is_told_of(daemon, old):
     with Host(old.uri(daemon.write_node(inactive)), open_timeout=None) as host:
         with pytest.raises(TooManyDomains) as raised:
             host.list_instance_domains(include_inactive=True)
-        assert host.whom in str(raised.value)
+        assert host.label in str(raised.value)
         assert "1024 inactive ones or more" in str(raised.value)
         assert "list the running ones only" in str(raised.value)
         assert host.list_instance_domains() == []
@@ -297,5 +297,5 @@ def test_whole_lists_agree_with_the_bindings_on_a_quiet_host(daemon):
     domains = [nova_instance(n, active=n % 3 > 0) for n in range(30)]
     with populated(daemon.uri(), domains) as connection:
         peer = Peer(connection, "the host", keepalive=False)
-        assert sorted(uncut.active_ids(peer)) == sorted(connection.listDomainsID())
-        assert sorted(uncut.inactive_names(peer)) == sorted(connection.listDefinedDomains())
+        assert sorted(full_lists.active_ids(peer)) == sorted(connection.listDomainsID())
+        assert sorted(full_lists.inactive_names(peer)) == sorted(connection.listDefinedDomains())

@@ -179,7 +179,7 @@ class Watch:
 
     def _is(self, expected: Snapshot) -> bool:
         seen = self.live.snapshot(**EVERYBODY)
-        return seen.age == 0.0 and seen == expected
+        return seen.stale_for == 0.0 and seen == expected
 
     def _guarded(self, reader: Callable[[], None]) -> None:
         try:

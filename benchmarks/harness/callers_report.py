@@ -317,7 +317,7 @@ def _count(number: int | None) -> str:
 _INTRODUCTION = """\
 A private libvirtd serves libvirt's test driver with running instances of Nova, each with a volume
 on a block device; another runs real QEMU guests without KVM, paused, 16 MiB and one vCPU each, with
-a qcow2 disk of 65 MiB and more, a few of them written. guestlist keeps its `LibvirtDriver`, or
+a qcow2 disk of 65 MiB and more, a few of them written. guestlist keeps its `ComputeDriver`, or
 makes a new `Host` and driver for each question, connecting on the way. "Per domain" is
 `tests/lab/per_domain.py`: the questions as Nova's released driver (34.0.0) asks them, written anew
 from its behaviour, over one connection. Each way is a process of its own. Figures are medians of

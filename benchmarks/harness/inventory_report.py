@@ -75,7 +75,7 @@ def markdown(results: Results) -> str:
         "## Following changes",
         _following(results),
         prose(_FOLLOWING),
-        "## Reading",
+        "## Observation",
         _reading(results),
         prose(
             _IDLING,

@@ -6,8 +6,8 @@ what was logged. The host has nova_instance(1) to nova_instance(SIZE), each with
 instances are at PATH. What an answer takes to be put into that form is off the clock.
 
 ways:
-    guestlist   one LibvirtDriver, kept
-    new         a new Host and LibvirtDriver each time, its connection opened on the way
+    guestlist   one ComputeDriver, kept
+    new         a new Host and ComputeDriver each time, its connection opened on the way
     per domain  the questions asked domain by domain, over one connection
     limited     the same, with `qemu-img` run as Nova runs it
 """
@@ -95,7 +95,7 @@ def comparable(uri: str) -> Mapping[str, Callable[[Any], Any]]:
 
 def driver_of(host: Host, path: str) -> Any:
     """The driver over this host."""
-    make: Any = guestlist.LibvirtDriver
+    make: Any = guestlist.ComputeDriver
     return make(host, instances_path=path)
 
 

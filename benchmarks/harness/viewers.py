@@ -21,7 +21,7 @@ from typing import Any
 import libvirt
 
 from guestlist import Inventory
-from guestlist.events import ensure_loop
+from guestlist.event_loop import ensure_loop
 from guestlist.inventory.board import Board
 
 Seen = list[tuple[str, bool, float]]

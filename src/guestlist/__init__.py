@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from guestlist.capabilities import Capabilities, Versions
-    from guestlist.driver import InstanceInfo, LibvirtDriver
+    from guestlist.driver import ComputeDriver, InstanceInfo
     from guestlist.errors import (
         AccessDenied,
         ConnectionFailed,
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
         ThreadUnavailable,
         TooManyDomains,
     )
-    from guestlist.events import use_running_event_loop
+    from guestlist.event import Event, EventKind
+    from guestlist.event_loop import use_running_event_loop
     from guestlist.host import Host
     from guestlist.images import Image, Images
     from guestlist.inventory import Inventory, InventoryStatistics
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
         Undefined,
     )
     from guestlist.inventory.drift import Drift
-    from guestlist.inventory.merging import Reading, merge
     from guestlist.inventory.subscribers import Changes
     from guestlist.launcher import Anyone, LaunchedBy, Launcher, NovaLaunched
     from guestlist.node import Node
@@ -63,7 +63,6 @@ if TYPE_CHECKING:
         Snapshot,
         Source,
     )
-    from guestlist.told import Event, EventKind
     from guestlist.usage import InstanceUsage, Usage
 
 _ROOMS = {
@@ -86,8 +85,8 @@ _ROOMS = {
         "ThreadsReplaced",
         "TooManyDomains",
     ),
-    "events": ("use_running_event_loop",),
-    "driver": ("InstanceInfo", "LibvirtDriver"),
+    "event_loop": ("use_running_event_loop",),
+    "driver": ("ComputeDriver", "InstanceInfo"),
     "host": ("Host",),
     "images": ("Image", "Images"),
     "inventory": ("Inventory", "InventoryStatistics"),
@@ -103,7 +102,6 @@ _ROOMS = {
         "Undefined",
     ),
     "inventory.drift": ("Drift",),
-    "inventory.merging": ("Reading", "merge"),
     "inventory.subscribers": ("Changes",),
     "launcher": ("Anyone", "LaunchedBy", "Launcher", "NovaLaunched"),
     "node": ("Node",),
@@ -120,7 +118,7 @@ _ROOMS = {
         "Snapshot",
         "Source",
     ),
-    "told": ("Event", "EventKind"),
+    "event": ("Event", "EventKind"),
     "usage": ("InstanceUsage", "Usage"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
@@ -134,6 +132,7 @@ __all__ = [
     "Change",
     "Changed",
     "Changes",
+    "ComputeDriver",
     "ConnectionFailed",
     "ConnectionLost",
     "Defined",
@@ -160,7 +159,6 @@ __all__ = [
     "InventoryStatistics",
     "LaunchedBy",
     "Launcher",
-    "LibvirtDriver",
     "LibvirtFailure",
     "ListingUnstable",
     "Nic",
@@ -170,7 +168,6 @@ __all__ = [
     "NovaLaunched",
     "NovaMetadata",
     "Owner",
-    "Reading",
     "Reentered",
     "Resynced",
     "Snapshot",
@@ -184,7 +181,6 @@ __all__ = [
     "Undefined",
     "Usage",
     "Versions",
-    "merge",
     "quiet",
     "use_running_event_loop",
 ]

@@ -20,8 +20,8 @@ from typing import Generic, TypeVar
 from guestlist import threads
 from guestlist.connection import Connection
 from guestlist.errors import ConnectionFailed, GuestlistError, ThreadUnavailable
-from guestlist.native import threading
 from guestlist.peer import Peer
+from guestlist.unpatched import threading
 
 MOST_HANGING = 4
 """Calls that may hang at a time; beyond it nobody is asked until one of them returns. Each occupies
@@ -53,9 +53,9 @@ class Aside:
         self._changed = threading.Condition()
 
     @property
-    def whom(self) -> str:
+    def label(self) -> str:
         """The host's name in messages."""
-        return self._like.whom
+        return self._like.label
 
     def start(
         self,
@@ -134,7 +134,7 @@ class Aside:
 
 
 @dataclass(slots=True)
-class Outcome(Generic[T]):
+class EachOutcome(Generic[T]):
     """What was answered about each domain, by UUID, and about which domains nothing was.
 
     `silent` were asked about and did not answer in time; `unasked` were not asked about, because
@@ -168,7 +168,7 @@ class EachAside:
         deadline: float,
         *,
         returned: Callable[[bytes], object] = bool,
-    ) -> Outcome[T]:
+    ) -> EachOutcome[T]:
         """What `ask_one` answers about each.
 
         Args:
@@ -222,7 +222,7 @@ class _Work(Generic[T]):
         self.changed = threading.Condition()
         self.helpers: list[_Helper] = []
         self._todo: deque[bytes] = deque()
-        self._outcome: Outcome[T] = Outcome()
+        self._outcome: EachOutcome[T] = EachOutcome()
         self._ask_one = ask_one
         self._returned = returned
         self._hanging = hanging
@@ -246,7 +246,7 @@ class _Work(Generic[T]):
             helper.uuid is not None and now >= helper.since + PROMPT for helper in self.helpers
         )
 
-    def end(self) -> Outcome[T]:
+    def end(self) -> EachOutcome[T]:
         """Wait for nothing any more."""
         self._ended = True
         asked = [helper.uuid for helper in self.helpers if helper.uuid is not None]

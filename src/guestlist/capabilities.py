@@ -49,7 +49,7 @@ class Capabilities:
 class Location:
     """Where a libvirt is, as its URI tells."""
 
-    here: bool
+    is_local: bool
     """On this machine: paths in its answers are paths here."""
 
     same_domains_again: bool
@@ -72,7 +72,7 @@ class Location:
         driver, _, transport = parts.scheme.partition("+")
         same_domains_again = driver != "test" or parts.path == "/default"
         return cls(
-            here=transport in ("", "unix") and not parts.hostname,
+            is_local=transport in ("", "unix") and not parts.hostname,
             same_domains_again=same_domains_again,
             asked_again_at_will=same_domains_again and transport in ("", "unix", "tcp", "tls"),
             instance=parts.path,

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import libvirt
 
-from guestlist import events, process, threads, uris
+from guestlist import event_loop, process, threads, uris
 from guestlist.errors import (
     ConnectionFailed,
     ConnectionLost,
@@ -27,12 +27,12 @@ from guestlist.errors import (
     is_ours,
     short,
 )
-from guestlist.events import ensure_loop, is_on_loop, wake
-from guestlist.native import threading
+from guestlist.event_loop import ensure_loop, is_on_loop, wake
 from guestlist.opening import Abandoned, Attempt, Opening
 from guestlist.peer import Peer, resolved_uri, unsupported
 from guestlist.refusals import no_answer, open_failure
 from guestlist.tunnel import Tunnel
+from guestlist.unpatched import threading
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class Connection:
         )
 
     @property
-    def whom(self) -> str:
+    def label(self) -> str:
         """The peer's name in messages: `resolved_uri`, of bounded length."""
         return short(self.resolved_uri)
 
@@ -128,7 +128,7 @@ class Connection:
         """
         process.claim()
         if threads.is_ending():
-            raise threads.at_the_end(f"connect to {self.whom}")
+            raise threads.at_the_end(f"connect to {self.label}")
         with self._turn:
             if self._is_in_doubt or (self._peer is not None and not self._peer.alive()):
                 self._discard()
@@ -150,7 +150,7 @@ class Connection:
         """
         process.claim()
         if threads.is_held_here(self._turn):
-            raise threads.reentered(f"{what} of {self.whom}")
+            raise threads.reentered(f"{what} of {self.label}")
         with self._turn:
             peer = self.peer()
             self._is_in_doubt = True
@@ -181,9 +181,9 @@ class Connection:
         if isinstance(error, GuestlistError):
             return error
         if isinstance(error, libvirt.libvirtError):
-            return call_failure(error, what, peer.whom, lost=lost)
+            return call_failure(error, what, peer.label, lost=lost)
         return LibvirtFailure(
-            f"cannot {what} of {peer.whom}: it answered with text that is not UTF-8 ({error})"
+            f"cannot {what} of {peer.label}: it answered with text that is not UTF-8 ({error})"
         )
 
     def others_turn(self, wait: Callable[[], T]) -> T:
@@ -204,7 +204,7 @@ class Connection:
             self._turn._acquire_restore((1, me))  # type: ignore[attr-defined]
         if self._peer is not peer:
             raise ConnectionLost(
-                f"the connection to {self.whom} was closed while it was asked; ask again"
+                f"the connection to {self.label} was closed while it was asked; ask again"
             )
         self._is_in_doubt = True
         return answer
@@ -260,21 +260,21 @@ class Connection:
         self._is_in_doubt = False
 
     def _attempt(self) -> Peer:
-        events.note_turner()
+        event_loop.note_turner()
         try:
             self._opening.attempt(self.open_timeout)
         except Abandoned as error:
             raise ConnectionFailed(
-                f"cannot connect to {self.whom}: it was closed while it connected"
+                f"cannot connect to {self.label}: it was closed while it connected"
             ) from error
         except libvirt.libvirtError as error:
-            raise open_failure(error, self.whom, self._asked_uri) from error
+            raise open_failure(error, self.label, self._asked_uri) from error
         except ValueError as error:  # a URI with a NUL or a lone surrogate in it
-            raise ConnectionFailed(f"cannot connect to {self.whom!r}: {error}") from error
+            raise ConnectionFailed(f"cannot connect to {self.label!r}: {error}") from error
         finally:
             process.log_printed()
         if self._peer is None:
-            raise no_answer(self.whom, self._asked_uri, self.open_timeout)
+            raise no_answer(self.label, self._asked_uri, self.open_timeout)
         return self._peer
 
     @property
@@ -309,5 +309,5 @@ class Connection:
         except libvirt.libvirtError as error:
             if unsupported(error):
                 return None
-            log.warning("no keepalive on %s: %s", self.whom, error)
+            log.warning("no keepalive on %s: %s", self.label, error)
             return False

@@ -1,4 +1,4 @@
-"""LibvirtDriver: what Nova's compute manager asks of its libvirt driver, from one snapshot.
+"""ComputeDriver: what Nova's compute manager asks of its libvirt driver, from one snapshot.
 
 In: a Host, or the live view of one. Out: the answers of Nova's methods of the same names, in Nova's
 types and units. None costs a call per domain, none waits for a stuck guest, and one bad domain
@@ -26,10 +26,10 @@ from guestlist.errors import DomainGone, GuestlistError, NotSupported, one_line
 from guestlist.host import Host
 from guestlist.images import Image, Images
 from guestlist.inventory import Inventory
-from guestlist.native import subprocess
 from guestlist.node import Hypervisor
 from guestlist.records import DomainState, Snapshot, Source
 from guestlist.statistics import counters_in
+from guestlist.unpatched import subprocess
 from guestlist.usage import Usage
 
 log = logging.getLogger(__name__)
@@ -59,22 +59,22 @@ class InstanceInfo:
     """Nova's InstanceInfo: `state` is one of Nova's power states, `internal_id` libvirt's id.
 
     Power states: 0 no state, 1 running, 3 paused, 4 shut down, 6 crashed, 7 suspended. The id is -1
-    while the instance is inactive. `age`, which is not Nova's, is that of the view that it is from:
-    0.0 of one that is in step, or where libvirt was asked.
+    while the instance is inactive. `stale_for`, which is not in Nova, is the seconds for which
+    the live view has been stale: 0.0 while it is in step, and where libvirt was asked.
     """
 
     state: int
     internal_id: int
-    age: float = 0.0
+    stale_for: float = 0.0
 
 
-class LibvirtDriver:
+class ComputeDriver:
     """Nova's compute-driver methods over a Host, or over a live view of one. Threads may share it.
 
     Over an `Inventory` no method makes a call, but for what no view can know: whether an instance
     that it does not have exists, the state where `use_cache=False` asks for it, and the counters of
     volumes. The facts of the host are read as soon as the driver is made. While the view is stale
-    its last numbers are given, and their `age` beside them where there is room: `get_info`,
+    its last numbers are given, and their `stale_for` beside them where there is room: `get_info`,
     `usage`, `get_available_resource`. The costs below are a Host's.
 
     Counts the instances that are ours, as the Host's `launched_by` has it; Nova's own driver counts
@@ -150,8 +150,10 @@ class LibvirtDriver:
         """
         asked = self._view if use_cache else self._host
         found = asked.instance(_uuid_of(instance))
-        age = asked.age or 0.0 if isinstance(asked, Inventory) else 0.0
-        return InstanceInfo(_POWER_STATE[found.state], -1 if found.id is None else found.id, age)
+        stale_for = asked.stale_for or 0.0 if isinstance(asked, Inventory) else 0.0
+        return InstanceInfo(
+            _POWER_STATE[found.state], -1 if found.id is None else found.id, stale_for
+        )
 
     # What they use
 
@@ -255,9 +257,9 @@ class LibvirtDriver:
         """
         with self._uptime() as uptime:
             if uptime is None:
-                here = self._view.is_here
+                here = self._view.is_local
                 why = "'uptime' cannot be run; install procps" if here else "it is another machine"
-                raise NotSupported(f"cannot tell the uptime of {self._host.whom}: {why}")
+                raise NotSupported(f"cannot tell the uptime of {self._host.label}: {why}")
             return uptime.read()
 
     def get_available_resource(self, nodename: str | None = None) -> dict[str, Any]:  # noqa: ARG002
@@ -267,8 +269,8 @@ class LibvirtDriver:
         `disk_available_least` (GiB free, less all that disks may yet grow by), `hypervisor_type`,
         `hypervisor_version`, `hypervisor_hostname`, `cpu_info` (JSON), `supported_instances`
         ((arch, hypervisor type, VM mode) each), `stats` with `uptime`. None is what cannot be told
-        from here. Not Nova's are `unknown`, which names what the sums lack ("NAME: disk vda:
-        gone"), and `age`, the seconds for which nobody could say whether the instances are so.
+        from here. Two keys are not in Nova: `unknown` names what the sums lack ("NAME: disk
+        vda: gone"), `stale_for` is the seconds for which the live view has been stale.
 
         Left to Nova, which alone knows them: `uuid`, `numa_topology`, `pci_passthrough_devices`.
 
@@ -300,7 +302,7 @@ class LibvirtDriver:
             ],
             "stats": stats,
             "unknown": used.unknown,
-            "age": used.age,
+            "stale_for": used.stale_for,
         }
 
     def _everyone(self) -> list[tuple[str, str]]:
@@ -312,7 +314,7 @@ class LibvirtDriver:
 
     def _usage(self, *, with_images: bool = False) -> Usage:
         snapshot = self._view.snapshot(include_inactive=True, include_dom0=True)
-        here = self._view.is_here
+        here = self._view.is_local
         images: dict[Source, Image] | None = None
         if with_images:
             sources = usage.sources(snapshot)
@@ -330,12 +332,12 @@ class LibvirtDriver:
             shown = "; ".join(map(one_line, new[:_MOST_NAMED]))
             more = len(new) - _MOST_NAMED
             shown += f"; and {more} more" if more > 0 else ""
-            log.warning("%s: %s not known, and not counted: %s", self._host.whom, topic, shown)
+            log.warning("%s: %s not known, and not counted: %s", self._host.label, topic, shown)
 
     @contextlib.contextmanager
     def _uptime(self) -> Iterator[IO[str] | None]:
         """What `uptime` prints, which runs meanwhile; None of another machine, or without it."""
-        process = _start_uptime() if self._view.is_here else None
+        process = _start_uptime() if self._view.is_local else None
         if process is None:
             yield None
             return
@@ -344,14 +346,14 @@ class LibvirtDriver:
 
     def _local_bytes(self) -> tuple[int | None, int | None, int | None]:
         """Of the file system that instances are on, or would be: in all, free for them, in use."""
-        if not self._view.is_here:
+        if not self._view.is_local:
             return None, None, None
         path = Path(self._instances_path).absolute()
         try:
             existing = next(place for place in (path, *path.parents) if place.exists())
             found = os.statvfs(existing)
         except OSError as error:  # a directory that may not be read
-            log.warning("%s: local storage not known: %s", self._host.whom, one_line(error))
+            log.warning("%s: local storage not known: %s", self._host.label, one_line(error))
             return None, None, None
         size = found.f_frsize
         return (

@@ -188,14 +188,14 @@ def is_ours(error: BaseException) -> bool:
 
 
 def call_failure(
-    error: libvirt.libvirtError, asked: str, whom: str, *, lost: bool
+    error: libvirt.libvirtError, asked: str, label: str, *, lost: bool
 ) -> GuestlistError:
     """The error for a call that failed on an open connection.
 
     `asked` completes "cannot …"; `lost` is the connection's own verdict on whether it still lives.
     """
     said = one_line(error)
-    text = f"cannot {asked} of {whom}: {said}"
+    text = f"cannot {asked} of {label}: {said}"
     if lost:
         return ConnectionLost(
             f"{text}; the connection is lost, nothing was answered: the next question reconnects"

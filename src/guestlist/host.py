@@ -106,9 +106,9 @@ class Host:
         return self._connection.uri
 
     @property
-    def whom(self) -> str:
+    def label(self) -> str:
         """The host's name in messages: `resolved_uri`, of bounded length."""
-        return self._connection.whom
+        return self._connection.label
 
     @property
     def resolved_uri(self) -> str:
@@ -274,10 +274,10 @@ class Host:
             f"look up domain {uuid}", lambda listing: snapshot.one(listing, uuid)
         )
         if found is None:
-            raise DomainGone(f"there is no domain {uuid} on {self.whom}")
+            raise DomainGone(f"there is no domain {uuid} on {self.label}")
         return found
 
-    def forget(self, uuid: UUID | str) -> None:
+    def discard_details(self, uuid: UUID | str) -> None:
         """Believe nothing that was read of a domain: for who knows that its XML is another.
 
         The next snapshot reads it again. Cost: none.
@@ -286,7 +286,7 @@ class Host:
         uuid = uuid if isinstance(uuid, UUID) else UUID(uuid)
         listing = self._listings.current
         if listing is not None:
-            listing.details.forget(uuid.bytes)
+            listing.details.discard(uuid.bytes)
 
     def node(self) -> Node:
         """The host itself: processors, memory, kinds of guests. Cost: 2 calls; the first time 6."""
@@ -304,12 +304,12 @@ class Host:
         return self._listings.ask("connect", lambda listing: listing.peer.location())
 
     @property
-    def is_here(self) -> bool:
+    def is_local(self) -> bool:
         """Whether this libvirt is on this machine, as its URI tells: its paths are paths here.
 
         Cost: none, once the connection is open.
         """
-        return self.location.here
+        return self.location.is_local
 
     def launcher(self, domain: libvirt.virDomain) -> Launcher:
         """Who launched a domain of this host.
@@ -327,7 +327,7 @@ class Host:
         )
         if launcher is None:
             raise DomainGone(
-                f"cannot tell who launched domain {name!r} of {self.whom}: it was "
+                f"cannot tell who launched domain {name!r} of {self.label}: it was "
                 "undefined, or it stopped and was transient"
             )
         return launcher
@@ -371,7 +371,7 @@ class Host:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Host {self.whom}>"
+        return f"<Host {self.label}>"
 
 
 def _capabilities(listing: Listing) -> Capabilities:

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from guestlist import native
+from guestlist import unpatched
 
 MOST = 10_000
 
@@ -77,7 +77,7 @@ def loggers() -> Iterator[logging.Logger]:
 def relay() -> None:
     """Have a greenlet write what guestlist logs under gevent; harmless twice."""
     global _relay  # noqa: PLW0603  logging is one per process
-    if native.green_by() != "gevent":
+    if unpatched.green_by() != "gevent":
         return
     if _relay is None:
         hub = _main_hub()
@@ -92,7 +92,7 @@ def relay() -> None:
 def _main_hub() -> Any:
     """The hub of the main thread, from whatever thread this is called; None before it has one."""
     hubs = sys.modules["gevent.hub"]
-    if native.threading.get_ident() == hubs.MAIN_THREAD_IDENT:
+    if unpatched.threading.get_ident() == hubs.MAIN_THREAD_IDENT:
         return hubs.get_hub()
     for thing in gc.get_objects():  # gevent keeps them by thread, out of reach of others
         if isinstance(thing, hubs.Hub) and thing.thread_ident == hubs.MAIN_THREAD_IDENT:

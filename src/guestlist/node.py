@@ -18,7 +18,7 @@ from uuid import UUID
 import libvirt
 from lxml import etree
 
-from guestlist.domainxml.reading import UINT32_MAX, number, uuid_from
+from guestlist.domainxml.values import UINT32_MAX, number, uuid_from
 from guestlist.errors import LibvirtFailure, one_line
 from guestlist.peer import Peer, unsupported
 
@@ -111,7 +111,7 @@ def _hypervisor(peer: Peer) -> Hypervisor:
         capabilities = etree.fromstring(connection.getCapabilities().encode(), parser)
     except etree.XMLSyntaxError as error:
         raise LibvirtFailure(
-            f"cannot read the capabilities of {peer.whom}: they are no XML ({one_line(error)}); "
+            f"cannot read the capabilities of {peer.label}: they are no XML ({one_line(error)}); "
             "is it libvirt that answers there?"
         ) from error
     return Hypervisor(

@@ -16,12 +16,12 @@ from typing import TypeVar
 
 import libvirt
 
-from guestlist import farewell, process, threads
+from guestlist import closing, process, threads
 from guestlist.capabilities import Location, Versions
 from guestlist.errors import Code, ThreadUnavailable, is_loss, short
-from guestlist.events import Stream, drain, is_on_loop
-from guestlist.native import threading
+from guestlist.event_loop import Stream, drain, is_on_loop
 from guestlist.threads import Outcome
+from guestlist.unpatched import threading
 
 _STOPS_KEEPALIVE_QUIETLY = 1_002_008
 """The client from which on keepalive is stopped before a connection is closed. 1.2.7 writes two
@@ -58,7 +58,7 @@ class Peer:
         self.connection = connection
         self.uri = uri
         """As asked for, or as libvirt resolved it."""
-        self.whom = short(uri)
+        self.label = short(uri)
         self.keepalive = keepalive
         self.calls = 0
         """Calls about domains so far: lists, states, look-ups, XML and metadata, also those that
@@ -172,7 +172,7 @@ class Peer:
         """End the events and close libvirt's connection; harmless on a dead one, and twice.
 
         A thread does it, which no signal interrupts. After `LONGEST_CLOSE` seconds this returns,
-        and the thread goes on until libvirt answers. For `doubtful` see `farewell.close`.
+        and the thread goes on until libvirt answers. For `doubtful` see `closing.close`.
 
         Cost: 1 call, and 1 more for each kind of events.
         """
@@ -206,7 +206,7 @@ class Peer:
             self._closed = True
             connections = [self.connection]
             del self.connection
-            farewell.close(connections, doubtful=doubtful)
+            closing.close(connections, doubtful=doubtful)
 
     def _end_events(self) -> None:
         while self._streams:

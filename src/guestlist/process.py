@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import libvirt
 
-from guestlist import native
+from guestlist import unpatched
 from guestlist.errors import ForkedProcess, ThreadsReplaced
 
 log = logging.getLogger(__name__)
@@ -65,10 +65,10 @@ def check() -> None:
     """
     if is_foreign():
         raise _forked()
-    if native.is_mixed():
+    if unpatched.is_mixed():
         raise ThreadsReplaced(
-            f"{native.green_by()} replaced Python's threads after guestlist had begun to use them: "
-            "call its monkey patching first, before a Host or an Inventory is made"
+            f"{unpatched.green_by()} replaced Python's threads after guestlist had begun to use "
+            "them: call its monkey patching first, before a Host or an Inventory is made"
         )
 
 

@@ -323,13 +323,13 @@ class Instance:
 class Snapshot(Mapping[UUID, Instance]):
     """One instant of a host: its instances by UUID. Iterates by name, then by UUID.
 
-    `cost` is how many calls to libvirt it took. `age` is for how many seconds nobody had been able
-    to say whether it is still so: 0.0 but for a live view that is stale. `unanswered` are the UUIDs
+    `cost` is how many calls to libvirt it took. `stale_for` is the seconds for which a live view
+    had been stale: 0.0 in step, and where libvirt was asked. `unanswered` are the UUIDs
     of the active instances of which statistics were asked that did not answer, or not in full:
     their guests are stuck; or libvirt could not be asked, and `statistics_failure` says why.
     """
 
-    __slots__ = ("_by_uuid", "_in_order", "age", "cost", "statistics_failure", "unanswered")
+    __slots__ = ("_by_uuid", "_in_order", "cost", "stale_for", "statistics_failure", "unanswered")
 
     def __init__(
         self,
@@ -338,21 +338,21 @@ class Snapshot(Mapping[UUID, Instance]):
         cost: int = 0,
         unanswered: Iterable[UUID] = (),
         statistics_failure: GuestlistError | None = None,
-        age: float = 0.0,
+        stale_for: float = 0.0,
     ) -> None:
         self._by_uuid: Mapping[UUID, Instance] = {each.uuid: each for each in instances}
         self._in_order = False
-        self.age = age
+        self.stale_for = stale_for
         self.cost = cost
         self.unanswered = frozenset(unanswered)
         self.statistics_failure = statistics_failure
 
     @classmethod
     def over(
-        cls, by_uuid: Mapping[UUID, Instance], *, in_order: bool, age: float = 0.0
+        cls, by_uuid: Mapping[UUID, Instance], *, in_order: bool, stale_for: float = 0.0
     ) -> Snapshot:
         """One over a mapping that never changes, and so is not copied."""
-        made = cls((), age=age)
+        made = cls((), stale_for=stale_for)
         made._by_uuid = by_uuid
         made._in_order = in_order
         return made
@@ -372,7 +372,7 @@ class Snapshot(Mapping[UUID, Instance]):
         return len(self._by_uuid)
 
     def __repr__(self) -> str:
-        stale = f", {self.age:.1f} s old" if self.age else ""
+        stale = f", {self.stale_for:.1f} s old" if self.stale_for else ""
         return f"<Snapshot of {len(self)} instances{stale}>"
 
     def _ordered(self) -> Mapping[UUID, Instance]:

@@ -55,7 +55,7 @@ _LOG_IN = (
 )
 
 
-def open_failure(error: libvirt.libvirtError, whom: str, uri: str | None) -> GuestlistError:
+def open_failure(error: libvirt.libvirtError, label: str, uri: str | None) -> GuestlistError:
     """The error for a connection that libvirt would not open.
 
     Cost: none; where a server's certificate was refused, one TLS connection to that server, which
@@ -63,15 +63,15 @@ def open_failure(error: libvirt.libvirtError, whom: str, uri: str | None) -> Gue
     """
     said = one_line(error)
     kind, advice = _verdict(error, said, uri)
-    return kind(f"cannot connect to {whom}: {said}; {advice}")
+    return kind(f"cannot connect to {label}: {said}; {advice}")
 
 
-def no_answer(whom: str, uri: str | None, seconds: float | None) -> ConnectionFailed:
+def no_answer(label: str, uri: str | None, seconds: float | None) -> ConnectionFailed:
     """The error for a connection that did not open in time."""
     advice = "the daemon is stopped, hung, or already serves as many clients as max_clients allows"
     if uris.transport(uri) == "ssh":
         advice = f"ssh waits for an answer to its question, or for a silent network, or {advice}"
-    return ConnectionFailed(f"cannot connect to {whom}: no answer within {seconds:g} s; {advice}")
+    return ConnectionFailed(f"cannot connect to {label}: no answer within {seconds:g} s; {advice}")
 
 
 _Verdict = tuple[type[GuestlistError], str]

@@ -52,7 +52,7 @@ def take(
         memory.catch_up()
     if memory:
         listed = {one.uuid for one in stated}
-        memory.forget_absent(listed, include_inactive=include_inactive)
+        memory.discard_absent(listed, include_inactive=include_inactive)
     matching, unclear = listing.sorted_out(
         ((one, one.id, one.name) for one in stated),
         include_foreign=include_foreign,
@@ -165,7 +165,7 @@ def _stated(domain: libvirt.virDomain, record: dict[str, Any], peer: Peer) -> St
     if isinstance(state, int) and isinstance(reason, int):
         return Stated(domain, state, reason)
     raise LibvirtFailure(
-        f"cannot tell the state of domain {short(domain.name())!r} of {peer.whom}: the answer "
+        f"cannot tell the state of domain {short(domain.name())!r} of {peer.label}: the answer "
         "has none in it; is it libvirt that answers there?"
     )
 
@@ -210,7 +210,7 @@ def _settled(domain: libvirt.virDomain, peer: Peer) -> Stated | None:
             return None
         domain = again
     raise ListingUnstable(
-        f"cannot tell the state of domain {short(domain.name())!r} of {peer.whom}: it starts and "
+        f"cannot tell the state of domain {short(domain.name())!r} of {peer.label}: it starts and "
         "stops between every two calls; ask again, or upgrade libvirt to 1.2.8 or newer"
     )
 

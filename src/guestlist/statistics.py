@@ -39,8 +39,8 @@ from guestlist.errors import (
     ThreadUnavailable,
 )
 from guestlist.lookup import ask_about, look_up
-from guestlist.native import queue, threading, time
 from guestlist.peer import Peer, unsupported
+from guestlist.unpatched import queue, threading, time
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ class Statistics:
             if left != _ATTEMPTS and answers.failure:
                 break  # but the first one could be made, and hangs
             return answers
-        log.warning("%s: guests did not answer within %g s", self._aside.whom, deadline)
+        log.warning("%s: guests did not answer within %g s", self._aside.label, deadline)
         return Answers()
 
     def close(self) -> None:
@@ -228,7 +228,7 @@ class Statistics:
         silent = len(found.silent) + len(found.unasked)
         if silent:
             log.warning(
-                "%s: %d guests did not answer within %g s", self._aside.whom, silent, deadline
+                "%s: %d guests did not answer within %g s", self._aside.label, silent, deadline
             )
         return found.answers
 
@@ -264,7 +264,7 @@ class Statistics:
     def _no_connection(self) -> Answers:
         return Answers(
             failure=ConnectionFailed(
-                f"no connection to {self._aside.whom} for statistics within the deadline"
+                f"no connection to {self._aside.label} for statistics within the deadline"
             )
         )
 
@@ -312,7 +312,7 @@ def _answers(peer: Peer, groups: tuple[_Group, ...]) -> dict[bytes, Answer]:
     except (AttributeError, libvirt.libvirtError) as error:
         if unsupported(error):
             raise NotSupported(
-                f"cannot read statistics of {peer.whom}: client library "
+                f"cannot read statistics of {peer.label}: client library "
                 f"({version_text(libvirt.getVersion())}) and daemon "
                 f"({version_text(peer.release or None)}) must be libvirt 1.2.8 or newer"
             ) from error

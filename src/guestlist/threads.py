@@ -34,7 +34,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from guestlist.errors import InterpreterEnding, Reentered, ThreadUnavailable
-from guestlist.native import threading, time
+from guestlist.unpatched import threading, time
 
 T = TypeVar("T")
 

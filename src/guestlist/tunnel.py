@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from guestlist import threads, uris
-from guestlist.native import threading, time
+from guestlist.unpatched import threading, time
 
 T = TypeVar("T")
 

@@ -61,7 +61,7 @@ class Usage:
     """What all instances use: the sums of `instances`, which are in the order of the snapshot.
 
     Each of `unknown` begins with the instance's name, which is as hostile as where it came from.
-    `age` is the snapshot's: seconds for which nobody could say whether it is still so.
+    `stale_for` is the snapshot's: seconds for which nobody could say whether it is still so.
     """
 
     instances: tuple[InstanceUsage, ...]
@@ -70,7 +70,7 @@ class Usage:
     block_devices: tuple[str, ...]
     disk_over_committed_bytes: int
     unknown: tuple[str, ...]
-    age: float = 0.0
+    stale_for: float = 0.0
 
 
 def of(
@@ -101,7 +101,7 @@ def of(
         block_devices=tuple(device for one in instances for device in one.block_devices),
         disk_over_committed_bytes=sum(one.disk_over_committed_bytes or 0 for one in instances),
         unknown=tuple(f"{one.name}: {what}" for one in instances for what in one.unknown),
-        age=snapshot.age,
+        stale_for=snapshot.stale_for,
     )
 
 

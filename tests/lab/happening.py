@@ -12,7 +12,7 @@ from lab.nodes import domain_xml, nova_instance
 from lab.waiting import LONG
 
 from guestlist.connection import Connection
-from guestlist.events import Stream
+from guestlist.event_loop import Stream
 
 _PASSER_BY = replace(nova_instance(9_999), active=False)
 

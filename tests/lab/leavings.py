@@ -10,22 +10,23 @@ import contextlib
 import gc
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import libvirt
 from lab.waiting import wait_until
 
 from guestlist import Host
-from guestlist.events import ensure_loop
+from guestlist.event_loop import ensure_loop
 
 
-def own_threads():
+def own_threads() -> Counter[str]:
     """guestlist's threads by name; the usher may be another one by now."""
     names = (each.name for each in threading.enumerate())
     return Counter(name for name in names if name.startswith("guestlist-"))
 
 
-def held():
+def held() -> tuple[int, int, int]:
     """What this process has of threads, of open files and of connections that are not closed."""
     gc.collect()
     connections = sum(
@@ -35,7 +36,7 @@ def held():
 
 
 @contextlib.contextmanager
-def leaving_nothing():
+def leaving_nothing() -> Iterator[None]:
     """After the block nothing is left of what it opened."""
     ensure_loop()
     with Host("test:///default") as host:  # what is made once in a process is made now

@@ -54,7 +54,7 @@ def wait_equal(inventory: Inventory, expected: Snapshot, timeout: float = LONG) 
 
     def equal() -> bool:
         seen = inventory.snapshot(**EVERYBODY)
-        return seen.age == 0.0 and seen == expected
+        return seen.stale_for == 0.0 and seen == expected
 
     try:
         wait_until(equal, timeout)
@@ -85,7 +85,7 @@ class Replica:
         self.changes = changes
         self.view: dict[UUID, Instance] = dict(changes.snapshot or {})
         self.synced = changes.snapshot is not None
-        self.stale = bool(changes.snapshot is not None and changes.snapshot.age)
+        self.stale = bool(changes.snapshot is not None and changes.snapshot.stale_for)
         self.seen = self.missed = self.resyncs = self.stales = 0
         self.wrong: list[str] = []
         self._over: dict[UUID, int] = {}

@@ -102,14 +102,14 @@ def _command(
 
 def _add_ls(ls: argparse.ArgumentParser) -> None:
     _add_hosts(ls)
-    whom = ls.add_argument_group("whom to list", "By default: running, and launched by Nova.")
-    whom.add_argument("--inactive", action="store_true", help="also those that are shut off")
-    whom.add_argument("--foreign", action="store_true", help="also those that others launched")
-    whom.add_argument("--dom0", action="store_true", help="also Xen's Domain-0")
-    whom.add_argument(
+    label = ls.add_argument_group("whom to list", "By default: running, and launched by Nova.")
+    label.add_argument("--inactive", action="store_true", help="also those that are shut off")
+    label.add_argument("--foreign", action="store_true", help="also those that others launched")
+    label.add_argument("--dom0", action="store_true", help="also Xen's Domain-0")
+    label.add_argument(
         "-a", "--all", action="store_true", help="everybody: --inactive --foreign --dom0"
     )
-    _add_ours(whom)
+    _add_ours(label)
     how = ls.add_argument_group("how to show them")
     _add_format(how, (*_TABLED, *_LISTED))
     how.add_argument(
@@ -151,11 +151,11 @@ def _add_ls(ls: argparse.ArgumentParser) -> None:
 
 def _add_usage(usage: argparse.ArgumentParser) -> None:
     _add_hosts(usage)
-    whom = usage.add_argument_group(
+    label = usage.add_argument_group(
         "whom to count",
         "By default: those that Nova launched, active or not; and the memory of Domain-0.",
     )
-    whom.add_argument(
+    label.add_argument(
         "-a",
         "--all",
         "--foreign",
@@ -163,7 +163,7 @@ def _add_usage(usage: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also those that others launched, as Nova's own driver counts",
     )
-    _add_ours(whom)
+    _add_ours(label)
     how = usage.add_argument_group("how to show it")
     _add_format(how, _TABLED)
     _add_order(how, columns.USAGE_COLUMNS)
@@ -171,13 +171,13 @@ def _add_usage(usage: argparse.ArgumentParser) -> None:
 
 def _add_watch(watch: argparse.ArgumentParser) -> None:
     _add_hosts(watch)
-    whom = watch.add_argument_group(
+    label = watch.add_argument_group(
         "whom to watch", "By default: those that Nova launched, whatever their state."
     )
-    whom.add_argument("--foreign", action="store_true", help="also those that others launched")
-    whom.add_argument("--dom0", action="store_true", help="also Xen's Domain-0")
-    whom.add_argument("-a", "--all", action="store_true", help="everybody: --foreign --dom0")
-    _add_ours(whom)
+    label.add_argument("--foreign", action="store_true", help="also those that others launched")
+    label.add_argument("--dom0", action="store_true", help="also Xen's Domain-0")
+    label.add_argument("-a", "--all", action="store_true", help="everybody: --foreign --dom0")
+    _add_ours(label)
     how = watch.add_argument_group("how to tell")
     _add_format(how, _TOLD)
     how.add_argument(

@@ -146,13 +146,13 @@ def _side_by_side(
         while len(by_place) < len(hosts):
             place, outcome = outcomes.get(timeout=max(0, deadline - time.monotonic()))
             by_place[place] = outcome
-    return [by_place.get(place, silent(host.whom, timeout)) for place, host in enumerate(hosts)]
+    return [by_place.get(place, silent(host.label, timeout)) for place, host in enumerate(hosts)]
 
 
-def silent(whom: str, timeout: float) -> ConnectionLost:
+def silent(label: str, timeout: float) -> ConnectionLost:
     """What a host is told of that did not answer in time, and said no word."""
     return ConnectionLost(
-        f"no answer from {whom} within {timeout:g} s: its daemon accepts calls and does not "
+        f"no answer from {label} within {timeout:g} s: its daemon accepts calls and does not "
         "finish them; ask again with a longer --timeout"
     )
 
@@ -162,7 +162,7 @@ def _report(host: Host, error: Exception) -> None:
         log.debug("the failure in full:", exc_info=error)
         terminal.complain(str(error))
     else:
-        terminal.complain_of_surprise(host.whom, error)
+        terminal.complain_of_surprise(host.label, error)
 
 
 def _listen(handler: logging.Handler, *, verbose: bool) -> None:

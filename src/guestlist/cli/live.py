@@ -127,7 +127,7 @@ class _LiveTable:
         notes = list(self._notes(seen))
         lines = self._table(rows, max(1, terminal.height() - len(notes)))
         self._screen.draw([*lines, *notes][-terminal.height() :])
-        return all(snapshot is not None and not snapshot.age for snapshot in snapshots)
+        return all(snapshot is not None and not snapshot.stale_for for snapshot in snapshots)
 
     def _table(self, rows: Sequence[Guest], room: int) -> list[str]:
         """The table in at most so many lines; whoever has none in it is counted."""
@@ -152,7 +152,7 @@ class _LiveTable:
 
     def _status(self, seen: Sequence[tuple[View, Snapshot | None]]) -> str:
         there = sum(len(snapshot) for _, snapshot in seen if snapshot is not None)
-        in_step = sum(snapshot is not None and not snapshot.age for _, snapshot in seen)
+        in_step = sum(snapshot is not None and not snapshot.stale_for for _, snapshot in seen)
         many = "1 host" if len(seen) == 1 else f"{in_step} of {len(seen)} hosts"
         steps = f"{many} in step" if in_step or len(seen) > 1 else many
         parts = [
@@ -160,10 +160,14 @@ class _LiveTable:
             f"{words.number(self._changes, 'change')} seen",
         ]
         for view, snapshot in seen:
-            if snapshot is None or snapshot.age:
-                age = "not in step yet" if snapshot is None else f"stale for {int(snapshot.age)} s"
+            if snapshot is None or snapshot.stale_for:
+                state = (
+                    "not in step yet"
+                    if snapshot is None
+                    else f"stale for {int(snapshot.stale_for)} s"
+                )
                 failure = view.live.failure
-                parts.append(f"{short(view.name)} {age}" + (f": {failure}" if failure else ""))
+                parts.append(f"{short(view.name)} {state}" + (f": {failure}" if failure else ""))
         return "; ".join(parts)
 
 

@@ -14,6 +14,7 @@ from guestlist.cli import table, words
 from guestlist.cli.differences import Difference, differences
 from guestlist.cli.terminal import escape
 from guestlist.errors import ConnectionLost
+from guestlist.event import EventKind
 from guestlist.inventory.changes import (
     Change,
     Changed,
@@ -27,7 +28,6 @@ from guestlist.inventory.changes import (
     Undefined,
 )
 from guestlist.records import DomainState, Instance, Snapshot, state_reason
-from guestlist.told import EventKind
 
 _GAP = "  "
 

@@ -101,11 +101,11 @@ def complain(message: str) -> None:
     explain(f"guestlist: {escape(message)}\n")
 
 
-def complain_of_surprise(whom: str, error: Exception) -> None:
+def complain_of_surprise(label: str, error: Exception) -> None:
     """Say that something failed which nobody foresaw; the traceback goes to the log."""
     logging.getLogger("guestlist").debug("the traceback:", exc_info=error)
     complain(
-        f"{whom}: unexpected {type(error).__name__}: {one_line(error)}; -v shows the traceback"
+        f"{label}: unexpected {type(error).__name__}: {one_line(error)}; -v shows the traceback"
     )
 
 

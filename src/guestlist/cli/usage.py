@@ -20,7 +20,7 @@ from guestlist.cli.columns import USAGE_COLUMNS, Record, Use, in_order, record
 from guestlist.cli.exits import Exit
 from guestlist.cli.hosts import Answer
 from guestlist.cli.render import as_json, as_yaml, rendered
-from guestlist.driver import LibvirtDriver
+from guestlist.driver import ComputeDriver
 from guestlist.errors import short
 from guestlist.host import Host
 from guestlist.launcher import Anyone, NovaLaunched
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> Exit:
     images_deadline = options.timeout * _IMAGES_SHARE
 
     def ask(host: Host) -> Used:
-        usage = LibvirtDriver(host, images_deadline=images_deadline).usage()
+        usage = ComputeDriver(host, images_deadline=images_deadline).usage()
         return Used(usage, None if usage.instances else hidden.everybody(host, given))
 
     def uuids(used: Used) -> list[UUID]:

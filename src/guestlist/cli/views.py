@@ -142,6 +142,6 @@ def await_step(live: Inventory, timeout: float) -> None:
             live.wait_synced(min(_LOOK, timeout))
         except NotSynced:
             if time.monotonic() >= deadline:
-                raise hosts.silent(live.whom, timeout) from None
+                raise hosts.silent(live.label, timeout) from None
         else:
             return

@@ -25,14 +25,14 @@ import libvirt
 
 from guestlist import threads
 from guestlist.connection import Connection
-from guestlist.details import bounded, crew, reading
+from guestlist.details import bounded, parallel, reader
 from guestlist.details.bounded import BoundedReader
-from guestlist.events import drain
+from guestlist.event import EventKind, Lifecycle
+from guestlist.event_loop import drain
 from guestlist.handle import INACTIVE_ID, Handle
-from guestlist.native import threading
 from guestlist.peer import Peer
 from guestlist.records import Details
-from guestlist.told import EventKind, Lifecycle
+from guestlist.unpatched import threading
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ _LONGEST_TURN = 0.5
 
 
 @dataclass(slots=True)
-class _Known:
+class _Remembered:
     """What was read of a domain while it had this id, and until when (monotonic) it is believed."""
 
     id: int
@@ -94,21 +94,21 @@ class DetailsMemory:
         self,
         peer: Peer,
         connection: Connection,
-        reader: BoundedReader,
+        bounded_reader: BoundedReader,
         max_age: float,
         *,
         keep_xml: bool = False,
     ) -> None:
         self._peer = peer
-        self._bounded = reader
+        self._bounded = bounded_reader
         self._is_bounded: bool | None = None
         self._max_age = max_age
-        self._read_one = partial(reading.read, keep_xml=keep_xml)
+        self._read_one = partial(reader.read, keep_xml=keep_xml)
         self._connection = connection
-        self._known: dict[bytes, _Known] = {}
+        self._known: dict[bytes, _Remembered] = {}
         self._changed_meanwhile: list[set[bytes]] = []  # one for each reading that goes on
         self._watching = False
-        self._lock = threading.RLock()  # a signal handler may `forget` within any of it
+        self._lock = threading.RLock()  # a signal handler may `discard` within any of it
 
     def __len__(self) -> int:
         return len(self._known)
@@ -192,31 +192,31 @@ class DetailsMemory:
         if known is None:
             return None
         if known.namespaces is None:
-            known.namespaces = reading.nova_namespaces(handle, self._peer)
+            known.namespaces = reader.nova_namespaces(handle, self._peer)
         return known.namespaces
 
-    def forget(self, uuid: bytes) -> None:
+    def discard(self, uuid: bytes) -> None:
         """Forget one that is gone."""
         with self._lock:
             self._known.pop(uuid, None)
 
-    def forget_absent(self, listed: Container[bytes], *, include_inactive: bool) -> None:
+    def discard_absent(self, listed: Container[bytes], *, include_inactive: bool) -> None:
         """Forget those that a listing would have shown and did not."""
         with self._lock:
             for uuid, known in list(self._known.items()):
                 if uuid not in listed and (include_inactive or known.id != INACTIVE_ID):
                     self._known.pop(uuid, None)
 
-    def _read(self, handles: list[Handle]) -> Iterable[tuple[Handle, reading.Read | None]]:
+    def _read(self, handles: list[Handle]) -> Iterable[tuple[Handle, reader.ReadDetails | None]]:
         if self._is_bounded is None:
             self._is_bounded = bounded.is_needed(self._peer)
         if self._is_bounded:
             return self._read_aside(handles)
         if len(handles) == 1:
             return [(handles[0], self._read_one(handles[0], self._peer))]
-        return crew.read(handles, self._peer, self._connection, self._read_one)
+        return parallel.read(handles, self._peer, self._connection, self._read_one)
 
-    def _read_aside(self, handles: list[Handle]) -> list[tuple[Handle, reading.Read | None]]:
+    def _read_aside(self, handles: list[Handle]) -> list[tuple[Handle, reader.ReadDetails | None]]:
         """Read within a deadline; others may ask over the connection meanwhile."""
         peer = self._peer
         read = partial(self._bounded.read, handles, self._read_one, self._answers_again)
@@ -235,18 +235,18 @@ class DetailsMemory:
                     known.due = 0.0
 
     def _remember(
-        self, handle: Handle, read: reading.Read, now: float, changed: Container[bytes]
+        self, handle: Handle, read: reader.ReadDetails, now: float, changed: Container[bytes]
     ) -> None:
         """Keep it, unless an event said meanwhile that it has changed: then for this once."""
         uuid = handle.uuid
         if read.failure is not None:
             before = self._known.get(uuid)
             if before is None or before.details.unknown != read.details.unknown:
-                log.warning("%s: %s", self._peer.whom, read.failure)
+                log.warning("%s: %s", self._peer.label, read.failure)
         age = self._max_age * (_FAILED_AGE if read.failure else 1)
         with self._lock:
             due = now if uuid in changed else now + age
-            self._known[uuid] = _Known(read.id, read.details, read.namespaces, due)
+            self._known[uuid] = _Remembered(read.id, read.details, read.namespaces, due)
 
     def _on_lifecycle(self, domain: libvirt.virDomain, event: int, _detail: int) -> None:
         if event in _NEW_XML:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from guestlist.aside import MOST_HANGING, Aside, EachAside
 from guestlist.connection import Connection
-from guestlist.details import reading
-from guestlist.details.crew import Reader
+from guestlist.details import reader
+from guestlist.details.parallel import Reader
 from guestlist.errors import GuestlistError
 from guestlist.handle import Handle
 from guestlist.lookup import look_up
@@ -62,10 +62,10 @@ def was_not_asked(details: Details) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class BoundedOutcome:
     """What was read of each domain, None of those gone; why a connection failed, where one did."""
 
-    read: list[tuple[Handle, reading.Read | None]]
+    read: list[tuple[Handle, reader.ReadDetails | None]]
     calls: int
     failure: GuestlistError | None
 
@@ -80,12 +80,12 @@ class BoundedReader:
 
     def read(
         self, handles: Iterable[Handle], read_one: Reader, returned: Callable[[bytes], object]
-    ) -> Outcome:
+    ) -> BoundedOutcome:
         """What each domain's XML says.
 
         Args:
             handles: the domains.
-            read_one: `reading.read`.
+            read_one: `reader.read`.
             returned: is told the UUID of a domain whose guest answers again, on another thread.
 
         Cost: 2 calls per domain, over other connections. Seconds: the deadline where a guest hangs
@@ -93,7 +93,7 @@ class BoundedReader:
         """
         by_uuid = {handle.uuid: handle for handle in handles}
 
-        def ask_one(peer: Peer, uuid: bytes) -> reading.Read | None:
+        def ask_one(peer: Peer, uuid: bytes) -> reader.ReadDetails | None:
             domain = look_up(peer, uuid)
             return None if domain is None else read_one(by_uuid[uuid].over(domain), peer)
 
@@ -102,14 +102,14 @@ class BoundedReader:
         )
         read = [(by_uuid[uuid], one) for uuid, one in found.answers.items()]
         within = f"no answer within {self._deadline:g} s"
-        read += [(by_uuid[uuid], reading.unread(by_uuid[uuid], within)) for uuid in found.silent]
+        read += [(by_uuid[uuid], reader.unread(by_uuid[uuid], within)) for uuid in found.silent]
         why = f"{_NOT_ASKED}, " + (
             "other guests do not answer" if found.silent else "no second connection"
         )
-        read += [(by_uuid[uuid], reading.unread(by_uuid[uuid], why)) for uuid in found.unasked]
+        read += [(by_uuid[uuid], reader.unread(by_uuid[uuid], why)) for uuid in found.unasked]
         if found.failure is not None:
             log.warning("%d domains were not read aside: %s", len(found.unasked), found.failure)
-        return Outcome(read, found.calls, found.failure)
+        return BoundedOutcome(read, found.calls, found.failure)
 
     def close(self) -> None:
         """Close what is idle; a call under way closes its own connection when it returns."""

@@ -23,7 +23,7 @@ from lxml import etree
 
 from guestlist.domainxml.devices import disks, nics
 from guestlist.domainxml.nova import nova_metadata
-from guestlist.domainxml.reading import (
+from guestlist.domainxml.values import (
     LONGEST,
     UINT32_MAX,
     Unknown,

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from lxml import etree
 
-from guestlist.domainxml.reading import Unknown, attribute, bounded, firsts, number, text_of, word
+from guestlist.domainxml.values import Unknown, attribute, bounded, firsts, number, text_of, word
 from guestlist.records import Disk, DiskDevice, Nic, Slice, Source, SourceKind
 
 DEEPEST_CHAIN = 200

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from lxml import etree
 
-from guestlist.domainxml.reading import (
+from guestlist.domainxml.values import (
     Unknown,
     attribute,
     children,

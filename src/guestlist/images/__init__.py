@@ -10,7 +10,7 @@ no file that an image names, asks no libvirt.
     qcow2.py     qcow2 headers, by the rules of QEMU
     luks.py      LUKS headers, by the rules of QEMU
     qemu_img.py  the other formats: the program that is asked, and how it is confined
-    looks.py     one deadline over all images, also where storage hangs
+    storage_reads.py one deadline over all images, also where storage hangs
     extent.py    the bytes of an image: of a file, or of a slice of one
 
 Source: QEMU docs/interop/qcow2.txt, vhdx.h, qed.h and the other drivers in block/ (where a header
@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 from guestlist.images import luks, qcow2, qemu_img
 from guestlist.images.extent import SECTOR, Extent, bounds
-from guestlist.images.looks import Looks
+from guestlist.images.storage_reads import StorageReads
 from guestlist.records import Source, SourceKind
 
 _ELSEWHERE = {
@@ -93,8 +93,8 @@ class Images:
     def __init__(self, qemu_img: str = "qemu-img", deadline: float = 10.0) -> None:
         self._qemu_img = qemu_img
         self._deadline = deadline
-        self._known: dict[Source, _Known] = {}
-        self._looks: Looks[Source, tuple[Image, _Known | None]] = Looks(_path)
+        self._known: dict[Source, _Measured] = {}
+        self._reads: StorageReads[Source, tuple[Image, _Measured | None]] = StorageReads(_path)
 
     def measure(self, sources: Iterable[Source]) -> dict[Source, Image]:
         """The size of each image. Those of the call before that are not among them are forgotten.
@@ -113,7 +113,7 @@ class Images:
         wanted = list(dict.fromkeys(sources))
         before = self._known
         look = partial(self._image, before)
-        found, silent = self._looks.each(wanted, look, self._deadline)
+        found, silent = self._reads.each(wanted, look, self._deadline)
         images, known = {}, {}
         for source in wanted:
             if source in found:
@@ -129,8 +129,8 @@ class Images:
         return images
 
     def _image(
-        self, known: dict[Source, _Known], source: Source, seconds: float
-    ) -> tuple[Image, _Known | None]:
+        self, known: dict[Source, _Measured], source: Source, seconds: float
+    ) -> tuple[Image, _Measured | None]:
         """The image, and what is to be remembered of it. It may take so many seconds."""
         if image := _elsewhere(source):
             return image, None
@@ -146,7 +146,7 @@ class Images:
         except ValueError:  # a NUL in it, or what no file name can be made of
             return Image(None, None, "not a path"), None
 
-    def ask(self, image: Extent, format: str, seconds: float, *, is_slice: bool) -> _Known:
+    def ask(self, image: Extent, format: str, seconds: float, *, is_slice: bool) -> _Measured:
         """What qemu-img says of an image."""
         most = self._deadline / 2
         seconds = min(most, seconds)
@@ -155,10 +155,10 @@ class Images:
                 self._qemu_img, image, format, is_slice=is_slice, seconds=seconds
             )
         except qemu_img.NotRun as reason:
-            return _Known(None, str(reason), lasting=False)
+            return _Measured(None, str(reason), lasting=False)
         except qemu_img.NoSize as reason:
-            return _Known(None, str(reason), lasting=seconds == most)
-        return _Known(size, None)
+            return _Measured(None, str(reason), lasting=seconds == most)
+        return _Measured(size, None)
 
 
 class _Look(NamedTuple):
@@ -167,10 +167,10 @@ class _Look(NamedTuple):
     images: Images
     source: Source
     format: str
-    before: _Known | None
+    before: _Measured | None
     seconds: float
 
-    def at_file(self) -> tuple[Image, _Known | None]:
+    def at_file(self) -> tuple[Image, _Measured | None]:
         path = _path(self.source)
         found = os.stat(path)  # noqa: PTH116  a Path costs more than the call
         if not S_ISREG(found.st_mode):
@@ -184,7 +184,7 @@ class _Look(NamedTuple):
         read = read._replace(stamp=_stamp(found) if _settled(found) else None)
         return _image(read, self._allocated(found)), read
 
-    def at_device(self) -> tuple[Image, _Known | None]:
+    def at_device(self) -> tuple[Image, _Measured | None]:
         path = _path(self.source)
         if not S_ISBLK(os.stat(path).st_mode):  # noqa: PTH116
             return Image(None, None, "not a block device"), None
@@ -194,9 +194,9 @@ class _Look(NamedTuple):
         slice = self.source.slice
         return _image(read, size if slice is None else slice.size), read
 
-    def _raw(self, size: int) -> _Known:
+    def _raw(self, size: int) -> _Measured:
         inside = bounds(self.source.slice, size)
-        return _Known(None, inside) if isinstance(inside, str) else _Known(inside[1], None)
+        return _Measured(None, inside) if isinstance(inside, str) else _Measured(inside[1], None)
 
     def _allocated(self, found: os.stat_result) -> int | None:
         allocated = found.st_blocks * SECTOR
@@ -204,22 +204,22 @@ class _Look(NamedTuple):
             return allocated
         return self.source.slice.size if allocated >= found.st_size else None
 
-    def _read(self, fd: int, size: int) -> _Known:
+    def _read(self, fd: int, size: int) -> _Measured:
         """What an open image's header says, or what qemu-img said while the header was the same."""
         inside = bounds(self.source.slice, size)
         if isinstance(inside, str):
-            return _Known(None, inside)
+            return _Measured(None, inside)
         image = Extent(fd, *inside)
-        read: _Known | None = None
+        read: _Measured | None = None
         if self.format == "luks":
             read = _luks(image)
         elif self.format == "qcow2":
             read = _qcow2(image, encrypted=self.source.encryption is not None)
         elif qemu_img.names_files(image, self.format):
-            read = _Known(None, _OTHER_FILES)
+            read = _Measured(None, _OTHER_FILES)
         return read or self._asked(image)
 
-    def _asked(self, image: Extent) -> _Known:
+    def _asked(self, image: Extent) -> _Measured:
         marks = _marks(image, self.format)
         if self.before is not None and self.before.marks == marks:
             return self.before
@@ -228,7 +228,7 @@ class _Look(NamedTuple):
         return read._replace(marks=marks)
 
 
-class _Known(NamedTuple):
+class _Measured(NamedTuple):
     """What an image said when it was open. Holds while its stamp is the same, or else its marks.
 
     Not `lasting`: it says nothing of the image, and is not kept.
@@ -242,7 +242,7 @@ class _Known(NamedTuple):
     data_elsewhere: bool = False
 
 
-def _image(read: _Known, allocated_bytes: int | None) -> Image:
+def _image(read: _Measured, allocated_bytes: int | None) -> Image:
     if read.unknown is None and read.data_elsewhere:
         return Image(read.virtual_bytes, None, "its data is in another file")
     if read.unknown is None and allocated_bytes is None:
@@ -271,23 +271,23 @@ def _format(source: Source) -> str | None:
     return None
 
 
-def _qcow2(image: Extent, *, encrypted: bool) -> _Known | None:
+def _qcow2(image: Extent, *, encrypted: bool) -> _Measured | None:
     """What a qcow2 image's header says; None where QEMU is to be asked."""
     header = qcow2.header(image)
     if header is None or (encrypted and not header.encrypted):
-        return _Known(None, "not qcow2 that QEMU opens")
+        return _Measured(None, "not qcow2 that QEMU opens")
     if not header.undecided:
-        return _Known(header.virtual_bytes, None, data_elsewhere=header.data_elsewhere)
-    return _Known(None, _OTHER_FILES) if header.data_elsewhere else None
+        return _Measured(header.virtual_bytes, None, data_elsewhere=header.data_elsewhere)
+    return _Measured(None, _OTHER_FILES) if header.data_elsewhere else None
 
 
-def _luks(image: Extent) -> _Known:
+def _luks(image: Extent) -> _Measured:
     """The guest sees what is behind the header."""
     offset = luks.payload(image.read(0, luks.LENGTH))
     size = -(-image.size // SECTOR) * SECTOR
     if offset is None or offset > size:
-        return _Known(None, "not LUKS that QEMU opens")
-    return _Known(size - offset, None)
+        return _Measured(None, "not LUKS that QEMU opens")
+    return _Measured(size - offset, None)
 
 
 def _elsewhere(source: Source) -> Image | None:

@@ -43,7 +43,7 @@ from stat import S_IROTH, S_ISBLK
 from typing import Any
 
 from guestlist.images.extent import Extent
-from guestlist.native import subprocess
+from guestlist.unpatched import subprocess
 
 _ADDRESS_SPACE = 2**30
 _OUTPUT = 2**20

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
-from guestlist import events, process, threads
+from guestlist import event_loop, process, threads
 from guestlist.errors import GuestlistError, NotSynced
 from guestlist.host import Host
 from guestlist.inventory.board import Board
@@ -40,14 +40,14 @@ from guestlist.launcher import LaunchedBy
 from guestlist.node import Node
 from guestlist.records import Instance, Snapshot
 
-LONGEST_CLOSE = 1.0
+CLOSE_WAIT = 1.0
 """Seconds that closing waits for a call that is under way."""
 
 LONGEST_NODE = 10.0
 """Seconds that `Inventory.node` waits the first time it is called."""
 
 LONGEST_TURN = 0.1
-"""Seconds that `certain` waits for a turn of the event loop; then it leaves libvirt to be asked."""
+"""Seconds that `undisputed` waits for a turn of the event loop; then libvirt must be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,11 @@ class InventoryStatistics:
     `connections` were in step, `stalls` are times the event loop was held up, `losses` times events
     were lost on the way. `details_pending` domains are yet to have their XML read again.
 
-    `age` is as in a snapshot, None before the view is in step. `reaction_median` and
+    `stale_for` is as in a snapshot, None before the view is in step. `reaction_median` and
     `reaction_worst` are seconds from an event's arrival to the view, over the last 1,024.
     """
 
-    age: float | None
+    stale_for: float | None
     events: int
     asks: int
     lists: int
@@ -92,8 +92,8 @@ class Inventory:
     G4  Nothing is invented, and nothing is silent: a domain that is gone arrives as `Undefined` or
         `Stopped` if libvirt said so, else as `Gone`, with what it last was. One that comes and goes
         between two answers was never there.
-    G5  Without libvirt the view is stale: it stays as it last was, its `age` tells for how long
-        nobody could say whether it is still so, and a `Stale` arrives. It is never empty, but for a
+    G5  Without libvirt the view is stale: it stays as it last was, its `stale_for` tells for how
+        long libvirt has not confirmed it, and a `Stale` arrives. It is never empty, but for a
         host without domains. Before it first is in step there is none: `NotSynced`.
     G6  Once libvirt is back, all that has changed meanwhile arrives, and then a `Resynced`; what is
         new in details follows, when they are read again.
@@ -102,7 +102,7 @@ class Inventory:
     G8  Readers are independent: one that is slow holds up nobody, holds a bounded number of
         changes, and is told that it missed some by the `Resynced` that replaces them.
     G9  `snapshot`, `changes` and `statistics` make no call and never wait for one. A signal handler
-        may call `snapshot`, `instance`, `certain`, `statistics` and `close` at any point; where
+        may call `snapshot`, `instance`, `undisputed`, `statistics` and `close` at any point; where
         `wait_synced`, `resync`, `changes` or `Changes.get` would wait for the read that it has
         interrupted, they raise `Reentered`.
     G10 `close` comes back within 1 s whatever the daemon does, from any thread.
@@ -178,10 +178,10 @@ class Inventory:
     def wait_synced(self, timeout: float | None = None) -> None:
         """Return when the view is in step with libvirt, now; starts the inventory.
 
-        In step means `age` 0.0: connected, listed, and no event and no question has been without
-        an answer for more than 1 s. So the view is at most 1 s behind what libvirt has told. A
-        daemon that hangs while nothing is asked of it is noticed by keepalive alone, after 6 s;
-        `resync` asks.
+        In step means `stale_for` 0.0: connected, listed, and no event and no question has been
+        without an answer for more than 1 s. So the view is at most 1 s behind what libvirt has
+        told. A daemon that hangs while nothing is asked of it is noticed by keepalive alone,
+        after 6 s; `resync` asks.
 
         Raises:
             GuestlistError: it is not after `timeout` seconds. The error that stands in the way, as
@@ -202,7 +202,7 @@ class Inventory:
     ) -> Snapshot:
         """One instant of the view, with the options of `Host.snapshot`. It never changes.
 
-        `Snapshot.age` is 0.0 while the view is in step; else it is as it was so many seconds ago.
+        `Snapshot.stale_for` is 0.0 while the view is in step; else the view is so many seconds old.
         A change is in it about a millisecond after libvirt tells of it; details may take longer
         while much is going on: `statistics().details_pending`.
 
@@ -246,7 +246,7 @@ class Inventory:
         known = self._board.snapshot(Scope(True, True, True)).get(uuid)
         return known if known is not None else self._host.instance(uuid)
 
-    def certain(self, uuid: UUID) -> Instance | None:
+    def undisputed(self, uuid: UUID) -> Instance | None:
         """One domain, if nothing speaks against the view: for callers that would else ask libvirt.
 
         Takes in the events that this process has received, and the end of a connection, first.
@@ -254,11 +254,11 @@ class Inventory:
         dead, where an event has named the domain and is not answered yet, where the domain is in a
         state that must pass, where the event loop does not turn within `LONGEST_TURN`, and in a
         forked process. What remains: an event that is still under way to this process; a daemon
-        that is stopped, until keepalive gives it up. `unlisted` bounds both.
+        that is stopped, until keepalive gives it up. `seconds_since_list` bounds both.
 
         Cost: no call; some 0.1 ms.
         """
-        if process.is_foreign() or self._board.age != 0 or not events.drain(LONGEST_TURN):
+        if process.is_foreign() or self._board.stale_for != 0 or not event_loop.drain(LONGEST_TURN):
             return None
         if self._follower.is_in_doubt(uuid.bytes):  # before the view is read: it may move on
             return None
@@ -285,7 +285,7 @@ class Inventory:
         try:
             return self._follower.facts.node(timeout)
         except NotSynced:
-            if self._board.age is None or self._board.failure is None:
+            if self._board.stale_for is None or self._board.failure is None:
                 raise
             self._board.wait_synced(0)
             raise
@@ -295,7 +295,7 @@ class Inventory:
         process.check()
         counts, reactions = self._follower.counts, sorted(self._follower.reactions)
         return InventoryStatistics(
-            age=self._board.age,
+            stale_for=self._board.stale_for,
             events=counts["events"],
             asks=counts["asks"],
             lists=counts["lists"],
@@ -311,7 +311,7 @@ class Inventory:
         )
 
     @property
-    def unlisted(self) -> float:
+    def seconds_since_list(self) -> float:
         """Seconds since the list began that the view was last held against; `resync` makes one.
 
         Infinite before the first. Cost: no call, and no lock.
@@ -320,10 +320,10 @@ class Inventory:
         return time.monotonic() - self._follower.listed_at
 
     @property
-    def age(self) -> float | None:
-        """As `Snapshot.age`; None before the view is in step. Cost: none."""
+    def stale_for(self) -> float | None:
+        """As `Snapshot.stale_for`; None before the view is in step. Cost: none."""
         process.check()
-        return self._board.age
+        return self._board.stale_for
 
     @property
     def drifts(self) -> Sequence[Drift]:
@@ -342,9 +342,9 @@ class Inventory:
         return self._host
 
     @property
-    def whom(self) -> str:
-        """The host's name in messages, as `Host.whom`."""
-        return self._follower.whom
+    def label(self) -> str:
+        """The host's name in messages, as `Host.label`."""
+        return self._follower.label
 
     @property
     def resolved_uri(self) -> str:
@@ -352,15 +352,15 @@ class Inventory:
         return self._follower.resolved_uri
 
     @property
-    def is_here(self) -> bool:
-        """Whether this libvirt is on this machine, as its URI tells; see `Host.is_here`.
+    def is_local(self) -> bool:
+        """Whether this libvirt is on this machine, as its URI tells; see `Host.is_local`.
 
         Raises:
             NotSynced: the view has not been in step yet.
 
         Cost: no call.
         """
-        return self._follower.facts.is_here
+        return self._follower.facts.is_local
 
     # Its life
 
@@ -389,7 +389,7 @@ class Inventory:
         if not self._follower.list_anew(timeout):
             self._board.wait_synced(0)
             why = "it was closed" if self._follower.is_closing else f"not within {timeout:g} s"
-            raise NotSynced(f"{self.whom} was not listed anew: {why}")
+            raise NotSynced(f"{self.label} was not listed anew: {why}")
 
     def close(self) -> None:
         """End it, and every iteration over its changes; harmless twice, and from any thread.
@@ -402,13 +402,13 @@ class Inventory:
             return
         self._follower.close()
         self._board.end()
-        deadline = time.monotonic() + LONGEST_CLOSE
-        may_wait = not (events.is_on_loop() or threads.is_over() or self._board.is_read_here())
+        deadline = time.monotonic() + CLOSE_WAIT
+        may_wait = not (event_loop.is_on_loop() or threads.is_over() or self._board.is_read_here())
         if self._owns_host:  # somebody may be asking it, and wait for an answer
             closed: threads.Outcome[None] = threads.Outcome()
             threads.later(partial(closed.of, self._host.close), "guestlist-inventory-close")
             if may_wait:
-                closed.wait(LONGEST_CLOSE)
+                closed.wait(CLOSE_WAIT)
         if self._is_started and may_wait:
             self._follower.wait_ended(deadline)
 
@@ -433,4 +433,4 @@ class Inventory:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Inventory of {self.whom}>"
+        return f"<Inventory of {self.label}>"

@@ -6,7 +6,7 @@ states come first, and details are a call for each domain. Knows no clock: it is
 
 from __future__ import annotations
 
-from guestlist.told import Event, EventKind
+from guestlist.event import Event, EventKind
 
 QUIET = 0.05
 """Seconds without an event after which details are read at full speed."""
@@ -20,7 +20,7 @@ FEW_EVENTS = 10.0
 CATCHING_UP_SHARE = 0.5
 """The share for those that have not been read over this connection."""
 
-MOST_TOLD = 4
+EVENTS_KEPT = 4
 """Events that are kept of one domain."""
 
 
@@ -57,7 +57,7 @@ class Backlog:
             return
         told = self._waiting.get(uuid)
         if told is not None or event.kind is not EventKind.LIFECYCLE:
-            self._waiting[uuid] = (*(told or ()), event)[-MOST_TOLD:]
+            self._waiting[uuid] = (*(told or ()), event)[-EVENTS_KEPT:]
 
     def drop(self, uuid: bytes) -> None:
         """Forget a domain that is gone."""

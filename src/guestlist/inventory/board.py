@@ -23,8 +23,8 @@ from guestlist.inventory.changes import Change, News, Resynced, Stale
 from guestlist.inventory.merging import View
 from guestlist.inventory.scope import Part, Scope
 from guestlist.inventory.subscribers import Changes
-from guestlist.native import threading
 from guestlist.records import Instance, Snapshot
+from guestlist.unpatched import threading
 
 PATIENCE = 1.0
 """Seconds that an answer may be outstanding before the view counts as stale."""
@@ -50,7 +50,7 @@ class Board:
     # For readers
 
     @property
-    def age(self) -> float | None:
+    def stale_for(self) -> float | None:
         """Seconds for which nobody could say whether the view is right; 0.0 while it is in step.
 
         None before it first was.
@@ -82,7 +82,7 @@ class Board:
 
     def row(self, uuid: UUID) -> Instance | None:
         """One domain of a view that is in step. Takes no lock."""
-        return self._view.get(uuid) if self.age == 0 else None
+        return self._view.get(uuid) if self.stale_for == 0 else None
 
     def subscribe(self, scope: Scope, owner: object) -> Changes:
         """A new reader of changes, which keeps its owner alive, and is itself kept by nobody here.
@@ -109,21 +109,21 @@ class Board:
         return changes
 
     def wait_synced(self, timeout: float | None) -> None:
-        """Return when the view is in step: its age is 0.0.
+        """Return when the view is in step: its stale_for is 0.0.
 
         Raises:
             GuestlistError: it is not after `timeout` seconds, and this is why.
         """
         self.refuse_within_read("wait for the view")
-        self._moved.wait_for(lambda: self.age == 0 or self._ended, timeout)
-        age = self.age
-        if age == 0:
+        self._moved.wait_for(lambda: self.stale_for == 0 or self._ended, timeout)
+        stale_for = self.stale_for
+        if stale_for == 0:
             return
         failure = self._failure
         if failure is not None:
             raise type(failure)(str(failure)) from failure
-        if self._ended or age is not None:
-            raise self._not_synced(age)
+        if self._ended or stale_for is not None:
+            raise self._not_synced(stale_for)
         raise NotSynced(
             f"the view is not in step after {timeout:g} s: libvirt has not answered yet, and no "
             "call has failed; wait longer"
@@ -208,23 +208,23 @@ class Board:
         return [reader for each in self._subscribers if (reader := each()) is not None]
 
     def _snapshot(self, scope: Scope) -> Snapshot | None:
-        age = self.age
-        if age is None:
+        stale_for = self.stale_for
+        if stale_for is None:
             return None
         part = self._parts.get(scope)
         if part is None:
             part = self._parts[scope] = Part(scope)
-        return part.snapshot(self._view, age)
+        return part.snapshot(self._view, stale_for)
 
     def _forget(self, changes: Changes) -> None:
         with self._lock:
             self._subscribers = tuple(each for each in self._subscribers if each() is not changes)
 
-    def _not_synced(self, age: float | None = None) -> NotSynced:
+    def _not_synced(self, stale_for: float | None = None) -> NotSynced:
         if self._ended:
             return NotSynced("the view is not in step, and will not be: it was closed")
-        if age is not None:
-            return NotSynced(f"the view is {age:.1f} s behind: libvirt has not answered yet")
+        if stale_for is not None:
+            return NotSynced(f"the view is {stale_for:.1f} s behind: libvirt has not answered yet")
         return NotSynced(
             "nothing is known yet: the view has not been in step; call wait_synced() first"
         )

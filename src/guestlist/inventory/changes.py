@@ -11,8 +11,8 @@ from datetime import datetime
 from uuid import UUID
 
 from guestlist.errors import GuestlistError
+from guestlist.event import Event
 from guestlist.records import Instance, Snapshot, state_reason
-from guestlist.told import Event
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from guestlist.event import Event
 from guestlist.records import Instance
-from guestlist.told import Event
 
 
 @dataclass(frozen=True, slots=True)

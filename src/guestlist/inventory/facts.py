@@ -24,9 +24,9 @@ from guestlist.errors import (
     ThreadUnavailable,
     one_line,
 )
-from guestlist.native import threading
 from guestlist.node import Hypervisor, Node, NodeMemory
 from guestlist.peer import Peer
+from guestlist.unpatched import threading
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Facts:
     # For other threads
 
     @property
-    def is_here(self) -> bool:
+    def is_local(self) -> bool:
         """Whether this libvirt is on this machine."""
         if self._is_here is None:
             raise self._unknown("has not been reached yet; call wait_synced() first")
@@ -61,7 +61,7 @@ class Facts:
         """The host as it last was. The first call starts the reading, and waits for it."""
         if not self._is_wanted:
             threads.aside(self._want, "guestlist-inventory-node")
-        _ = self.is_here
+        _ = self.is_local
         self._changed.wait_for(lambda: self._found or not self._is_connected, timeout)
         found = self._found
         if found is None:
@@ -86,7 +86,7 @@ class Facts:
         """The view is in step over a new connection; the libvirt behind it may be another."""
         location = peer.location()
         with self._lock:
-            self._is_here, self._has_second = location.here, location.asked_again_at_will
+            self._is_here, self._has_second = location.is_local, location.asked_again_at_will
             self._is_connected = True
             self._connections += 1
             self._hypervisor = None
@@ -127,7 +127,7 @@ class Facts:
             try:
                 threads.start(self._read_aside, "guestlist-inventory-node")
             except ThreadUnavailable as error:
-                log.debug("%s: no thread to read the node: %s", self._connection.whom, error)
+                log.debug("%s: no thread to read the node: %s", self._connection.label, error)
                 self._is_being_read = False
             else:
                 return
@@ -166,7 +166,7 @@ class Facts:
             self._changed.ring()
 
     def _unknown(self, why: str) -> NotSynced:
-        return NotSynced(f"{self._connection.whom} {why}")
+        return NotSynced(f"{self._connection.label} {why}")
 
 
 def _read(memory: NodeMemory) -> Node | NotSupported:
@@ -176,5 +176,5 @@ def _read(memory: NodeMemory) -> Node | NotSupported:
     except (libvirt.libvirtError, LibvirtFailure) as error:
         if isinstance(error, libvirt.libvirtError) and memory.peer.lost(error):
             raise
-        whom = memory.peer.whom
-        return NotSupported(f"{whom} does not tell what it is: {one_line(error)}")
+        label = memory.peer.label
+        return NotSupported(f"{label} does not tell what it is: {one_line(error)}")

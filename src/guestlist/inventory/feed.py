@@ -18,9 +18,9 @@ import libvirt
 
 from guestlist import threads
 from guestlist.details import XML_EVENTS
-from guestlist.native import threading
+from guestlist.event import Event, EventKind
 from guestlist.peer import Peer
-from guestlist.told import Event, EventKind
+from guestlist.unpatched import threading
 
 MOST = 10_000
 """Events that are kept. Beyond it they are worth less than a new list, and are let go."""

@@ -32,7 +32,8 @@ import libvirt
 
 from guestlist import snapshot, threads
 from guestlist.errors import ConnectionLost, GuestlistError, LibvirtFailure, one_line
-from guestlist.events import Pulse, wake
+from guestlist.event import Event, EventKind, Lifecycle
+from guestlist.event_loop import Pulse, wake
 from guestlist.handle import INACTIVE_ID, Stated
 from guestlist.inventory import feed
 from guestlist.inventory.backlog import Backlog
@@ -41,14 +42,13 @@ from guestlist.inventory.changes import Change
 from guestlist.inventory.drift import Drift
 from guestlist.inventory.facts import Facts
 from guestlist.inventory.feed import Feed, Inbox, Raw
-from guestlist.inventory.looks import LOOK_AGAIN, Looks
-from guestlist.inventory.merging import Reading, View, merge
+from guestlist.inventory.merging import Observation, View, merge
+from guestlist.inventory.rechecks import RECHECK_AFTER, Rechecks
 from guestlist.listing import Listing
 from guestlist.listing.listings import Listings
-from guestlist.native import threading
 from guestlist.peer import Peer
 from guestlist.records import DomainState, Instance
-from guestlist.told import Event, EventKind, Lifecycle
+from guestlist.unpatched import threading
 
 log = logging.getLogger(__name__)
 
@@ -136,16 +136,16 @@ class Follower:
         self._has_heard = False
         self._distrust = FIRST_COMPARISON
         self._stated: dict[bytes, Stated] = {}
-        self._looks = Looks()
+        self._rechecks = Rechecks()
         self._backlog = Backlog(time.monotonic())
         self._pulse = Pulse()
 
     # For other threads
 
     @property
-    def whom(self) -> str:
+    def label(self) -> str:
         """The host's name in messages."""
-        return self._listings.connection.whom
+        return self._listings.connection.label
 
     @property
     def resolved_uri(self) -> str:
@@ -168,7 +168,7 @@ class Follower:
         with self._leaving:
             if self._peer is None or not self._peer.alive():
                 return True
-        return self._is_missing_events or self._inbox.names(uuid) or uuid in self._looks
+        return self._is_missing_events or self._inbox.names(uuid) or uuid in self._rechecks
 
     @property
     def is_closing(self) -> bool:
@@ -230,8 +230,8 @@ class Follower:
             except GuestlistError as error:
                 self._fail(error)
             except Exception as error:
-                log.exception("%s: following the domains failed", self.whom)
-                self._fail(LibvirtFailure(f"cannot follow the domains of {self.whom}: {error!r}"))
+                log.exception("%s: following the domains failed", self.label)
+                self._fail(LibvirtFailure(f"cannot follow the domains of {self.label}: {error!r}"))
             self._close_connection()  # lost or not: events are registered for once
             self._inbox.clear()
             if not self.is_closing:
@@ -254,7 +254,7 @@ class Follower:
         if not self._has_events:
             log.warning(
                 "%s has no lifecycle events: its domains are listed every %g s instead",
-                self.whom,
+                self.label,
                 min(WITHOUT_EVENTS, self._resync_every),
             )
         self._list(listing)
@@ -270,7 +270,7 @@ class Follower:
             self._list(listing, raw)
             self._inbox.done(raw)
             return
-        due = self._looks.due(now, shared=bool(raw))
+        due = self._rechecks.due(now, shared=bool(raw))
         if raw or due:
             self._ask(listing, raw, due)
             self._inbox.done(raw)
@@ -285,7 +285,7 @@ class Follower:
     def _next_due(self) -> float:
         if self.facts.is_due:
             return 0.0
-        due = min(self._alive_at + PULSE, self._next_list, self._looks.next())
+        due = min(self._alive_at + PULSE, self._next_list, self._rechecks.next())
         return min(due, self._backlog.next()) if self._backlog else due
 
     # Whether all is well
@@ -300,7 +300,7 @@ class Follower:
         if lost:
             self._is_missing_events = True
             self._inbox.lost = None
-            log.warning("%s: events were lost (%s); listing anew", self.whom, lost)
+            log.warning("%s: events were lost (%s); listing anew", self.label, lost)
             self.counts["losses"] += 1
         stalled = now >= self._alive_at + PULSE and self._is_stalled(listing, now)
         return bool(lost) or stalled or self._wants_list != self._lists
@@ -308,7 +308,7 @@ class Follower:
     def _is_stalled(self, listing: Listing, now: float) -> bool:
         """Whether the event loop is held up, so that events may wait."""
         if not listing.peer.alive():
-            raise ConnectionLost(f"the connection to {self.whom} is lost; it is opened again")
+            raise ConnectionLost(f"the connection to {self.label} is lost; it is opened again")
         self._alive_at = now
         if now < self._beat_at + STALL:
             return False
@@ -319,7 +319,7 @@ class Follower:
         if self._pulse.beat():
             return False
         if not self.counts["stalls"]:
-            log.warning("%s: the event loop is held up; listing meanwhile", self.whom)
+            log.warning("%s: the event loop is held up; listing meanwhile", self.label)
         self.counts["stalls"] += 1
         return True
 
@@ -336,7 +336,7 @@ class Follower:
         try:
             self._listings.close()
         except Exception:  # no thread is to be had for the farewell
-            log.exception("%s: the connection was not closed", self.whom)
+            log.exception("%s: the connection was not closed", self.label)
 
     def _wait_before_retry(self) -> None:
         first, longest = BACKOFF
@@ -361,7 +361,7 @@ class Follower:
         self._merge(listing, None, stated, [*raw, *late])
         now = time.monotonic()
         for one in late:  # what they tell of may have come after the list was made
-            self._looks.put(one.uuid, one.domain, now)
+            self._rechecks.put(one.uuid, one.domain, now)
         self._inbox.done(late)
         self._is_missing_events = False
         self.listed_at = self._list_began
@@ -383,10 +383,10 @@ class Follower:
             uuid = _uuid(one.uuid)
             self._stated[one.uuid] = one
             found[uuid] = self._instance(listing, one, self._view.get(uuid))
-        look_at = time.monotonic() + LOOK_AGAIN
+        look_at = time.monotonic() + RECHECK_AFTER
         for uuid in {*self._view, *found}:
             if self._view.get(uuid) != found.get(uuid):
-                self._looks.suspect(self._stated[uuid.bytes], look_at)
+                self._rechecks.suspect(self._stated[uuid.bytes], look_at)
         self.listed_at = self._list_began
         self._answered()
 
@@ -436,7 +436,7 @@ class Follower:
         raw: list[Raw],
     ) -> None:
         """Merge an answer, tell the readers, and see who is to be asked again."""
-        suspects = self._looks.suspects
+        suspects = self._rechecks.suspects
         ran = {one.uuid for one in raw if one.event == Lifecycle.STOPPED}
         found = self._found(listing, stated, ran)
         events = [one.of(_uuid(one.uuid)) for one in raw]
@@ -447,7 +447,7 @@ class Follower:
             keys = [_uuid(uuid) for uuid in asked]
             if len(found) < len(keys):
                 self._forget(listing, [key.bytes for key in keys if key not in found])
-        changes = self._publish(Reading(keys, found, datetime.now(UTC)), events)
+        changes = self._publish(Observation(keys, found, datetime.now(UTC)), events)
         self._answered()
         self._note(listing, raw, events)
         if suspects:
@@ -475,18 +475,18 @@ class Follower:
                     before = instance  # a first list tells of no change
                 elif unsure or one.uuid in ran:
                     before = None
-                self._looks.settle(one, before, instance, now)
+                self._rechecks.settle(one, before, instance, now)
         return found
 
     def _forget(self, listing: Listing, uuids: Iterable[bytes]) -> None:
         """Forget those that are gone."""
         for uuid in uuids:
-            self._looks.drop(uuid)
+            self._rechecks.drop(uuid)
             self._backlog.drop(uuid)
             self._stated.pop(uuid, None)
-            listing.details.forget(uuid)
+            listing.details.discard(uuid)
 
-    def _publish(self, reading: Reading, events: Iterable[Event]) -> tuple[Change, ...]:
+    def _publish(self, reading: Observation, events: Iterable[Event]) -> tuple[Change, ...]:
         self._view, changes = merge(self._view, reading, events)
         if changes:
             self._board.publish(self._view, changes)
@@ -519,13 +519,13 @@ class Follower:
             heard = tuple(event for event in self._heard if event.uuid == change.uuid)
             drift = Drift(change.before, change.after, heard, change.learned_at)
             if self._verify_every:
-                log.warning("%s: the view had drifted: %s", self.whom, drift)
+                log.warning("%s: the view had drifted: %s", self.label, drift)
             self.counts["drifts"] += 1
             self.drifts.append(drift)
         deaf = self._has_events and not self._has_heard and self.counts["drifts"] > before
         if deaf and not self._was_deaf:
             self._was_deaf = True
-            raise ConnectionLost(f"no events come from {self.whom}, though its domains change")
+            raise ConnectionLost(f"no events come from {self.label}, though its domains change")
 
     def _instance(self, listing: Listing, one: Stated, before: Instance | None) -> Instance | None:
         """The domain as it was found; None where it is gone before it was known whose it is.
@@ -581,11 +581,11 @@ class Follower:
         launcher = listing.launcher(one) if read else None
         self._answered()
         if launcher is None or listing.details.believed(one) is None:
-            self._looks.put(uuid, one.domain, began)  # it is gone, or has moved on meanwhile
+            self._rechecks.put(uuid, one.domain, began)  # it is gone, or has moved on meanwhile
         if launcher is not None:
             details = read if self._details else None
             after = replace(before, details=details, launcher=launcher, ours=listing.is_ours(one))
-            self._publish(Reading([after.uuid], {after.uuid: after}, datetime.now(UTC)), told)
+            self._publish(Observation([after.uuid], {after.uuid: after}, datetime.now(UTC)), told)
         now = time.monotonic()
         self._backlog.took(uuid, now - began, now)
 

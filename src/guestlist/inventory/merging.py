@@ -16,6 +16,7 @@ from uuid import UUID
 
 from immutables import Map
 
+from guestlist.event import Event, EventKind, Lifecycle
 from guestlist.inventory.changes import (
     Change,
     Changed,
@@ -26,19 +27,18 @@ from guestlist.inventory.changes import (
     Undefined,
 )
 from guestlist.records import DomainState, Instance
-from guestlist.told import Event, EventKind, Lifecycle
 
 View = Map[UUID, Instance]
 """Every domain of a host as it was last seen, by UUID. Never changed: merging makes another, which
 shares with it whatever is the same."""
 
-MOST_TOLD = 32
+MOST_EVENTS = 32
 """Events that a change carries, the last ones: a domain may change faster than anybody can ask."""
 
 _PAUSED_STARTING_UP = 11
 
 
-class Reading(NamedTuple):
+class Observation(NamedTuple):
     """What libvirt answered about some domains, or about all.
 
     `asked` are those it was asked about, None for everybody; `found` those that exist. Who was
@@ -51,7 +51,7 @@ class Reading(NamedTuple):
 
 
 def merge(
-    view: View, reading: Reading, events: Iterable[Event] = ()
+    view: View, reading: Observation, events: Iterable[Event] = ()
 ) -> tuple[View, tuple[Change, ...]]:
     """The view after an answer, and what is new in it, at most one change for each domain.
 
@@ -59,8 +59,8 @@ def merge(
         view: what was known.
         reading: the answer; asked for after whatever made `view`.
         events: what has arrived since the domains were last asked about, in order. It tells what a
-            change is called, and when libvirt said so; a change carries the last `MOST_TOLD`. What
-            is said of domains that were not asked about is not looked at.
+            change is called, and when libvirt said so; a change carries the last `MOST_EVENTS`.
+            What is said of domains that were not asked about is not looked at.
 
     Cost: as many steps as domains were asked about, however many there are.
     """
@@ -74,7 +74,7 @@ def merge(
         if before is not after or said:
             kind = _kind(before, after, said)
             if kind is not None:
-                changes.append(kind(before, after, tuple(said[-MOST_TOLD:]), reading.at))
+                changes.append(kind(before, after, tuple(said[-MOST_EVENTS:]), reading.at))
     return (apply(view, changes) if changes else view), tuple(changes)
 
 

@@ -64,15 +64,17 @@ class Part:
             if len(self._coming) > 16 + _WORTH_FOLLOWING * len(view):
                 self._coming = None
 
-    def snapshot(self, view: View, age: float) -> Snapshot:
+    def snapshot(self, view: View, stale_for: float) -> Snapshot:
         """The part of a view, all of whose changes were followed."""
         if self._coming is None:
             self._filter(view)
         elif self._coming:
             self._catch_up(self._coming)
         self._coming = []
-        if self._last is None or self._last.age or age:
-            self._last = Snapshot.over(self._instances, in_order=self._in_order, age=age)
+        if self._last is None or self._last.stale_for or stale_for:
+            self._last = Snapshot.over(
+                self._instances, in_order=self._in_order, stale_for=stale_for
+            )
         return self._last
 
     def _filter(self, view: View) -> None:

@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from guestlist import process, threads
 from guestlist.inventory.changes import Change, News, Resynced, Stale
 from guestlist.inventory.scope import Scope
-from guestlist.native import threading
 from guestlist.records import Snapshot
+from guestlist.unpatched import threading
 
 
 class Changes(Iterator[News], AsyncIterator[News]):

@@ -23,9 +23,9 @@ from guestlist.handle import Handle
 from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched, by_namespaces, recognise
 from guestlist.listing.walk import Walk
 from guestlist.lookup import look_up
-from guestlist.native import threading
 from guestlist.peer import Peer, unsupported
 from guestlist.records import Instance
+from guestlist.unpatched import threading
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Listing:
         domains = self.domains(include_inactive=include_inactive)
         if self.details:
             listed = {domain.UUID() for domain in domains}
-            self.details.forget_absent(listed, include_inactive=include_inactive)
+            self.details.discard_absent(listed, include_inactive=include_inactive)
         matching, unclear = self.sorted_out(
             ((domain, domain.ID(), domain.name()) for domain in domains),
             include_foreign=include_foreign,
@@ -168,7 +168,7 @@ class Listing:
                 log.warning(
                     "%s has no bulk listing (%s): walking instead, at a call per domain; "
                     "upgrade to libvirt 0.9.13 or newer",
-                    self.peer.whom,
+                    self.peer.label,
                     self.peer.versions(),
                 )
                 self._walk = Walk(self.peer)
@@ -187,7 +187,7 @@ class Listing:
             there = connection.numOfDomains() + connection.numOfDefinedDomains()
             if there > _MOST_IN_A_MESSAGE:
                 raise TooManyDomains(
-                    f"cannot list the domains of {self.peer.whom}: there are about {there} and one "
-                    f"message carries {_MOST_IN_A_MESSAGE}; list the running ones only, or run on "
-                    "the host with a driver that needs no daemon"
+                    f"cannot list the domains of {self.peer.label}: there are about {there} and "
+                    f"one message carries {_MOST_IN_A_MESSAGE}; list the running ones only, or "
+                    "run on the host with a driver that needs no daemon"
                 ) from error

@@ -7,11 +7,11 @@ Active domains alone are easy: one that is active throughout has one id througho
 whole list of ids. Active and inactive ones together are not: a domain that starts between the list
 of ids and the list of names is in neither. What finds it all the same:
 
-1. Lists that are whole (`uncut`), taken ids, names, ids, names in a row. Whoever is in none of the
-   four changed state at least three times meanwhile.
+1. Lists that are whole (`full_lists`), taken ids, names, ids, names in a row. A domain that is in
+   none of the four changed state at least three times meanwhile.
 2. An id or name that nobody answers to any more was somebody's, and not every change sends an
    event, or sends it in time: a start that fails sends none. So the lists are taken again
-   (`_Roll`), until each name on the last ones has been answered to; for an id, once:
+   (`_RollCall`), until each name on the last ones has been answered to; for an id, once:
    whoever had it is on the next lists, as a start takes far longer to fail than lists to take.
 3. Each change of state is an event with the UUID. It may come later than the reply that shows it,
    so where anything moved the walk waits until the late ones are in: time for the daemon to send
@@ -35,10 +35,10 @@ from typing import TypeVar
 import libvirt
 
 from guestlist.errors import Code, ListingUnstable
-from guestlist.events import drain
-from guestlist.listing.uncut import active_ids, inactive_names
-from guestlist.native import threading
+from guestlist.event_loop import drain
+from guestlist.listing.full_lists import active_ids, inactive_names
 from guestlist.peer import Peer
+from guestlist.unpatched import threading
 
 ROUNDS = 8
 """Rounds before the walk gives up. With events the second round is the last but for freak cases."""
@@ -58,7 +58,7 @@ class Walk:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
-        self._known = _Known()
+        self._known = _KnownUuids()
         self._has_events: bool | None = None
         self._has_looked = False
         self._subscribing = threading.Lock()
@@ -108,7 +108,7 @@ class Walk:
     def _round(self) -> tuple[dict[str, libvirt.virDomain], bool]:
         """Everybody whom the lists show, by UUID, and whether anything moved meanwhile."""
         peer = self._peer
-        roll = _Roll(peer)
+        roll = _RollCall(peer)
         ids, names = set(active_ids(peer)), set(inactive_names(peer))
         ids_again, names_again = set(active_ids(peer)), set(inactive_names(peer))
         answered = roll.call(ids | ids_again, names | names_again)
@@ -124,8 +124,8 @@ class Walk:
 
     def _unstable(self) -> ListingUnstable:
         return ListingUnstable(
-            f"cannot list the domains of {self._peer.whom}: there is no bulk call, and they change "
-            "faster than a walk can follow; ask again, or upgrade libvirt to 0.9.13 or newer"
+            f"cannot list the domains of {self._peer.label}: there is no bulk call, and they "
+            "change faster than a walk can follow; ask again, or upgrade libvirt to 0.9.13 or newer"
         )
 
     def _take_in_events(self, *, late: bool) -> bool:
@@ -155,7 +155,7 @@ class Walk:
         return found
 
 
-class _Roll:
+class _RollCall:
     """Who is present, called by the ids and names on one pair of lists after another."""
 
     def __init__(self, peer: Peer) -> None:
@@ -196,7 +196,7 @@ class _Roll:
         return {name for name, uuid in answered.items() if times[uuid] > 1}
 
 
-class _Known:
+class _KnownUuids:
     """The UUIDs that exist as far as one connection knows: those it saw, and those events named."""
 
     def __init__(self) -> None:

@@ -3,8 +3,8 @@
     driver      LibvirtDriver: Nova's own, with the methods that asked domain by domain converted
     host        Host: Nova's own, whose lists hold domains that answer for themselves
     domains     such a domain
-    window      what stands between Nova and guestlist: switches, threads, failures
-    sight       guestlist's side of it: one host, asked in real threads
+    gate      what stands between Nova and guestlist: switches, threads, failures
+    questions       guestlist's side of it: one host, asked in real threads
     reach       its connection, opened aside
     threads     green or real: whose thread makes a call, and who writes to the log
     proof       which of the conversions this Nova allows

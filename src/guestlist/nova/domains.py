@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 
-class Listed(NamedTuple):
+class ListedDomain(NamedTuple):
     """A domain as a list has it. `id` is -1 while it is inactive."""
 
     uuid: str
@@ -22,7 +22,7 @@ class Listed(NamedTuple):
     id: int
 
 
-class Roll:
+class DomainDocuments:
     """What the domains of one list have in common: their documents, asked for all at once."""
 
     def __init__(self, read: Callable[[], Mapping[str, str] | None]) -> None:
@@ -35,11 +35,13 @@ class Roll:
 
 
 class KnownDomain:
-    """One domain of a roll."""
+    """One domain of a list."""
 
-    def __init__(self, listed: Listed, roll: Roll, find: Callable[[], Any]) -> None:
+    def __init__(
+        self, listed: ListedDomain, documents: DomainDocuments, find: Callable[[], Any]
+    ) -> None:
         self._listed = listed
-        self._roll = roll
+        self._documents = documents
         self._find = find
 
     def name(self) -> str:
@@ -56,7 +58,7 @@ class KnownDomain:
 
     def XMLDesc(self, flags: int = 0) -> str:  # noqa: N802  libvirt's
         """As virDomain.XMLDesc; with flags libvirt is asked."""
-        document = self._roll.documents.get(self._listed.uuid) if flags == 0 else None
+        document = self._documents.documents.get(self._listed.uuid) if flags == 0 else None
         if document is None:
             text: str = self._real.XMLDesc(flags)
             return text
@@ -76,8 +78,8 @@ class KnownDomain:
 class StatedDomain(KnownDomain):
     """One whose state is known, for Nova's code that reads no more of its `info`."""
 
-    def __init__(self, listed: Listed, state: int, find: Callable[[], Any]) -> None:
-        super().__init__(listed, Roll(dict), find)
+    def __init__(self, listed: ListedDomain, state: int, find: Callable[[], Any]) -> None:
+        super().__init__(listed, DomainDocuments(dict), find)
         self._state = state
 
     def info(self) -> tuple[int]:
@@ -94,13 +96,13 @@ class CountedDomain(KnownDomain):
 
     def __init__(
         self,
-        listed: Listed,
+        listed: ListedDomain,
         counters: Mapping[str, tuple[int, ...]] | None,
         silent: Exception,
         none: Callable[[str], Exception],
         find: Callable[[], Any],
     ) -> None:
-        super().__init__(listed, Roll(dict), find)
+        super().__init__(listed, DomainDocuments(dict), find)
         self._counters = counters
         self._silent = silent
         self._none = none

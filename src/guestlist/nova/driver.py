@@ -26,10 +26,10 @@ from oslo_log import log as logging
 
 from guestlist.errors import Code
 from guestlist.nova import options, proof
-from guestlist.nova.domains import CountedDomain, Listed, StatedDomain, standing_in
-from guestlist.nova.host import Host
-from guestlist.nova.sight import Sight
-from guestlist.nova.window import Window
+from guestlist.nova.domains import CountedDomain, ListedDomain, StatedDomain, standing_in
+from guestlist.nova.gate import Gate
+from guestlist.nova.host import NovaHost
+from guestlist.nova.questions import HostQuestions
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
@@ -61,12 +61,12 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
 
     def __init__(self, virtapi: Any, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
-        self._window = Window(self._uri(), CONF, _PROVEN)
+        self._gate = Gate(self._uri(), CONF, _PROVEN)
         self._vcpus_known: dict[str, tuple[int, int, float]] = {}
         if type(self._host) is libvirt_host.Host:
-            self._host.__class__ = Host  # others hold it already, so it is not made anew
-        if isinstance(self._host, Host):
-            self._host.guestlist_attach(self._window, _PROVEN)
+            self._host.__class__ = NovaHost  # others hold it already, so it is not made anew
+        if isinstance(self._host, NovaHost):
+            self._host.guestlist_attach(self._gate, _PROVEN)
 
     def init_host(self, host: str) -> None:
         """As Nova's; connects guestlist, once Nova has its event loop and its connection.
@@ -74,11 +74,11 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
         Nova waits without end for one that the daemon has no place for.
         """
         super().init_host(host)
-        self._window.open()
+        self._gate.open()
 
     def cleanup_host(self, host: str) -> None:
         """As Nova's; guestlist's connections are closed."""
-        self._window.close()
+        self._gate.close()
         super().cleanup_host(host)
 
     # Who is here
@@ -93,14 +93,14 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
 
     def _listed_guests(self) -> list[Any]:
         guests: list[Any] = self._host.list_guests(only_running=False)
-        if not self._window.wants("only_nova"):
+        if not self._gate.wants("only_nova"):
             return guests
-        ours = self._window.ask("tell Nova's domains", Sight.launched_by_nova)
+        ours = self._gate.ask("tell Nova's domains", HostQuestions.launched_by_nova)
         return guests if ours is None else [guest for guest in guests if guest.uuid in ours]
 
     def instance_exists(self, instance: Any) -> bool:
         """As Nova's, which asks libvirt: two calls."""
-        with self._window.only_looking():
+        with self._gate.only_looking():
             exists: bool = super().instance_exists(instance)
         return exists
 
@@ -110,17 +110,17 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
         Never that an instance is shut down, has crashed or is gone: libvirt is asked for that.
         """
         if use_cache and "get_info" in _PROVEN and _is_at_rest(instance):
-            known = self._window.certain(instance)
+            known = self._gate.undisputed(instance)
             if known is not None:
                 id = -1 if known.id is None else known.id
-                listed = Listed(instance.uuid, known.name, id)
+                listed = ListedDomain(instance.uuid, known.name, id)
                 find = partial(self._host.guestlist_domain, instance.uuid)
                 info = libvirt_guest.Guest(StatedDomain(listed, known.state, find)).get_info(
                     self._host
                 )
                 if _is_no_news(instance, info.state):
                     return info
-        with self._window.only_looking():
+        with self._gate.only_looking():
             return super().get_info(instance, use_cache=use_cache)
 
     # What they use
@@ -129,7 +129,7 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
         """As Nova's: 1 for a domain whose vCPUs libvirt does not list."""
         if "_get_vcpu_used" not in _PROVEN:
             return int(super()._get_vcpu_used())
-        counted = self._window.ask("count the vCPUs", Sight.vcpus)
+        counted = self._gate.ask("count the vCPUs", HostQuestions.vcpus)
         if counted is None:
             return int(super()._get_vcpu_used())
         known = self._vcpus_known
@@ -157,8 +157,8 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
     def _get_disk_over_committed_size_total(self) -> int:
         """As Nova's, in bytes; the sizes of qcow2 images are read from their headers."""
         images = None
-        if self._window.wants("disk_facts") and "_get_disk_over_committed_size_total" in _PROVEN:
-            images = self._window.ask("measure the images", Sight.qcow2_images)
+        if self._gate.wants("disk_facts") and "_get_disk_over_committed_size_total" in _PROVEN:
+            images = self._gate.ask("measure the images", HostQuestions.qcow2_images)
         with _with_images(images or {}):
             return int(super()._get_disk_over_committed_size_total())
 
@@ -225,7 +225,7 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
         """
         counted = None
         if compute_host_bdms and "get_all_volume_usage" in _PROVEN:
-            counted = self._window.ask("count what volumes are used", Sight.volumes)
+            counted = self._gate.ask("count what volumes are used", HostQuestions.volumes)
         domains: dict[str, Any] = {
             one.uuid: CountedDomain(
                 one,
@@ -239,7 +239,7 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
         if counted is not None and not domains:
             with suppress(libvirt_driver.libvirt.libvirtError):  # then Nova looks each up, and logs
                 domains = {each.UUIDString(): each for each in self._host.guestlist_domains()}
-        with standing_in(domains), self._window.only_looking():
+        with standing_in(domains), self._gate.only_looking():
             usage: list[dict[str, Any]] = super().get_all_volume_usage(context, compute_host_bdms)
         return usage
 

@@ -1,6 +1,6 @@
 """Host: Nova's own, whose lists hold domains that answer for themselves.
 
-In: a window, which the driver puts in. Out: for Nova's code that goes over all domains, one list
+In: a gate, which the driver puts in. Out: for Nova's code that goes over all domains, one list
 and what is known of each, in place of a call per domain. Nova's code itself is not touched.
 """
 
@@ -14,47 +14,49 @@ from nova import exception
 from nova.virt.libvirt import guest as libvirt_guest
 from nova.virt.libvirt import host as libvirt_host
 
-from guestlist.nova import threads
-from guestlist.nova.domains import KnownDomain, Roll, stand_in
-from guestlist.nova.sight import Sight
-from guestlist.nova.window import Window
+from guestlist.nova import green_threads
+from guestlist.nova.domains import DomainDocuments, KnownDomain, stand_in
+from guestlist.nova.gate import Gate
+from guestlist.nova.questions import HostQuestions
 
 
-class Host(libvirt_host.Host):
-    """Nova's Host over one call for all domains. Without a window it is Nova's Host, no more."""
+class NovaHost(libvirt_host.Host):
+    """Nova's Host over one call for all domains. Without a gate it is Nova's Host, no more."""
 
-    guestlist: Window | None = None
+    guestlist: Gate | None = None
     guestlist_proven: frozenset[str] = frozenset()
 
-    def guestlist_attach(self, window: Window, proven: frozenset[str]) -> None:
-        """Answer through a window from now on, with the conversions that are proven.
+    def guestlist_attach(self, gate: Gate, proven: frozenset[str]) -> None:
+        """Answer through a gate from now on, with the conversions that are proven.
 
         On native threads Nova (34) locks itself out where a thread of its own is the first to find
         the connection lost: libvirt tells that thread so within the call that it made under the
         lock, and Nova's callback takes the lock again. So the lock lets its owner in.
         """
-        self.guestlist, self.guestlist_proven = window, proven
+        self.guestlist, self.guestlist_proven = gate, proven
         lock = getattr(self, "_wrapped_conn_lock", None)
-        if not threads.are_green() and type(lock) is type(threading.Lock()):
+        if not green_threads.are_green() and type(lock) is type(threading.Lock()):
             self._wrapped_conn_lock = threading.RLock()
 
     def list_instance_domains(self, only_running: bool = True) -> list[Any]:
         """As Nova's. 1 call; their XML, should it be asked for, 1 more for all of them."""
-        window = self._window("list_instance_domains")
+        gate = self._gate("list_instance_domains")
         listed = None
-        if window is not None:
-            listed = window.ask(
-                "list the domains", lambda sight: sight.listed(only_running=only_running)
+        if gate is not None:
+            listed = gate.ask(
+                "list the domains", lambda host: host.listed(only_running=only_running)
             )
-        if window is None or listed is None:
+        if gate is None or listed is None:
             domains: list[Any] = super().list_instance_domains(only_running=only_running)
             return domains
 
-        def read(sight: Sight) -> dict[str, str]:
-            return sight.documents(window.in_hand(), only_running=only_running)
+        def read(host: HostQuestions) -> dict[str, str]:
+            return host.documents(gate.in_hand(), only_running=only_running)
 
-        roll = Roll(lambda: window.ask("read the XML of the domains", read))
-        return [KnownDomain(one, roll, partial(self.guestlist_domain, one.uuid)) for one in listed]
+        documents = DomainDocuments(lambda: gate.ask("read the XML of the domains", read))
+        return [
+            KnownDomain(one, documents, partial(self.guestlist_domain, one.uuid)) for one in listed
+        ]
 
     def get_guest(self, instance: Any) -> Any:
         """As Nova's; notes that Nova may be about to change it."""
@@ -73,10 +75,10 @@ class Host(libvirt_host.Host):
 
     def _sum_domain_memory_mb(self) -> int:
         """As Nova's, in MiB. 1 call."""
-        window = self._window("_sum_domain_memory_mb")
+        gate = self._gate("_sum_domain_memory_mb")
         known = None
-        if window is not None:
-            known = window.ask("read the memory of the domains", Sight.memory_kib)
+        if gate is not None:
+            known = gate.ask("read the memory of the domains", HostQuestions.memory_kib)
         if known is None:
             total: int = super()._sum_domain_memory_mb()
             return total
@@ -117,5 +119,5 @@ class Host(libvirt_host.Host):
         domains: list[Any] = super().list_instance_domains(only_running=False)
         return domains
 
-    def _window(self, conversion: str) -> Window | None:
+    def _gate(self, conversion: str) -> Gate | None:
         return self.guestlist if conversion in self.guestlist_proven else None

@@ -46,7 +46,7 @@ Seconds after which the live view is held against a list of all instances, event
 """,
     ),
     cfg.FloatOpt(
-        "max_staleness",
+        "max_list_age",
         default=1.0,
         min=0.0,
         mutable=True,

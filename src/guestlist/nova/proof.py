@@ -25,12 +25,18 @@ from nova.virt.libvirt import host as libvirt_host
 from oslo_log import log as logging
 
 from guestlist.errors import Code
-from guestlist.nova.domains import CountedDomain, KnownDomain, Listed, Roll, StatedDomain
+from guestlist.nova.domains import (
+    CountedDomain,
+    DomainDocuments,
+    KnownDomain,
+    ListedDomain,
+    StatedDomain,
+)
 
 LOG = logging.getLogger(__name__)
 
 _UUID = "5b3c6a44-0c5c-4d3f-9f3a-0a9d4f6d2a11"
-_LISTED = Listed(_UUID, "instance-00000001", 7)
+_LISTED = ListedDomain(_UUID, "instance-00000001", 7)
 _POWER_STATES = {0: 0, 1: 1, 2: 1, 3: 3, 4: 4, 5: 4, 6: 6, 7: 7}
 """Nova's power state for each of libvirt's states."""
 
@@ -81,7 +87,7 @@ def _list_instance_domains() -> None:
         _same(_quiet(libvirt_host.Host.list_instance_domains)(host, only_running), ["domain"])
     _same(asked, [1, 3])
     document = f"<domain><name>{_LISTED.name}</name><uuid>{_UUID}</uuid></domain>"
-    known = KnownDomain(_LISTED, Roll(lambda: {_UUID: document}), _not_to_be_asked)
+    known = KnownDomain(_LISTED, DomainDocuments(lambda: {_UUID: document}), _not_to_be_asked)
     host.list_instance_domains = lambda only_running: [known]  # noqa: ARG005  Nova's
     (guest,) = libvirt_host.Host.list_guests(host, only_running=False)
     _same((guest.uuid, guest.name, guest.id), _LISTED)

@@ -92,18 +92,18 @@ class OwnDriver(Driver):
 
     def catch_up(self):
         """Not on a green thread: Nova's handler of events may have to wait for one."""
-        sight = self.driver._window._sight
+        questions = self.driver._gate._questions
 
         def take_in():
-            sight._live.resync(LONG)
-            sight.listed(only_running=False)  # this connection's events come before the reply
-            return self._named("guestlist.events:drain")(LONG)
+            questions._live.resync(LONG)
+            questions.listed(only_running=False)  # this connection's events come before the reply
+            return self._named("guestlist.event_loop:drain")(LONG)
 
-        return self._named("guestlist.nova.threads:aside")(take_in)
+        return self._named("guestlist.nova.green_threads:aside")(take_in)
 
     def hold_up_events(self):
         """Stop libvirt's event loop in a callback, until they are let go. Returns once it has."""
-        threading = self._named("guestlist.native:threading")
+        threading = self._named("guestlist.unpatched:threading")
         holding, self._let_go = threading.Event(), threading.Event()
 
         def hold(timer, _):
@@ -112,7 +112,7 @@ class OwnDriver(Driver):
             self._let_go.wait()
 
         libvirt.virEventAddTimeout(0, hold, None)
-        self._named("guestlist.nova.threads:aside")(holding.wait)
+        self._named("guestlist.nova.green_threads:aside")(holding.wait)
 
     def let_events_go(self):
         self._let_go.set()

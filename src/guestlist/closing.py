@@ -21,7 +21,7 @@ import weakref
 import libvirt
 
 from guestlist import threads
-from guestlist.native import threading, time
+from guestlist.unpatched import threading, time
 
 PAUSES = 0.05, 5.0
 """Seconds between two looks at who still holds a connection; doubled up to the second number."""

@@ -13,11 +13,11 @@ from uuid import UUID
 import guestlist
 from guestlist.errors import NotSupported
 from guestlist.images import Images
-from guestlist.native import threading
-from guestlist.nova.domains import Listed
-from guestlist.nova.reach import Reach
+from guestlist.nova.connector import Connector
+from guestlist.nova.domains import ListedDomain
 from guestlist.records import Instance, Snapshot, Source, SourceKind
 from guestlist.statistics import Counters, counters_in
+from guestlist.unpatched import threading
 
 DEADLINE = 0.8
 DEADLINE_EACH = 0.01
@@ -31,7 +31,7 @@ RESYNC_TIMEOUT = 5.0
 
 
 OPEN_TIMEOUT = 5.0
-"""Seconds that one attempt to connect may take; questions do not wait for it, see `reach`."""
+"""Seconds that one attempt to connect may take; questions do not wait for it, see `connector`."""
 
 
 class Vcpus(NamedTuple):
@@ -42,7 +42,7 @@ class Vcpus(NamedTuple):
     listed: int | None
 
 
-class Sight:
+class HostQuestions:
     """One host. Threads may share it."""
 
     def __init__(self, uri: str | None, *, name_template: str) -> None:
@@ -54,7 +54,7 @@ class Sight:
             details_max_age=DETAILS_MAX_AGE,
             open_timeout=OPEN_TIMEOUT,
         )
-        self._reach = Reach(self._open)
+        self._connector = Connector(self._open)
         self._live: guestlist.Inventory | None = None
         self._is_closed = False
         self._lock = threading.Lock()
@@ -72,10 +72,10 @@ class Sight:
         """Open what is asked, unless it is open, and then what the live view follows.
 
         Raises:
-            GuestlistError: that cannot be done at once; see `Reach`.
+            GuestlistError: that cannot be done at once; see `Connector`.
         """
         if not self.is_connected:
-            self._reach.connect()
+            self._connector.connect()
 
     def _connected(self) -> guestlist.Host:
         self.connect()
@@ -83,7 +83,7 @@ class Sight:
 
     def _open(self) -> None:
         """In a thread of its own. The lists come first where the daemon has no place for both."""
-        _ = self._host.is_here  # the first thing that needs a connection
+        _ = self._host.is_local  # the first thing that needs a connection
         with self._lock:
             is_closed, live = self._is_closed, self._live
         if is_closed:
@@ -93,13 +93,13 @@ class Sight:
 
     # Asked now
 
-    def listed(self, *, only_running: bool) -> list[Listed]:
+    def listed(self, *, only_running: bool) -> list[ListedDomain]:
         """Everybody, in libvirt's order. 1 call."""
         domains = self._connected().list_instance_domains(
             include_inactive=not only_running, include_foreign=True, include_dom0=True
         )
         self._size = len(domains)
-        return [Listed(each.UUIDString(), each.name(), each.ID()) for each in domains]
+        return [ListedDomain(each.UUIDString(), each.name(), each.ID()) for each in domains]
 
     def launched_by_nova(self) -> frozenset[str]:
         """The UUIDs of Nova's own, active or not. 1 call."""
@@ -114,7 +114,7 @@ class Sight:
         """
         host = self._connected()
         for uuid in suspects:
-            host.forget(uuid)
+            host.discard_details(uuid)
         snapshot = host.snapshot(
             include_inactive=not only_running, include_foreign=True, include_dom0=True
         )
@@ -144,7 +144,7 @@ class Sight:
             for uuid, instance in snapshot.items()
         ]
 
-    def volumes(self) -> list[tuple[Listed, dict[str, Counters] | None]]:
+    def volumes(self) -> list[tuple[ListedDomain, dict[str, Counters] | None]]:
         """The counters of each active domain's disks, by target, in 2 calls.
 
         None for a domain that does not answer: it is stuck. None at all where libvirt does not have
@@ -162,7 +162,7 @@ class Sight:
             return []
         return [
             (
-                Listed(str(uuid), instance.name, instance.id or 0),
+                ListedDomain(str(uuid), instance.name, instance.id or 0),
                 None if uuid in snapshot.unanswered else counters_in(instance.statistics or {}),
             )
             for uuid, instance in snapshot.items()
@@ -213,7 +213,7 @@ class Sight:
         if live is not None and self._host.is_open:
             live.start()
 
-    def certain(self, uuid: str, longest_unlisted: float) -> Instance | None:
+    def undisputed(self, uuid: str, longest_since_list: float) -> Instance | None:
         """The domain, if nothing speaks against the live view, which was compared lately.
 
         Raises:
@@ -223,11 +223,11 @@ class Sight:
         """
         self.connect()
         live = self._live
-        known = live.certain(UUID(uuid)) if live is not None else None
-        if live is None or known is None or live.unlisted <= longest_unlisted:
+        known = live.undisputed(UUID(uuid)) if live is not None else None
+        if live is None or known is None or live.seconds_since_list <= longest_since_list:
             return known
         live.resync(RESYNC_TIMEOUT)
-        return live.certain(UUID(uuid))
+        return live.undisputed(UUID(uuid))
 
     def close(self) -> None:
         """Let both connections go."""

@@ -24,7 +24,7 @@ _METADATA_ELEMENT = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ReadDetails:
     """What one reading gave. `failure` is one line for the log where it did not give it all."""
 
     id: int
@@ -33,8 +33,8 @@ class Read:
     failure: str | None = None
 
 
-def read(handle: Handle, peer: Peer, *, keep_xml: bool = False) -> Read | None:
-    """Read the domain's XML; None if the domain is gone.
+def read(handle: Handle, peer: Peer, *, keep_xml: bool = False) -> ReadDetails | None:
+    """ReadDetails the domain's XML; None if the domain is gone.
 
     `keep_xml`: the document stays in the details.
 
@@ -59,11 +59,11 @@ def read(handle: Handle, peer: Peer, *, keep_xml: bool = False) -> Read | None:
         details = replace(details, xml=document)
     if any(name.startswith("xml: ") or name == "domain" for name in details.unknown):
         failure = f"the XML of domain {short(handle.name)!r} is flawed ({details.unknown[0]})"
-        return Read(handle.id, details, None, failure)
+        return ReadDetails(handle.id, details, None, failure)
     id = handle.id
     if id == INACTIVE_ID and details.id is not None:  # it has started since it was listed
         id = details.id
-    return Read(id, details, details.namespaces)
+    return ReadDetails(id, details, details.namespaces)
 
 
 def nova_namespaces(handle: Handle, peer: Peer) -> frozenset[str] | None:
@@ -82,7 +82,7 @@ def nova_namespaces(handle: Handle, peer: Peer) -> frozenset[str] | None:
         raise
 
 
-def _without_xml(handle: Handle, peer: Peer, why: str) -> Read | None:
+def _without_xml(handle: Handle, peer: Peer, why: str) -> ReadDetails | None:
     """What a domain's `info` tells: some drivers and some XML give no more. None if it is gone."""
     peer.calls += 1
     vcpus = memory_kib = current_memory_kib = None
@@ -98,13 +98,13 @@ def _without_xml(handle: Handle, peer: Peer, why: str) -> Read | None:
         memory_kib=memory_kib,
         current_memory_kib=current_memory_kib,
     )
-    return Read(handle.id, details, None, _cannot_be_read(handle, why))
+    return ReadDetails(handle.id, details, None, _cannot_be_read(handle, why))
 
 
-def unread(handle: Handle, why: str) -> Read:
+def unread(handle: Handle, why: str) -> ReadDetails:
     """What is known of a domain whose XML was not read in time. Cost: none."""
     details = _nothing_read(handle, f"xml: {why}")
-    return Read(handle.id, details, None, _cannot_be_read(handle, why))
+    return ReadDetails(handle.id, details, None, _cannot_be_read(handle, why))
 
 
 def _nothing_read(handle: Handle, *unknown: str) -> Details:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
-from guestlist import logs, native
+from guestlist import logs, unpatched
 
 T = TypeVar("T")
 
@@ -26,12 +26,12 @@ _PAUSE = 0.5
 
 def are_green() -> bool:
     """Whether threads that Nova starts are eventlet's."""
-    return native.green_by() == "eventlet"
+    return unpatched.green_by() == "eventlet"
 
 
 def are_separable() -> bool:
     """Whether guestlist's threads are real: not if it made some before Nova patched Python."""
-    return not native.is_mixed()
+    return not unpatched.is_mixed()
 
 
 def aside(call: Callable[[], T]) -> T:

@@ -1,8 +1,8 @@
 """Many looks at storage that may hang, under one deadline.
 
 In: items, and a function that looks at one. Out: what it said of each that it came back from in
-time. Looks run in threads: a stat on NFS without its server does not return, and nothing but the
-kernel ends it. The caller goes on without it; its thread stays behind, and its item is not looked
+time. Reads run in threads: a stat on NFS without its server does not return, and only the kernel
+ends it. The caller goes on without it; its thread stays behind, and its item is not looked
 at again before it is back. No more than `_MOST_LEFT` threads ever stay: then nothing is looked at.
 
 One thread looks at one item after the other. Others join when it takes long; what lies on the same
@@ -20,7 +20,7 @@ from typing import Generic, TypeVar
 
 from guestlist import threads
 from guestlist.errors import ThreadUnavailable
-from guestlist.native import threading, time
+from guestlist.unpatched import threading, time
 
 _ALONE = 0.05
 """Seconds that the first thread is alone."""
@@ -38,8 +38,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Looks(Generic[T, R]):
-    """Looks at items, and remembers which have not come back. Threads may share one.
+class StorageReads(Generic[T, R]):
+    """StorageReads at items, and remembers which have not come back. Threads may share one.
 
     Args:
         path_of: the path that an item is looked for at.

@@ -14,13 +14,13 @@ from functools import partial
 
 from guestlist import threads
 from guestlist.errors import ConnectionFailed, GuestlistError
-from guestlist.native import threading
+from guestlist.unpatched import threading
 
 PATIENCE = 1.0
 """Seconds that questions wait for an attempt, all of them together."""
 
 
-class Reach:
+class Connector:
     """One way to connect, tried by one thread at a time. Threads may share it."""
 
     def __init__(self, connect: Callable[[], None]) -> None:

@@ -78,7 +78,7 @@ def _whole_list(peer: Peer, function: str, item: Any, kind: str) -> tuple[Any, i
         held = maximum
     advice = "list the running ones only, or " if kind == "inactive" else ""
     raise TooManyDomains(
-        f"cannot list the domains of {peer.whom}: there are {held} {kind} ones or more, and its "
+        f"cannot list the domains of {peer.label}: there are {held} {kind} ones or more, and its "
         f"libvirt puts no more into one message ({function}); {advice}upgrade the daemon"
     )
 

@@ -18,10 +18,10 @@ from oslo_log import log as logging
 
 from guestlist import __version__
 from guestlist.errors import GuestlistError
-from guestlist.native import threading
-from guestlist.nova import options, threads
-from guestlist.nova.sight import Sight
+from guestlist.nova import green_threads, options
+from guestlist.nova.questions import HostQuestions
 from guestlist.records import DomainState, Instance
+from guestlist.unpatched import threading
 
 T = TypeVar("T")
 LOG = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class _Wants(NamedTuple):
     resync_interval: float | None
 
 
-class Window:
+class Gate:
     """One driver's way to guestlist. Threads may share it.
 
     Args:
@@ -57,9 +57,9 @@ class Window:
         self._uri = uri
         self._conf = conf
         self._proven = proven
-        self._sight: Sight | None = None
+        self._questions: HostQuestions | None = None
         self._followed: float | None = None
-        self._is_shut = not threads.are_separable()
+        self._is_shut = not green_threads.are_separable()
         self._in_hand: dict[str, float] = {}
         self._taking = threading.Lock()
         self._said: dict[str, str] = {}
@@ -74,16 +74,16 @@ class Window:
                 "guestlist was used before eventlet replaced Python's threads, and answers "
                 "nothing: Nova asks libvirt itself"
             )
-        threads.relay_log()
+        green_threads.relay_log()
         conf.register_mutate_hook(self._on_reload)
 
     # Its life
 
     def open(self) -> None:
         """Open the connections and start the live view now instead of at the first question."""
-        self._is_shut = not threads.are_separable()
+        self._is_shut = not green_threads.are_separable()
         if self._options.enabled:
-            self.ask("connect", Sight.connect)
+            self.ask("connect", HostQuestions.connect)
         else:
             self._announce()
 
@@ -107,17 +107,17 @@ class Window:
         """In a real thread."""
 
         def follow() -> None:
-            sight = self._become()
-            if sight is not None:
-                sight.connect()
+            questions = self._become()
+            if questions is not None:
+                questions.connect()
             self._announce()
 
         self._attempt("follow the options", follow)
 
-    def _furnish(self) -> Sight | None:
+    def _furnish(self) -> HostQuestions | None:
         """Have connections and a live view as the options say."""
         self._want()
-        return threads.aside(self._become)
+        return green_threads.aside(self._become)
 
     def _want(self) -> None:
         """Read what the options say now. Whoever reads later has the last word."""
@@ -126,49 +126,49 @@ class Window:
             interval = self._options.resync_interval if self._options.live_view else None
             self._wanted = _Wants(self.is_on, self._conf.instance_name_template, interval)
 
-    def _become(self) -> Sight | None:
+    def _become(self) -> HostQuestions | None:
         """Be as was wanted last. In a real thread."""
         with self._lock:
             wanted, name_template, interval = self._wanted
             interval = interval if wanted else None
-            if self._sight is None and wanted:
-                self._sight = Sight(self._uri, name_template=name_template)
+            if self._questions is None and wanted:
+                self._questions = HostQuestions(self._uri, name_template=name_template)
                 self._followed = None
-            sight = self._sight
-            if sight is not None and interval != self._followed:
-                sight.follow(resync_interval=interval)
+            questions = self._questions
+            if questions is not None and interval != self._followed:
+                questions.follow(resync_interval=interval)
                 self._followed = interval
-            if sight is not None and not wanted:
-                sight.close()
-                self._sight = None
-            return self._sight
+            if questions is not None and not wanted:
+                questions.close()
+                self._questions = None
+            return self._questions
 
     # Questions
 
-    def ask(self, what: str, question: Callable[[Sight], T]) -> T | None:
+    def ask(self, what: str, question: Callable[[HostQuestions], T]) -> T | None:
         """What guestlist says; None where there is none. Other green threads go on meanwhile."""
         if not self.is_on:
             return None
 
         def put() -> T | None:
-            sight = self._sight or self._furnish()
-            if sight is None:
+            questions = self._questions or self._furnish()
+            if questions is None:
                 return None
-            answer = threads.aside(lambda: self._put(question, sight))
+            answer = green_threads.aside(lambda: self._put(question, questions))
             self._announce()
             return answer
 
         return self._attempt(what, put)
 
-    def _put(self, question: Callable[[Sight], T], sight: Sight) -> T:
-        """In a real thread. Whoever closes a sight does not wait for questions under way: they may
-        have connected it anew.
+    def _put(self, question: Callable[[HostQuestions], T], questions: HostQuestions) -> T:
+        """Ask in a real thread. `close` does not wait for questions under way, and one of them
+        may have connected again.
         """
         try:
-            return question(sight)
+            return question(questions)
         finally:
-            if sight is not self._sight:
-                sight.close()
+            if questions is not self._questions:
+                questions.close()
 
     def _attempt(self, what: str, act: Callable[[], T | None]) -> T | None:
         """What comes of it; None where guestlist fails, which the log says."""
@@ -183,17 +183,19 @@ class Window:
         self._unsay(what)
         return outcome
 
-    def certain(self, instance: Any) -> Instance | None:
+    def undisputed(self, instance: Any) -> Instance | None:
         """What the live view has of an instance, if that is beyond doubt and nothing new.
 
         The view must be in step, have been held against a list lately, and no event may have named
         the domain since; the domain must not be shut down; neither may Nova have it in hand, nor
         what the caller has of it be anything else.
         """
-        longest = self._options.max_staleness
+        longest = self._options.max_list_age
         if not longest or self._wanted.resync_interval is None or self.is_in_hand(instance.uuid):
             return None
-        known = self.ask("read the live view", lambda sight: sight.certain(instance.uuid, longest))
+        known = self.ask(
+            "read the live view", lambda questions: questions.undisputed(instance.uuid, longest)
+        )
         return known if known is not None and known.state in _GOING_ON else None
 
     def wants(self, option: str) -> bool:
@@ -237,8 +239,8 @@ class Window:
 
     def _say(self, what: str, failure: str) -> None:
         """Log a failure: once, whatever the question, until one that failed so succeeds."""
-        sight = self._sight
-        self._is_announced &= sight is not None and sight.is_connected
+        questions = self._questions
+        self._is_announced &= questions is not None and questions.is_connected
         with self._saying:
             is_new = failure not in self._said.values()
             self._said[what] = failure
@@ -264,7 +266,7 @@ class Window:
             )
             return
         left = {
-            "get_info": self._options.live_view and self._options.max_staleness,
+            "get_info": self._options.live_view and self._options.max_list_age,
             "_get_disk_over_committed_size_total": self._options.disk_facts,
         }
         names = ", ".join(sorted(name for name in self._proven if left.get(name, True)))

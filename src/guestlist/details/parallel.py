@@ -21,11 +21,11 @@ import libvirt
 
 from guestlist import threads
 from guestlist.connection import Connection
-from guestlist.details.reading import Read
+from guestlist.details.reader import ReadDetails
 from guestlist.errors import GuestlistError, ThreadUnavailable
 from guestlist.handle import Handle
-from guestlist.native import threading
 from guestlist.peer import Peer, unsupported
+from guestlist.unpatched import threading
 
 log = logging.getLogger(__name__)
 
@@ -40,19 +40,19 @@ ALONE = 0.05
 """Seconds that one connection reads alone: a helper costs ten calls, to connect and to list."""
 
 
-Reader = Callable[[Handle, Peer], Read | None]
-"""What reads one of them: `reading.read`."""
+Reader = Callable[[Handle, Peer], ReadDetails | None]
+"""What reads one of them: `reader.read`."""
 
 
 def read(
     handles: Iterable[Handle], peer: Peer, connection: Connection, read_one: Reader
-) -> list[tuple[Handle, Read | None]]:
-    """Read each domain's XML; None where the domain is gone. In no particular order.
+) -> list[tuple[Handle, ReadDetails | None]]:
+    """ReadDetails each domain's XML; None where the domain is gone. In no particular order.
 
     Raises:
         libvirt.libvirtError: `peer` is lost.
 
-    Cost: 1 call per domain, see `reading.read`; and for each helper one connection and one listing,
+    Cost: 1 call per domain, see `reader.read`; and for each helper one connection and one listing,
     which are not in `Peer.calls`.
     """
     work = _Work(handles)
@@ -77,7 +77,7 @@ class _Work:
     """What is still to be read, and what has been."""
 
     def __init__(self, handles: Iterable[Handle]) -> None:
-        self.results: list[tuple[Handle, Read | None]] = []
+        self.results: list[tuple[Handle, ReadDetails | None]] = []
         self.helped_calls = 0
         self._todo = deque(handles)
         self._returned: list[Handle] = []
@@ -95,11 +95,11 @@ class _Work:
             self._with_helpers += helper
             return self._todo.popleft()
 
-    def done(self, handle: Handle, outcome: Read | None) -> None:
+    def done(self, handle: Handle, outcome: ReadDetails | None) -> None:
         with self._lock:
             self.results.append((handle, outcome))
 
-    def helped(self, handle: Handle, outcome: Read | None, calls: int) -> None:
+    def helped(self, handle: Handle, outcome: ReadDetails | None, calls: int) -> None:
         """A helper has read it; or could not, and `outcome` is None: the first one shall."""
         with self._lock:
             self._with_helpers -= 1

@@ -22,7 +22,7 @@ import libvirt
 
 from guestlist import logs, process, threads
 from guestlist.errors import NotSupported
-from guestlist.native import threading
+from guestlist.unpatched import threading
 
 log = logging.getLogger(__name__)
 
