@@ -120,7 +120,7 @@ def markdown(results: Results) -> str:
     test, qemu = results.test, results.qemu
     most, guests = max(test.sizes()), max(qemu.sizes())
     return paragraphs(
-        "# A driver's questions: guestlist and domain by domain, in one run",
+        "# A compute driver's questions: guestlist and domain by domain, in one run",
         _READERS,
         "![The time of get_available_resource over the number of domains](callers.svg)",
         setting_list(results.setting),
@@ -324,8 +324,8 @@ A private libvirtd serves libvirt's test driver with running instances of Nova, 
 on a block device. A second one runs real QEMU guests without KVM, paused, 16 MiB and one vCPU each,
 with a qcow2 disk of 65 MiB and more; a few of the disks are written to. "guestlist" keeps its
 `ComputeDriver`. "A new Host" makes a new `Host` and driver for each question, and connects on the
-way. "Per domain" is `tests/lab/per_domain.py`: the questions as Nova's released driver (34.0.0)
-asks them, written from its behaviour, over one connection. Each way is a process of its own.
+way. "Per domain" is `tests/lab/per_domain.py`: the questions as Nova's released libvirt driver
+(34.0.0) asks them, written from its behaviour, over one connection. Each way is its own process.
 Figures are medians of {rounds} turns; the first turn of each does not count. All ways and methods
 take turns, in a new random order for each round. [callers.json](callers.json) has every single
 time."""
