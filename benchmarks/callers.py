@@ -1,10 +1,10 @@
 """`./dev bench callers`: a compute driver's questions, by guestlist and domain by domain.
 
 A private libvirtd serves libvirt's test driver with 10, 100 and 400 running instances of Nova, and
-then real QEMU guests, paused, with a qcow2 disk each. guestlist's `ComputeDriver`, kept and made
-anew, and the per-domain way of Nova's own driver answer every question in turns; each answer is
-held against the others'. Calls on the wire are counted by a proxy in turns of their own. At last
-one guest hangs. Writes a page, a plot and all single times; prints the page.
+then real QEMU guests, paused, with a qcow2 disk each. Three ways answer every question in turns:
+guestlist's `ComputeDriver`, kept; a new one for each question; and the per-domain way of Nova's own
+driver. Their answers are compared. A proxy counts calls on the wire, in turns of their own. At the
+end one guest hangs. Writes a page, a plot and all single times; prints the page.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _VOLUME = """\
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """So many domains behind a daemon, and a proxy beside it that counts."""
+    """A daemon with `size` domains, and a proxy beside it that counts calls."""
 
     daemon: Daemon
     proxy: Proxy
@@ -70,12 +70,12 @@ class Place:
 
     @property
     def uri(self) -> str:
-        """Where to ask."""
+        """Return the URI to ask."""
         return self.daemon.qemu_uri if self.qemu else self.daemon.uri()
 
     @property
     def counted_uri(self) -> str:
-        """Where to ask if calls are to be counted."""
+        """Return the URI to ask when calls are counted."""
         return self.proxy.qemu_uri if self.qemu else self.proxy.uri()
 
     def __str__(self) -> str:
@@ -83,35 +83,35 @@ class Place:
 
 
 class Ledger:
-    """The first answer to each question: all later ones, whoever's, must be the same."""
+    """The first answer to each question; every later answer, of any way, must be the same."""
 
     def __init__(self, size: int) -> None:
         self._answers: dict[str, Any] = {"get_num_instances": size, "instance_exists": True}
 
     def hold(self, way: str, method: str, answer: Any) -> None:
-        """Hold an answer against the first.
+        """Compare an answer with the first one.
 
         Raises:
-            Wrong: it is another.
+            Wrong: the two differ.
         """
         first = self._answers.setdefault(method, answer)
         if answer != first:
             raise Wrong(f"{way}: {method} is {_short(answer)}, and was {_short(first)} before")
 
     def agrees(self, method: str, answer: Any) -> bool:
-        """Whether it is the same as the first."""
+        """Return whether the answer is the same as the first."""
         return bool(self._answers[method] == answer)
 
 
 class Question:
-    """One method asked of one resident: who takes turns here."""
+    """One method that one resident answers: an `Entrant` of the race."""
 
     def __init__(self, resident: Resident, way: str, method: str, ledger: Ledger) -> None:
         self.way, self.method = way, method
         self._resident, self._ledger = resident, ledger
 
     def ask(self) -> dict[str, Any]:
-        """Ask it once: what the resident tells, its answer not held against any."""
+        """Ask once, and return what the resident tells; its answer is not compared."""
         told: dict[str, Any] = json.loads(self._resident.ask(self.method))
         return told
 
@@ -120,10 +120,10 @@ class Question:
         return {figure(self.way, self.method): self.told()["ns"] / 1e9}
 
     def told(self) -> dict[str, Any]:
-        """Ask it once.
+        """Ask once, and compare the answer.
 
         Raises:
-            Wrong: the answer is not what it was before.
+            Wrong: the answer differs from the first.
         """
         told = self.ask()
         self._ledger.hold(self.way, self.method, told["answer"])
@@ -131,7 +131,7 @@ class Question:
 
 
 class Bench:
-    """One run. Measures a size at a time; `results` is what there is by then."""
+    """One run. It measures one size at a time; `results` returns what was measured until then."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
@@ -141,10 +141,10 @@ class Bench:
         self._hanging: Hanging | None = None
 
     def measure_test(self, size: int) -> None:
-        """Everything on the test driver with so many instances, each with a volume.
+        """Measure everything on the test driver with `size` instances, each with a volume.
 
         Raises:
-            Wrong: somebody failed, or gave another answer than somebody else.
+            Wrong: a way failed, or gave another answer than another way.
         """
         domains = [replace(nova_instance(n), devices=_VOLUME.format(n)) for n in range(1, size + 1)]
         report(f"{size:,} domains: making them")
@@ -154,10 +154,10 @@ class Bench:
                 self._measure(Place(daemon, proxy, size), self._test)
 
     def measure_guests(self, size: int) -> None:
-        """Everything with so many paused QEMU guests, each with a qcow2 disk; then one hangs.
+        """Measure everything with `size` paused QEMU guests with a qcow2 disk each; then one hangs.
 
         Raises:
-            Wrong: somebody failed, or gave another answer than somebody else.
+            Wrong: a way failed, or gave another answer than another way.
         """
         report(f"{size:,} guests: starting them")
         with Daemon() as daemon:
@@ -172,7 +172,7 @@ class Bench:
                 self._hanging = self._hang(place, domains, ledger)
 
     def results(self) -> Results:
-        """What was measured so far."""
+        """Return what was measured so far."""
         return Results(
             setting={
                 **self._setting,
@@ -185,7 +185,7 @@ class Bench:
         )
 
     def _measure(self, place: Place, measured: Measured) -> Ledger:
-        """Race, then count; the answers that all gave."""
+        """Measure times, then count calls; return the answers, on which all ways agree."""
         rounds, ledger = self._options.rounds, Ledger(place.size)
         with _questions(place, place.uri, ledger) as questions:
             report(f"{place}: {rounds} rounds")
@@ -203,7 +203,7 @@ class Bench:
         return ledger
 
     def _hang(self, place: Place, domains: Sequence[Domain], ledger: Ledger) -> Hanging:
-        """What guestlist says, and how soon, when the first guest's QEMU is stopped."""
+        """Return what guestlist answers, and how fast, while the first guest's QEMU is stopped."""
         hanging = Hanging(guests=len(domains), guest=domains[0].name)
         with _resident("guestlist", place, place.uri) as resident:
             questions = [Question(resident, "guestlist", method, ledger) for method in METHODS]
@@ -226,7 +226,7 @@ class Bench:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, write and print; the exit code: 1 if two answers differ."""
+    """Measure, write and print; return the exit code: 1 if two answers differ."""
     options = _options(arguments)
     libvirt.registerErrorHandler(lambda *_: None, None)
     if reason := daemon_available() or qemu_available() or qemu_img_available():
@@ -248,7 +248,7 @@ def main(arguments: Sequence[str]) -> int:
 
 @contextlib.contextmanager
 def _questions(place: Place, uri: str, ledger: Ledger) -> Iterator[list[Question]]:
-    """Every question, asked in every way."""
+    """Yield every question, once for every way."""
     ways: dict[str, Sequence[str]] = dict.fromkeys(("guestlist", "new", "per domain"), METHODS)
     if place.qemu:
         ways["limited"] = LIMITED_METHODS
@@ -267,7 +267,7 @@ def _resident(way: str, place: Place, uri: str) -> Resident:
 
 
 def _image(daemon: Daemon, n: int) -> str:
-    """A disk for the n-th guest, none like its neighbour's."""
+    """Return a disk for the n-th guest; its size differs from its neighbours'."""
     return make_image(daemon, size=(64 + n) * MIB, written=(n % 5 + 1) * MIB).disk()
 
 

@@ -1,9 +1,9 @@
 """`./dev bench inventory`: what a live view costs, and how far behind it is.
 
 A private libvirtd serves libvirt's test driver with instances of Nova. guestlist's `Inventory` and
-the barest view that could be written follow them, each in a process of its own and in turns, while
-another process starts and stops domains at a rate and writes down when. Writes a page, a plot and
-every single staleness; prints the page.
+the barest view that could be written follow them in turns, each in a process of its own. Meanwhile
+another process starts and stops domains at a fixed rate and writes down when. Writes a page, a plot
+and every single staleness; prints the page.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ _QUICK = {
 
 
 class Viewer:
-    """One of the two views, in its process."""
+    """One of the two views, in a process of its own."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     def ask(self, question: str) -> Any:
-        """What it answers."""
+        """Return the process's answer."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -70,7 +70,7 @@ class Viewer:
 
 @contextlib.contextmanager
 def viewer(way: str, uri: str) -> Iterator[Viewer]:
-    """A view that is in step."""
+    """Yield a view that is in step."""
     command = [sys.executable, str(_HARNESS / "viewers.py"), way, uri]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -83,14 +83,14 @@ def viewer(way: str, uri: str) -> Iterator[Viewer]:
 
 
 def _calls_of_reading(live: Viewer, proxy: Proxy) -> int:
-    """Calls while snapshots are read; those of the view's own thread, too, if it makes some."""
+    """Count the calls while snapshots are read, also calls that the view's own thread makes."""
     with proxy.counting() as calls:
         live.ask("snapshot")
     return len(calls)
 
 
 def read(results: Results, sizes: Sequence[int], idle: float) -> None:
-    """Snapshots, syncing and idling at each number of domains; idling at the largest."""
+    """Measure snapshots and syncing at each number of domains, and idling at the largest."""
     for size in sizes:
         report(f"{size:,} domains: reading")
         with Daemon() as daemon, populated(daemon.uri(), _instances(size)) as connection:
@@ -119,7 +119,7 @@ def _idle(live: Viewer, seconds: float) -> float:
 
 
 def follow(results: Results, options: argparse.Namespace) -> None:
-    """Both views, in turns, at each rate of changes."""
+    """Measure both views, in turns, at each rate of changes."""
     with Daemon() as daemon, populated(daemon.uri(), _instances(options.domains)) as connection:
         results.setting = setting(connection, options.command)
         for rate in options.rates:
@@ -160,7 +160,7 @@ def _instances(count: int) -> list[Any]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, write and print; the exit code."""
+    """Measure, write and print; return the exit code."""
     options = _options(arguments)
     libvirt.registerErrorHandler(lambda *_: None, None)
     if reason := daemon_available():

@@ -1,9 +1,9 @@
-/* The floor: virConnectListAllDomains from C, with nothing in between.
+/* The lower bound: virConnectListAllDomains from C, with nothing in between.
  *
  * In: a URI; then, on standard input, a line for each listing wanted. Out, a line for each: how many
- * active domains are Nova's by their name, the nanoseconds of the bare call, and the nanoseconds of
- * the call with the id and the name of each domain read and the matching ones gathered, which is
- * what guestlist's listing answers. Freeing is not on the clock.
+ * active domains are Nova's by their name; the nanoseconds of the bare call; and the nanoseconds of
+ * the call, of reading the id and the name of each domain, and of gathering the matching domains,
+ * which is guestlist's answer. Freeing is not timed.
  *
  *     cc -O2 list_domains.c $(pkg-config --cflags --libs libvirt) -o list_domains
  *     yes | head -n 15 | ./list_domains qemu:///system

@@ -2,8 +2,8 @@
 
 A private libvirtd serves libvirt's test driver with running instances of Nova. C, libvirt-python,
 guestlist, the legacy walk and virsh list them in turns: over the unix socket, and through a proxy
-that makes every round trip longer. Calls on the wire are counted by that proxy in turns of their
-own. Writes a page, a plot and all single times; prints the page.
+that makes every round trip longer. That proxy also counts calls on the wire, in turns of their own.
+Writes a page, a plot and all single times; prints the page.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _CONNECTING = {
 
 
 class Bench:
-    """One run. Measures a size at a time; `results` is what there is by then."""
+    """One run. It measures one size at a time; `results` returns what was measured until then."""
 
     def __init__(self, options: argparse.Namespace, tools: Path) -> None:
         self._options = options
@@ -67,10 +67,10 @@ class Bench:
         self._far: Seconds = {}
 
     def measure(self, size: int) -> None:
-        """Everything at one number of domains.
+        """Measure everything at one number of domains.
 
         Raises:
-            Wrong: somebody failed, or did not find as many domains as there are.
+            Wrong: a way failed, or did not find as many domains as there are.
         """
         rounds = self._options.rounds
         domains = [nova_instance(n) for n in range(1, size + 1)]
@@ -95,7 +95,7 @@ class Bench:
                 keep(self._far, size, race(list(entrants.values()), rounds))
 
     def results(self) -> Results:
-        """What was measured so far."""
+        """Return what was measured so far."""
         return Results(
             setting={**self._setting, "Others on the machine": self._others.share()},
             sizes=self._options.sizes,
@@ -110,7 +110,7 @@ class Bench:
 
     @contextlib.contextmanager
     def _entrants(self, uri: str, size: int) -> Iterator[dict[str, Entrant]]:
-        """Everybody who can list that host, and the command that only connects to it."""
+        """Yield every way to list that host, and the command that only connects to it."""
         python = [sys.executable, str(_HERE / "harness" / "listings.py")]
         residents = {
             "python": ([*python, "python", uri], ("python list", "python read")),
@@ -139,7 +139,7 @@ class Bench:
             self._calls.setdefault(figure, {})[size] = len(counted)
 
     def _compiled(self, tools: Path) -> Path | None:
-        """The C program, made now; None, and a word about it, where it cannot be made."""
+        """Compile the C program and return its path; where that fails, report why, return None."""
         program = tools / "list_domains"
         source = _HERE / "list_domains.c"
         command = f"cc -O2 -o {program} {source} $(pkg-config --cflags --libs libvirt)"
@@ -148,13 +148,13 @@ class Bench:
         )
         if done.returncode == 0:
             return program
-        self._left_out.append("C, for want of a compiler, pkg-config or libvirt's headers")
+        self._left_out.append("C, because a compiler, pkg-config or libvirt's headers are missing")
         report(f"cannot compile {source.name}: {done.stderr.strip()}")
         return None
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, write and print; the exit code."""
+    """Measure, write and print; return the exit code."""
     options = _options(arguments)
     libvirt.registerErrorHandler(lambda *_: None, None)
     if reason := daemon_available():
@@ -186,7 +186,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         "--walk-limit",
         type=int,
         metavar="N",
-        help="most domains for which the walk is raced with it: each is a round trip",
+        help="most domains for which the walk is measured with it: each costs a round trip",
     )
     return options.parse(arguments)
 

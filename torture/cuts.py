@@ -1,9 +1,8 @@
-"""`./dev torture cuts`: what becomes of a libvirtd whose clients are cut off.
+"""`./dev torture cuts`: what happens to a libvirtd whose clients are cut off.
 
-Clients connect to a real daemon, follow its events or do not, make calls or are idle, and have
-their sockets shut under them, as by a broken network. Prints a line per kind of client: how many
-were cut off, and how often the daemon died of it. It measures libvirt, not guestlist, and exits 0
-whatever comes of it.
+Clients connect to a real daemon; some follow its events, some make calls, some are idle. Then their
+sockets are shut, as by a broken network. Prints a line per kind of client: how many were cut off,
+and how often the daemon died of it. It measures libvirt, not guestlist, and always exits 0.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ KINDS = (
 
 
 def main() -> int:
-    """Run every kind; 0."""
+    """Run every kind of client; return 0."""
     options = _options()
     libvirt.registerErrorHandler(lambda *_: None, None)
     turn_events()
@@ -58,13 +57,13 @@ def main() -> int:
 
 
 def _run(kind: Kind, cuts: int) -> None:
-    """One line."""
+    """Print the line of one kind of client."""
     ends: list[str] = []
     done, start = 0, time.monotonic()
     with Daemon() as daemon:
         host = daemon.uri(node(nova_instance(number) for number in range(DOMAINS)))
         while done < cuts:
-            with contextlib.suppress(libvirt.libvirtError):  # it died while they connected
+            with contextlib.suppress(libvirt.libvirtError):  # the daemon died while they connected
                 done += _cut(daemon, host, kind)
             if (end := daemon.end) is not None:
                 ends.append(end)
@@ -76,7 +75,7 @@ def _run(kind: Kind, cuts: int) -> None:
 
 
 def _cut(daemon: Daemon, host: str, kind: Kind) -> int:
-    """Connect some clients, and cut them all off; how many they were."""
+    """Connect some clients, and cut them all off; return how many."""
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(_connected(host, kind)) for _ in range(AT_ONCE)]
         callers = connections if kind.asks else []
@@ -100,7 +99,7 @@ def _connected(host: str, kind: Kind) -> Iterator[libvirt.virConnect]:
             callback = connection.domainEventRegisterAny(
                 None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lambda *_: None, None
             )
-            # else libvirt would keep the connection, and a file of it, for ever
+            # otherwise libvirt keeps the connection, and its file, for ever
             stack.callback(_quietly, connection.domainEventDeregisterAny, callback)
         yield connection
 
@@ -112,7 +111,7 @@ def _quietly(call: Callable[..., object], *arguments: object) -> None:
 
 
 def _ask(connection: libvirt.virConnect, asking: threading.Barrier) -> None:
-    """Ask until it is cut off."""
+    """Ask until the connection is cut off."""
     asking.wait()
     with contextlib.suppress(libvirt.libvirtError):
         while True:
@@ -131,7 +130,7 @@ def _shut(daemon: Daemon) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev torture cuts", description=__doc__)
-    parser.add_argument("--cuts", type=int, default=10_000, help="of each kind of client")
+    parser.add_argument("--cuts", type=int, default=10_000, help="cuts for each kind of client")
     return parser.parse_args()
 
 

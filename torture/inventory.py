@@ -1,15 +1,16 @@
-"""`./dev torture inventory`: a live view under churn and restarts, held against what it promises.
+"""`./dev torture inventory`: a live view under churn and restarts, compared with its promises.
 
-One process changes the domains of a real daemon as fast as it can, first those of libvirt's test
-driver, in one way after the other, then QEMU guests, of which some cannot start. This one has a
-live view of them with three readers of its changes (a quick one, one under asyncio, and one that is
-too slow) and a fourth thread that looks at the view every few milliseconds. Nobody may be missing,
-nothing may go back in time, and each reader's changes must add up to the view (`lab.views`).
+One process changes the domains of a real daemon as fast as it can: first those of libvirt's test
+driver, with one kind of churn after the other, then QEMU guests, of which some cannot start. This
+process has a live view of them with three readers of its changes (a quick one, one under asyncio,
+and one that is too slow) and a fourth thread that looks at the view every few milliseconds. No
+domain may be missing or go back in time, and each reader's changes must add up to the view
+(`lab.views`).
 
 In rounds the changes pause, and within `SETTLE` seconds the view must equal what a new connection
-sees. In the end the daemon is killed under churn and started again, time after time: the view stays
-as it was meanwhile, is right again within `SETTLE` seconds, and leaves nothing behind. Prints a
-line per kind of churn, and exits 1 if anything was not as it must be.
+sees. At the end the daemon is killed under churn and started again, many times. Until it is back
+the view stays as it was; then it is right again within `SETTLE` seconds, and leaves nothing behind.
+Prints a line per kind of churn, and exits 1 if a promise was broken.
 """
 
 from __future__ import annotations
@@ -62,12 +63,12 @@ SHARES: dict[Mode, float] = {
     "rename": 0.12,
 }
 QEMU_SHARE = 0.22
-"""Of the time; what is left is the restarts'."""
+"""The share of the time for QEMU guests; the rest is for the restarts."""
 
 
 @dataclass
 class Line:
-    """What a line of the result says. `wrong` has a line for each thing that may not be."""
+    """One line of the result. `wrong` has a line for each broken promise."""
 
     what: str
     rounds: int = 0
@@ -89,7 +90,7 @@ class Line:
         )
 
     def add(self, other: Line) -> None:
-        """Count another line in."""
+        """Add the counts of another line."""
         for name in ("rounds", "right", "changes", "heard", "missed", "looks", "drifts", "took"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.worst = max(self.worst, other.worst)
@@ -103,9 +104,9 @@ HEADER = (
 
 
 class Watch:
-    """A live view, everybody who reads it, and what they found wrong; a context manager.
+    """A live view, all its readers, and what they found wrong; a context manager.
 
-    `always` are the domains that no snapshot may lack; it may be empty, a snapshot may not.
+    No snapshot may lack a domain of `always`. `always` may be empty; a snapshot may not be.
     """
 
     def __init__(self, uri: str, line: Line, always: Sequence[UUID]) -> None:
@@ -140,7 +141,9 @@ class Watch:
         statistics = self.live.statistics()
         self.line.drifts += statistics.drifts
         if self.always and statistics.connections != 1:
-            self._wrong.append(f"it has reconnected, though nothing was lost: {statistics}")
+            self._wrong.append(
+                f"the view reconnected although no connection was lost: {statistics}"
+            )
         self.live.close()
         for thread in self._threads:
             thread.join(30)
@@ -149,13 +152,13 @@ class Watch:
         self.line.heard += sum(replica.seen for replica in self._replicas)
         self.line.missed += sum(replica.missed for replica in self._replicas)
         if self._quick.stales > self._quick.resyncs:
-            self._wrong.append("stale, and no resynced after it")
+            self._wrong.append("a Stale without a Resynced after it")
         for replica in self._replicas:
             self._wrong += replica.wrong
         self.line.wrong += self._wrong
 
     def settle(self, since: float) -> None:
-        """Count a round: nothing changes any more, and the view has so long to be right."""
+        """Count a round: nothing changes, and the view must be right within `SETTLE` seconds."""
         self.line.rounds += 1
         expected = truth(self.uri)
         try:
@@ -164,7 +167,7 @@ class Watch:
             seen = self.live.snapshot(**EVERYBODY)
             self._wrong.append(f"not right after {SETTLE} s: {seen}, {self.live.statistics()}")
             self._wrong += differences(seen, expected)
-            self.live.resync(SETTLE)  # the next rounds shall tell of something else
+            self.live.resync(SETTLE)  # so that the next rounds do not report this again
             return
         self.line.worst = max(self.line.worst, time.monotonic() - since)
         self.line.right += 1
@@ -173,7 +176,7 @@ class Watch:
                 wait_until(lambda: replica.view == expected, SETTLE)  # noqa: B023
             except TimeoutError:
                 self._wrong.append(
-                    f"what the {name} reader heard does not add up: "
+                    f"the changes of the {name} reader do not add up: "
                     f"{differences(Snapshot(replica.view.values()), expected)}"
                 )
 
@@ -188,14 +191,14 @@ class Watch:
             self._wrong.append(f"{threading.current_thread().name} failed: {error!r}")
 
     def _read_quickly(self) -> None:
-        """Take every change, and now and then see the view pass by among their sums."""
+        """Take every change, and check often that their sum was equal to the view."""
         replica = self._quick
         while not self._finished.is_set():
             then, missed = self.live.snapshot(**EVERYBODY), replica.missed
             while replica.view != then and replica.missed == missed:
                 if not replica.take(SETTLE):
                     if not self._finished.is_set():
-                        self._wrong.append("no sum of changes is what the view was")
+                        self._wrong.append("no sum of changes equals the view")
                     break
             for _ in range(100):
                 if not replica.take(LOOK_EVERY):
@@ -214,7 +217,7 @@ class Watch:
             seen = self.live.snapshot(**EVERYBODY)
             self.line.looks += 1
             if not seen or not self.always <= set(seen):
-                self._wrong.append(f"somebody is missing in {seen}: {self.always - set(seen)}")
+                self._wrong.append(f"a domain is missing in {seen}: {self.always - set(seen)}")
             for instance in seen.values() if self.always else ():  # a daemon that lives
                 if instance.id is not None:
                     if instance.id < self._ids.get(instance.uuid, 0):
@@ -223,7 +226,7 @@ class Watch:
 
 
 def main() -> int:
-    """Run it; the exit code."""
+    """Run all; return the exit code."""
     options = _options()
     libvirt.registerErrorHandler(lambda *_: None, None)
     logging.getLogger("guestlist").setLevel(logging.CRITICAL)
@@ -263,7 +266,7 @@ def _print(line: Line, total: Line) -> None:
 
 
 def _run_mode(daemon: Daemon, mode: Mode, count: int, *, rounds: int, seconds: float) -> Line:
-    """A line: one kind of churn on the test driver."""
+    """Return the line for one kind of churn on the test driver."""
     domains = [nova_instance(n, active=starts_active(mode, n)) for n in range(count)]
     uuids = [domain.uuid for domain in domains]
     line = Line(mode)
@@ -277,9 +280,9 @@ def _run_mode(daemon: Daemon, mode: Mode, count: int, *, rounds: int, seconds: f
 
 
 def _run_guests(daemon: Daemon, seconds: float) -> Line:
-    """A line: QEMU guests that start, fail to, and are destroyed; two at a time.
+    """Return the line for QEMU guests that start, fail to start, and are destroyed, two at a time.
 
-    A round takes longer than the others': it waits for a guest that is just starting.
+    A round takes longer here: it waits for a guest that is just starting.
     """
     mode: Mode = "boot"
     good = [nova_instance(n, active=False) for n in range(GUESTS)]
@@ -314,7 +317,7 @@ def _defined(uri: str, good: Sequence[Domain], broken: Sequence[Domain]) -> Iter
 def _churn_and_settle(
     watch: Watch, churners: Sequence[Churner], rounds: int, seconds: float
 ) -> None:
-    """So many rounds in so much time, or as many as it has room for: churn, then quiet."""
+    """Run `rounds` rounds in `seconds` seconds, or fewer if time runs out: churn, then quiet."""
     began = time.monotonic()
     for number in range(1, rounds + 1):
         if time.monotonic() - began > seconds:
@@ -330,7 +333,7 @@ def _churn_and_settle(
 
 
 def _run_restarts(daemon: Daemon, count: int, restarts: int) -> Line:
-    """A line: the daemon is killed under churn, and started again, so many times."""
+    """Return the line for a daemon that is killed under churn and started again."""
     domains = [nova_instance(n, active=n % 2 > 0) for n in range(count)]
     uuids = [domain.uuid for domain in domains]
     line, chance = Line("restarts"), random.Random(0)
@@ -346,7 +349,7 @@ def _run_restarts(daemon: Daemon, count: int, restarts: int) -> Line:
                 daemon.kill()
                 last = watch.live.snapshot(**EVERYBODY)
                 if not set(uuids) <= set(last):
-                    line.wrong.append(f"without libvirt, somebody is missing in {last}")
+                    line.wrong.append(f"without libvirt, a domain is missing in {last}")
             with contextlib.suppress(libvirt.libvirtError):
                 holder.close()
             daemon.restart()
@@ -357,7 +360,7 @@ def _run_restarts(daemon: Daemon, count: int, restarts: int) -> Line:
             wait_until(lambda: _held() == before, SETTLE)
         after = _held()
         if after != before:
-            line.wrong.append(f"left behind: {before} at first, {after} in the end")
+            line.wrong.append(f"left behind: {before} at the start, {after} at the end")
         connections = watch.live.statistics().connections
         if connections < restarts + 1:
             line.wrong.append(f"{connections} connections for {restarts} restarts")
@@ -367,7 +370,7 @@ def _run_restarts(daemon: Daemon, count: int, restarts: int) -> Line:
 
 
 def _held() -> dict[str, int]:
-    """What this process has open."""
+    """Return the numbers of what this process has open."""
     gc.collect()
     connections: list[Any] = [each for each in gc.get_objects() if type(each) is libvirt.virConnect]
     return {
@@ -380,11 +383,11 @@ def _held() -> dict[str, int]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev torture inventory", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10.0, help="how long, more or less")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long the run takes, about")
     parser.add_argument(
-        "--rounds", type=int, help="of churn, then quiet, on the test driver; 50 a minute"
+        "--rounds", type=int, help="rounds of churn and quiet on the test driver; 50 a minute"
     )
-    parser.add_argument("--restarts", type=int, help="of the daemon; 5 a minute")
+    parser.add_argument("--restarts", type=int, help="restarts of the daemon; 5 a minute")
     parser.add_argument("--domains", type=int, default=20, help="domains that change")
     return parser.parse_args()
 

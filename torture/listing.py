@@ -1,9 +1,9 @@
 """`./dev torture listing`: listings under full churn, counted.
 
-One process changes the domains of a real daemon's test driver as fast as it can; this one lists
+One process changes the domains of a real daemon's test driver as fast as it can. This process lists
 them, by the bulk call and by the walk (a proxy in front of the daemon then answers as libvirt
-0.9.12 does), on a warm connection and each time on a new one. Prints a line per way; exits 1 if a
-single listing lost a domain, doubled one or gave up.
+0.9.12 does), over a warm connection and over a new one each time. Prints a line per way; exits 1 if
+one listing lost a domain, doubled one or gave up.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from guestlist import Host
 
 MODES: tuple[Mode, ...] = ("switch", "rename", "redefine", "kind", "come-and-go")
 ALWAYS_ACTIVE = 3
-"""So many domains are left alone: they must be in every list of the running ones too."""
+"""The number of domains that are left alone; they must be in every list of running domains."""
 
 
 def main() -> int:
-    """Run the ways asked for; the exit code."""
+    """Run the ways asked for; return the exit code."""
     options = _options()
     libvirt.registerErrorHandler(lambda *_: None, None)
     logging.getLogger("guestlist").setLevel(logging.ERROR)
@@ -74,7 +74,7 @@ def _run(
     domains: int,
     listings: int,
 ) -> bool:
-    """One line: so many listings in one way under one kind of churn. Whether all were right."""
+    """Print a line: listings in one way under one kind of churn; return if all were right."""
     active = mode in ("kind", "redefine")
     churned = [nova_instance(n, active=active) for n in range(domains)]
     calm = [nova_instance(domains + n) for n in range(ALWAYS_ACTIVE)]

@@ -1,10 +1,10 @@
-"""`./dev torture snapshot`: snapshots under full churn, held against themselves and the truth.
+"""`./dev torture snapshot`: snapshots under full churn, compared with themselves and the host.
 
-One process changes the domains of a real daemon's test driver as fast as it can; this one takes
+One process changes the domains of a real daemon's test driver as fast as it can. This process takes
 snapshots of them with their details: by the bulk statistics, and domain by domain through a proxy
-that answers as libvirt 1.2.7 does. A snapshot is wrong if it lacks a domain that was there
+that answers as libvirt 1.2.7 does. A snapshot is wrong if it lacks a domain that existed
 throughout, or if an id contradicts a state. Once per line the changes pause, and what is remembered
-by then must equal what a new connection reads. Prints a line per way; exits 1 on anything wrong.
+by then must equal what a new connection reads. Prints a line per way; exits 1 if one was wrong.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SETTLE = 5.0
 
 
 def main() -> int:
-    """Run the ways asked for; the exit code."""
+    """Run the ways asked for; return the exit code."""
     options = _options()
     libvirt.registerErrorHandler(lambda *_: None, None)
     logging.getLogger("guestlist").setLevel(logging.ERROR)
@@ -64,7 +64,7 @@ def main() -> int:
 def _run(
     daemon: Daemon, uri: str, way: str, mode: Mode, *, cold: bool, domains: int, snapshots: int
 ) -> bool:
-    """One line: so many snapshots in one way under one kind of churn. Whether all were right."""
+    """Print a line: snapshots in one way under one kind of churn; return if all were right."""
     churned = [nova_instance(n, active=starts_active(mode, n)) for n in range(domains)]
     uuids = [domain.uuid for domain in churned]
     with (
@@ -94,7 +94,7 @@ def _calls(tally: Tally) -> float:
 
 
 def _comes_right(host: Host, uri: str) -> bool:
-    """Whether what `host` remembers is soon what a new connection reads."""
+    """Return whether `host` soon remembers what a new connection reads."""
     with Host(uri) as other:
         truth = _everything(other)
     deadline = time.monotonic() + SETTLE
@@ -111,7 +111,9 @@ def _everything(host: Host) -> Snapshot:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev torture snapshot", description=__doc__)
     parser.add_argument("--bulk", type=int, default=10_000, help="bulk snapshots in all")
-    parser.add_argument("--one-by-one", type=int, default=500, help="of the others, in all")
+    parser.add_argument(
+        "--one-by-one", type=int, default=500, help="snapshots domain by domain, in all"
+    )
     parser.add_argument("--domains", type=int, default=20, help="domains that change")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES, help="kinds of churn")
     return parser.parse_args()

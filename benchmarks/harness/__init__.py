@@ -1,8 +1,17 @@
-"""What benchmarks are made of.
+"""What the benchmarks share.
 
-listings  the Python ways to list a host, each a process that lists when told to
-race      entrants that take turns, so that a drift of the machine hits all alike
-setting   the machine and the versions a figure belongs to
-tables    medians in Markdown
-chart     lines over logarithmic axes, in SVG
+callers_report    the page and the plot of `./dev bench callers`
+inventory_report  those of `./dev bench inventory`
+listing_report    those of `./dev bench listing`
+nova_report       those of `./dev bench nova`
+listings          the Python ways to list a host, each a process that lists when told to
+questions         the ways to ask a driver's questions, each a process that stays
+viewers           the two live views that are compared, each in a process
+changer           a process that starts and stops domains at a fixed rate
+race              entrants that take turns, so that a slower machine slows all of them alike
+options           the options that every benchmark has
+setting           the machine and the versions that a figure belongs to
+pages             what the pages have in common
+tables            figures in Markdown
+chart             lines over logarithmic axes, in SVG
 """

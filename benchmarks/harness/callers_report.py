@@ -1,7 +1,7 @@
 """What `./dev bench callers` writes: its results as a page and as a plot.
 
-In: `Results`. Out: Markdown and SVG. Judges what was asked for by the figures alone; what was not
-measured is a dash.
+In: `Results`. Out: Markdown and SVG. Only the figures decide whether a goal is met; a dash stands
+for what was not measured.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ METHODS = (
 """The questions, in the order of the tables."""
 
 LIMITED_METHODS = ("get_disk_over_committed_size_total", "get_available_resource")
-"""Those for which `qemu-img` is run."""
+"""The questions for which `qemu-img` is run."""
 
 _COMPARED_ON_TEST = tuple(method for method in METHODS if method != "get_all_volume_usage")
 
@@ -57,7 +57,7 @@ _PLOTTED = (
 )
 
 Counts = dict[str, dict[int, int]]
-"""How often, by figure and number of domains."""
+"""A number of calls or programs, by figure and number of domains."""
 
 
 @dataclass(slots=True)
@@ -69,26 +69,26 @@ class Measured:
     seconds: Seconds = field(default_factory=dict)
 
     def sizes(self) -> list[int]:
-        """The numbers of domains, in ascending order."""
+        """Return the numbers of domains, in ascending order."""
         return sorted({size for by_size in self.calls.values() for size in by_size})
 
     def median(self, way: str, method: str, size: int) -> float | None:
-        """Seconds that it took; None where it was not asked."""
+        """Return the median seconds of a question; None where it was not asked."""
         times = self.seconds.get(figure(way, method), {}).get(size)
         return median(times) if times else None
 
     def ratio(self, above: str, below: str, method: str, size: int) -> float | None:
-        """How many times as long the one takes as the other."""
+        """Return how many times as long `above` takes as `below`."""
         over, under = self.median(above, method, size), self.median(below, method, size)
         return over / under if over and under else None
 
 
 @dataclass(slots=True)
 class Hanging:
-    """What guestlist did while one guest of so many hung: the seconds of each turn, by method.
+    """What guestlist did while one guest of `guests` hung: the seconds of each turn, by method.
 
-    `same` tells whether a method's answers were those of before, `named` whom the log named,
-    `volumes` how many were in the answer of each turn of `get_all_volume_usage`.
+    `same` tells whether a method's answers were the same as before, `named` which guests the log
+    named, `volumes` how many volumes each turn of `get_all_volume_usage` returned.
     """
 
     guests: int
@@ -111,20 +111,21 @@ class Results:
 
 
 def figure(way: str, method: str) -> str:
-    """The name of what was measured when this was asked in this way."""
+    """Return the name of a figure: one method, asked in one way."""
     return f"{way}: {method}"
 
 
 def markdown(results: Results) -> str:
-    """The page."""
+    """Return the page."""
     test, qemu = results.test, results.qemu
     most, guests = max(test.sizes()), max(qemu.sizes())
     return paragraphs(
-        "# A driver's questions: guestlist and domain by domain, in one run",
+        "# A compute driver's questions: guestlist and domain by domain, in one run",
+        _READERS,
         "![The time of get_available_resource over the number of domains](callers.svg)",
         setting_list(results.setting),
         prose(_INTRODUCTION, rounds=results.rounds),
-        "## What was asked for",
+        "## Goals",
         _goals(results),
         prose(
             _GOALS,
@@ -154,7 +155,7 @@ def markdown(results: Results) -> str:
 
 
 def plot(results: Results) -> str:
-    """The plot: medians of the question that asks them all."""
+    """Return the plot: medians of `get_available_resource`, which includes the other questions."""
     return chart(
         f"Time of {_ALL}",
         [
@@ -219,7 +220,7 @@ def _goals(results: Results) -> str:
 
 
 def _without_memory(measured: Measured, size: int) -> float:
-    """The ratio, had the per-domain way not asked each domain for its memory."""
+    """Return the ratio without the per-domain way's questions about each domain's memory."""
     whole = measured.median("per domain", _ALL, size)
     memory = measured.median("per domain", "get_memory_mb_used", size)
     ours = measured.median("guestlist", _ALL, size)
@@ -280,7 +281,7 @@ def _hanging(hanging: Hanging | None) -> Iterable[str]:
         for method in METHODS
     ]
     yield f"## One guest of {hanging.guests:,} hangs: the longest of {_turns(hanging)} turns"
-    yield table(("guestlist, kept", "ms", "the answer of before"), rows)
+    yield table(("guestlist, kept", "ms", "the same answer as before"), rows)
     yield prose(
         _HANGING,
         guest=hanging.guest,
@@ -295,7 +296,7 @@ def _hanging(hanging: Hanging | None) -> Iterable[str]:
 def _names(names: Sequence[str]) -> str:
     if len(names) > _MOST_NAMES:
         return f"{len(names)} guests, {names[0]} among them"
-    return ", ".join(names) or "nobody"
+    return ", ".join(names) or "none"
 
 
 def _turns(hanging: Hanging) -> int:
@@ -314,44 +315,50 @@ def _count(number: int | None) -> str:
     return "-" if number is None else f"{number:,}"
 
 
+_READERS = """\
+This page is for operators and programmers. It compares how long a compute driver's questions take
+with guestlist, and when each domain is asked about by itself."""
+
 _INTRODUCTION = """\
 A private libvirtd serves libvirt's test driver with running instances of Nova, each with a volume
-on a block device; another runs real QEMU guests without KVM, paused, 16 MiB and one vCPU each, with
-a qcow2 disk of 65 MiB and more, a few of them written. guestlist keeps its `ComputeDriver`, or
-makes a new `Host` and driver for each question, connecting on the way. "Per domain" is
-`tests/lab/per_domain.py`: the questions as Nova's released driver (34.0.0) asks them, written anew
-from its behaviour, over one connection. Each way is a process of its own. Figures are medians of
-{rounds} turns, after one that does not count; all ways and methods take turns in an order drawn
-anew for each round. Every single time is in [callers.json](callers.json)."""
+on a block device. A second one runs real QEMU guests without KVM, paused, 16 MiB and one vCPU each,
+with a qcow2 disk of 65 MiB and more; a few of the disks are written to. "guestlist" keeps its
+`ComputeDriver`. "A new Host" makes a new `Host` and driver for each question, and connects on the
+way. "Per domain" is `tests/lab/per_domain.py`: the questions as Nova's released libvirt driver
+(34.0.0) asks them, written from its behaviour, over one connection. Each way is its own process.
+Figures are medians of {rounds} turns; the first turn of each does not count. All ways and methods
+take turns, in a new random order for each round. [callers.json](callers.json) has every single
+time."""
 
 _GOALS = """\
-Every answer of every turn was held against the first one to that question, whoever gave it: lists
-sorted, numbers to the byte; a difference ends the run. Of `get_available_resource` the vCPUs, the
-memory, their use, the size of the disk and the hypervisor are compared; the space on the disk and
-the load move by themselves. The usage of volumes is compared on QEMU: the test driver makes up the
-numbers of one volume from the time of day, and tells none in bulk.
+The first answer to each question was kept, and every later answer to it, of every way and turn, was
+compared with it: lists sorted, numbers to the byte. A difference ends the run. For
+`get_available_resource` the vCPUs, the memory, their use, the size of the disk and the hypervisor
+are compared; the free space on the disk and the load change by themselves. The usage of volumes is
+compared on QEMU alone: the test driver makes up the numbers of one volume from the time of day, and
+has none in bulk.
 
-Nova asks each guest for its memory only where guests' memory is backed by files; else it reads
+Nova asks each guest for its memory only where guests' memory is backed by files; elsewhere it reads
 /proc/meminfo. Without those look-ups `get_available_resource` per domain takes
 {without_memory} times as long as guestlist's at {size:,} domains, and {guests_without_memory} times
-at {guests:,} QEMU guests. And "per domain" here runs `qemu-img` once for each disk. Nova runs it
-twice, each time by a Python process that first limits its memory: "as Nova runs qemu-img"."""
+at {guests:,} QEMU guests. "Per domain" runs `qemu-img` once for each disk. Nova runs it twice, each
+time by a Python process that first limits its memory: that is "as Nova runs qemu-img"."""
 
 _CALLS = """\
-Counted by a proxy in front of the socket, in turns of their own. Those of a new Host include what
-opens and closes its connection. Of `instance_exists` and `get_info` one instance was asked; of
-`get_all_volume_usage` a volume of each. Per domain, one call of each question to the connection is
-Nova's own check whether it still lives."""
+A proxy in front of the socket counted these, in turns of their own. The calls of a new Host include
+those that open and close its connection. `instance_exists` and `get_info` asked about one instance,
+`get_all_volume_usage` about one volume of each instance. Per domain, each question makes one call
+to check that the connection is alive: this is Nova's own check."""
 
 _TEST = """\
-There are no disk images here, so no `qemu-img` either: this is the calls alone. Disk images are
-what makes the difference on a compute node."""
+There are no disk images here, and so no `qemu-img`: these are the calls alone. On a compute node
+the disk images make the difference."""
 
 _QEMU = """\
-On QEMU `vcpus()` fails without KVM, after all its calls were made; Nova then counts one vCPU."""
+On QEMU without KVM `vcpus()` fails, after all its calls were made. Nova then counts one vCPU."""
 
 _HANGING = """\
-The QEMU of {guest} is stopped with SIGSTOP, and its monitor silent. The longest was `{method}` with
-{took} ms. guestlist's log named: {named}. Of the {guests} volumes, `get_all_volume_usage` told of
-{volumes} in its turns, in their order. The per-domain way is not asked: its `blockStats` would
-wait until the guest goes on."""
+The QEMU of {guest} is stopped with SIGSTOP, so its monitor does not answer. The longest was
+`{method}` with {took} ms. guestlist's log named: {named}. In its turns, in order,
+`get_all_volume_usage` returned {volumes} of the {guests} volumes. The per-domain way is not asked:
+its `blockStats` would wait until the guest goes on."""

@@ -1,8 +1,8 @@
-"""Somebody who starts and stops domains at a rate, and writes down when.
+"""A process that starts and stops domains at a fixed rate, and writes down when.
 
-In: a URI, changes a second, seconds. Every domain there is taken in turn, in an order drawn once,
-so that none changes twice within a view's reach. Out: one line of JSON: of each change the UUID,
-whether the domain was active after it, and the wall clock before the call and when it returned.
+In: a URI, changes a second, seconds. It changes every domain in turn, in one random order, so that
+no domain changes twice before a view has seen it. Out: one line of JSON. For each change it has the
+UUID, whether the domain was active after it, and the wall clock before the call and at its return.
 """
 
 from __future__ import annotations

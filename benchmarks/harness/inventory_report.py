@@ -1,6 +1,6 @@
 """What `./dev bench inventory` writes: its results as a page and as a plot.
 
-In: `Results`. Out: Markdown and SVG. Judges what was asked for by the figures alone.
+In: `Results`. Out: Markdown and SVG. Only the figures decide whether a goal is met.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _WAYS = {"live": "guestlist", "bare": "the barest view"}
 
 @dataclass(slots=True)
 class Followed:
-    """One view at one rate. Seconds from a change to the view: since the call returned, and since
-    it was made, which the change lies between.
+    """One view at one rate: seconds from a change to the view, counted from the return of the call
+    that made the change, and from its start. The change happens between the two.
     """
 
     after_return: list[float] = field(default_factory=list)
@@ -58,9 +58,10 @@ class Results:
 
 
 def markdown(results: Results) -> str:
-    """The page."""
+    """Return the page."""
     return paragraphs(
         "# The live view: what it costs, and how far behind it is",
+        _READERS,
         "![Staleness over the rate of changes](inventory.svg)",
         setting_list(results.setting),
         prose(
@@ -70,12 +71,12 @@ def markdown(results: Results) -> str:
             seconds=f"{results.seconds:g}",
             idle=f"{results.idle_seconds:g}",
         ),
-        "## What was asked for",
+        "## Goals",
         _goals(results),
         "## Following changes",
         _following(results),
         prose(_FOLLOWING),
-        "## Observation",
+        "## Reading",
         _reading(results),
         prose(
             _IDLING,
@@ -89,7 +90,7 @@ def markdown(results: Results) -> str:
 
 
 def plot(results: Results) -> str:
-    """Median and 99th percentile of both views over the rate."""
+    """Return the plot: median and 99th percentile of both views over the rate."""
     panels = [
         Panel(
             title,
@@ -112,28 +113,33 @@ def plot(results: Results) -> str:
 
 
 def p99(times: Sequence[float]) -> float:
-    """The 99th percentile."""
+    """Return the 99th percentile."""
     return sorted(times)[int(len(times) * 0.99)]
 
 
+_READERS = """\
+This page is for operators and programmers. It says what a live view costs, and how far it is behind
+its host."""
+
 _INTRODUCTION = """\
 A private libvirtd serves libvirt's test driver with running instances of Nova. One process starts
-and stops {domains} of them in turn, at a rate, and writes down when; another has the view and
-nothing else: guestlist's `Inventory` with its details, or the barest view that could be written,
-which marks whom an event names and asks about the marked ones in one call
-(`benchmarks/harness/viewers.py`). The barest one has no keepalive, no details, no readers and no
-names for changes: it is what libvirt's client and Python take for the events and the calls alone.
-The two take turns, {rounds} each of {seconds} s. Staleness is the time from a change to the view
-that has it. The change lies somewhere between the call that makes it and its return: both are
-given. Idling was watched for {idle} s. Every single time is in [inventory.json](inventory.json)."""
+and stops {domains} of them in turn, at a fixed rate, and writes down when. Another process has the
+view and nothing else: guestlist's `Inventory` with its details, or the barest view that could be
+written. The barest view marks each domain that an event names, and asks about the marked domains in
+one call (`benchmarks/harness/viewers.py`). It has no keepalive, no details, no readers and no names
+for changes: it shows what libvirt's client and Python take for the events and the calls alone. The
+two take turns, {rounds} turns each of {seconds} s. Staleness is the time from a change until the
+view has it. The change happens somewhere between the call that makes it and the return of that
+call: both times are given. An idle view was watched for {idle} s. [inventory.json](inventory.json)
+has every single time."""
 
 _FOLLOWING = """\
-The share is that of one core, of the whole process of the view. Missed are changes that the view
+The share is that of one core, for the whole process of the view. Missed are changes that the view
 never showed: a domain that changes again before it was asked about is seen once."""
 
 _IDLING = """\
-At {size} domains an idle view takes {share} of a core. A list of all, made every {every} s, takes
-{list} ms of processor time: {more} more."""
+At {size} domains an idle view takes {share} of a core. A list of all domains, made every {every} s,
+takes {list} ms of processor time: {more} more."""
 
 
 def _goals(results: Results) -> str:

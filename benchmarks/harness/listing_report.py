@@ -1,7 +1,7 @@
 """What `./dev bench listing` writes: its results as a page and as a plot.
 
-In: `Results`. Out: Markdown and SVG. Says of each figure what it is, judges the ratios against
-their goals by the figures alone, and extrapolates nothing: what was not measured is a dash.
+In: `Results`. Out: Markdown and SVG. Says what each figure is. Only the figures decide whether a
+ratio meets its goal. Nothing is extrapolated: a dash stands for what was not measured.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ BySize = Mapping[int, Sequence[float]]
 class Results:
     """Everything measured in one run; seconds and calls by figure (`TEXTS`) and number of domains.
 
-    `walk_limit` is the most domains for which the walk was raced far away, and then once only.
+    `walk_limit` is the most domains for which the walk ran with the added round trip; it ran once.
     """
 
     setting: Mapping[str, str]
@@ -60,10 +60,11 @@ class Results:
 
 
 def markdown(results: Results) -> str:
-    """The page."""
+    """Return the page."""
     most = max(results.sizes)
     return paragraphs(
         "# Listing a host: every way in one run",
+        _READERS,
         "![The times below as lines over the number of domains](listing.svg)",
         setting_list(results.setting),
         _INTRODUCTION.format(rounds=results.rounds),
@@ -79,13 +80,13 @@ def markdown(results: Results) -> str:
         _FAR.format(limit=results.walk_limit),
         f"## The ratios at {most:,} domains",
         _ratios(results.socket_seconds, most),
-        f"## What the difference to C consists of, at {most:,} domains",
+        f"## Where the difference to C comes from, at {most:,} domains",
         _difference(results.socket_seconds, most),
     )
 
 
 def plot(results: Results) -> str:
-    """The plot: medians of the ways that a person would choose from, and C to measure them by."""
+    """Return the plot: medians of the ways that a person would choose from, and of C to compare."""
     far = f"With {results.round_trip_ms:g} ms of added round trip"
     return chart(
         "Time to list a host once",
@@ -191,39 +192,43 @@ def _difference(seconds: Mapping[str, BySize], size: int) -> str:
     )
 
 
+_READERS = """\
+This page is for operators and programmers. It says how long each way to list a host takes, and how
+many calls it makes."""
+
 _INTRODUCTION = """\
 A private libvirtd serves libvirt's test driver with running domains, all named as Nova names them,
-so that every way gives the same answer; one that does not find them all ends the run. Figures are
-medians of {rounds} turns. The entrants take turns in an order drawn anew for each round, after one
-turn that does not count. Each is a process of its own that keeps its connection, unless it says
-otherwise, and only the listing is on the clock: neither opening, where not named, nor freeing the
-result. Every single time is in [listing.json](listing.json)."""
+so that every way gives the same answer. A way that does not find them all ends the run. Figures are
+medians of {rounds} turns. The ways take turns, in a new random order for each round, after one turn
+that does not count. Each is a process of its own that keeps its connection, unless it says
+otherwise. Only the listing is timed: neither opening the connection, unless the name says so, nor
+freeing the result. [listing.json](listing.json) has every single time."""
 
 _CALLS = """\
-Counted by a proxy in front of the socket, in turns of their own. The calls of a new Host and of
+A proxy in front of the socket counted these, in turns of their own. The calls of a new Host and of
 virsh include those that open and close the connection. The walk asks for each count twice:
 libvirt-python's lists ask for their own length first."""
 
 _SOCKET = """\
 The bare calls list the active domains (VIR_CONNECT_LIST_DOMAINS_ACTIVE), as guestlist does by
-default; the walk and virsh list all, which here are the same ones. "And id and name of each" is
-guestlist's answer in the fewest words: each domain whose id is not 0 and whose name is of the shape
-that Nova's default template makes. A new Host's first listing alone has its connection opened just
-before, off the clock, and so starts with its process and the daemon awake; nothing is remembered
-from any listing before. virsh is timed from outside: starting a process, connecting and printing
-included, which `virsh uri` shows by itself.
+default; the walk and virsh list all domains, which are the same ones here. "And id and name of
+each" is the least code for guestlist's answer: each domain whose id is not 0 and whose name has the
+shape of Nova's default template. For "a new Host's first listing alone" the connection is opened
+just before, untimed, so its process and the daemon are awake; nothing is remembered from an earlier
+listing. virsh is timed from outside: starting a process, connecting and printing are included;
+`virsh uri` shows that part by itself.
 
-The walk's time grows faster than its calls: all domains are active here, each is looked up by id,
+The walk's time grows faster than its calls. All domains are active here, each is looked up by id,
 and libvirt finds an id by trying one domain after another (virDomainObjListFindByID). It finds a
 name at once, so a walk of a host whose domains are shut off is faster than this one."""
 
 _FAR = """\
-The same through the proxy, which lets everything from the daemon arrive that much later; what the
-proxy itself costs is in these figures. The walk was raced this way once, not more often, and not
-beyond {limit:,} domains, where it would take minutes: a dash is "not measured"."""
+The same through the proxy, which delays everything from the daemon by that time; the cost of the
+proxy itself is in these figures. The walk ran only once here, and not beyond {limit:,} domains,
+where it would take minutes. A dash means "not measured"."""
 
 _DIFFERENCE = """\
-Each step is a difference of two medians of this run; a small one may be noise. The same ids and
-names, read and matched in C, cost {reading} ms: not nothing there either, as virDomainGetID formats
-the domain's UUID for a debug message, wanted or not. The middle half of guestlist's turns took
-{low} to {high} ms."""
+Each step is a difference of two medians of this run; a small one may be noise. In C, reading and
+matching the same ids and names costs {reading} ms. It is not free there either: virDomainGetID
+formats the domain's UUID for a debug message, even if no one reads it. The middle half of
+guestlist's turns took {low} to {high} ms."""

@@ -1,8 +1,8 @@
 """A way to list a host, as a process of its own that lists when told to: `listings.py WAY URI`.
 
 In: on standard input, a line for each listing wanted. Out, a line for each: how many domains were
-found, and nanoseconds. `list_domains.c` speaks the same. Opening is off the clock, except where it
-is what is measured; so is freeing. Garbage collection is not: whoever lists pays for it.
+found, and nanoseconds. `list_domains.c` speaks the same. Opening is not timed, unless it is what is
+measured; freeing is not timed. Garbage collection is timed: a program that lists pays for it.
 
 ways:
     python     libvirt-python's call; the call with each domain's id read and its name matched
@@ -28,13 +28,13 @@ from lab.legacy import legacy_walk
 from guestlist import Host
 
 Answer = tuple[int, ...]
-"""How many were found, then nanoseconds."""
+"""The number of domains found, then nanoseconds."""
 
 _DOM0 = 0
 
 
 def python(uri: str) -> Callable[[], Answer]:
-    """The bare call, and what guestlist does with it in the fewest words."""
+    """Return a listing by the bare call, and by the least code for guestlist's answer."""
     connection = libvirt.open(uri)
     fits = re.compile("instance-(?:[0-9a-f]{8}|[1-9a-f][0-9a-f]{8,})").fullmatch
 
@@ -50,7 +50,7 @@ def python(uri: str) -> Callable[[], Answer]:
 
 
 def guestlist(uri: str) -> Callable[[], Answer]:
-    """One Host, kept."""
+    """Return a listing over one Host, which is kept."""
     host = Host(uri)
 
     def listing() -> Answer:
@@ -63,7 +63,10 @@ def guestlist(uri: str) -> Callable[[], Answer]:
 
 
 def new(uri: str) -> Callable[[], Answer]:
-    """A Host each time, its connection opened in a step of its own, which Host does not offer."""
+    """Return a listing over a new Host each time.
+
+    Its connection is opened in a step of its own, which Host does not offer.
+    """
 
     def listing() -> Answer:
         start = now()
@@ -78,7 +81,7 @@ def new(uri: str) -> Callable[[], Answer]:
 
 
 def legacy(uri: str) -> Callable[[], Answer]:
-    """The walk, over one connection."""
+    """Return the walk, over one connection."""
     connection = libvirt.open(uri)
 
     def listing() -> Answer:

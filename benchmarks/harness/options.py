@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
-"""Where a full run writes to."""
+"""The directory that a full run writes to."""
 
 
 class Options:
     """A parser with `--sizes`, `--rounds`, `--output` and `--quick`.
 
-    `full` and `quick` have the defaults of a full run and of a quick one.
+    `full` has the defaults of a full run, `quick` those of a quick one.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Options:
         )
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """The options, and as `command` what was typed for them."""
+        """Return the options; `command` is the line that was typed."""
         self.parser.set_defaults(**(self._quick if "--quick" in arguments else self._full))
         options = self.parser.parse_args(arguments)
         options.sizes = sorted(set(options.sizes))
