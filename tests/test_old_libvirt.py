@@ -27,7 +27,7 @@ from guestlist import (
     NotSupported,
     NotSynced,
 )
-from guestlist.aside import MOST_HANGING
+from guestlist.side_calls import MOST_HANGING
 from guestlist.snapshot import states_of
 
 INVALID_ARG, INTERNAL_ERROR = 8, 1

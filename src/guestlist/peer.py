@@ -123,7 +123,7 @@ class Peer:
         """
         if kind in self._streams:
             return self._streams[kind]
-        return threads.aside(partial(self._events, kind, since), "guestlist-register")
+        return threads.run_uninterrupted(partial(self._events, kind, since), "guestlist-register")
 
     def _events(self, kind: int, since: int) -> Stream | None:
         """Register, where no signal interrupts it: C would know more than we do."""

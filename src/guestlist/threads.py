@@ -16,7 +16,8 @@ only:
   in Python.
 - Assignments without a call in between are atomic together.
 
-Everything else that must not stop halfway runs on a thread of guestlist's, with `aside`.
+Everything else that must not stop halfway runs on a thread of guestlist's, with
+`run_uninterrupted`.
 
 Source: CPython Python/ceval.c and bytecodes.c (CHECK_EVAL_BREAKER), Lib/threading.py.
 """
@@ -237,7 +238,7 @@ def start(job: Callable[[], object], name: str) -> None:
         raise _unavailable(name, failure) from failure
 
 
-def aside(job: Callable[[], T], name: str) -> T:
+def run_uninterrupted(job: Callable[[], T], name: str) -> T:
     """Run a job where no signal handler interrupts it, and return its result.
 
     An exception from a signal handler ends the wait; the job goes on. On a thread of guestlist's
@@ -280,7 +281,7 @@ def finish(job: Callable[[], object], name: str, *, wait: bool) -> None:
         later(job, name)
         return
     try:
-        aside(job, name)
+        run_uninterrupted(job, name)
     except ThreadUnavailable:
         if not is_over():
             job()

@@ -60,7 +60,7 @@ class Facts:
     def node(self, timeout: float | None) -> Node:
         """The host as it last was. The first call starts the reading, and waits for it."""
         if not self._is_wanted:
-            threads.aside(self._want, "guestlist-inventory-node")
+            threads.run_uninterrupted(self._want, "guestlist-inventory-node")
         _ = self.is_local
         self._changed.wait_for(lambda: self._found or not self._is_connected, timeout)
         found = self._found

@@ -4,8 +4,8 @@ In: a connection to open others like, and what to ask. Out: what was answered. A
 left to itself, with its connection and one of the daemon's workers, until it returns. How many may
 be under way at a time is bounded; one connection that is idle is kept for the next call.
 
-    Aside       one question at a time, answered on the thread that asked
-    EachAside   the same question about each of many domains, within a deadline
+    SideCalls        one question at a time, answered on the thread that asked
+    PerDomainCalls   the same question about each of many domains, within a deadline
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MOST_FAILURES = 2
 T = TypeVar("T")
 
 
-class Aside:
+class SideCalls:
     """Calls beside those of one connection, `most` at a time.
 
     guestlist's threads may share it; an exception from a signal handler could leave it locked.
@@ -83,7 +83,7 @@ class Aside:
             closed = self._closed
         try:
             threads.start(
-                partial(self._run, connection, closed, what, ask, done), "guestlist-aside"
+                partial(self._run, connection, closed, what, ask, done), "guestlist-side-call"
             )
         except ThreadUnavailable:
             self._give_back()
@@ -134,7 +134,7 @@ class Aside:
 
 
 @dataclass(slots=True)
-class EachOutcome(Generic[T]):
+class PerDomainOutcome(Generic[T]):
     """What was answered about each domain, by UUID, and about which domains nothing was.
 
     `silent` were asked about and did not answer in time; `unasked` were not asked about, because
@@ -148,16 +148,16 @@ class EachOutcome(Generic[T]):
     failure: GuestlistError | None = None
 
 
-class EachAside:
-    """Asks about many domains one by one within a deadline. Threads share it as an `Aside`.
+class PerDomainCalls:
+    """Asks about many domains one by one within a deadline. Threads share it as `SideCalls`.
 
     One connection goes from domain to domain. If one does not answer promptly another connection
     goes on with the others. A domain about which a call hangs is not asked about again until that
     call has returned.
     """
 
-    def __init__(self, aside: Aside) -> None:
-        self._aside = aside
+    def __init__(self, side_calls: SideCalls) -> None:
+        self._side_calls = side_calls
         self._hanging: set[bytes] = set()
 
     def ask(
@@ -168,7 +168,7 @@ class EachAside:
         deadline: float,
         *,
         returned: Callable[[bytes], object] = bool,
-    ) -> EachOutcome[T]:
+    ) -> PerDomainOutcome[T]:
         """What `ask_one` answers about each.
 
         Args:
@@ -194,7 +194,7 @@ class EachAside:
 
     def _help(self, what: str, work: _Work[T]) -> None:
         helper = _Helper()
-        if self._aside.start(
+        if self._side_calls.start(
             what,
             lambda peer: work.go_through(peer, helper),
             lambda failure: work.ended_with(helper, failure),
@@ -222,7 +222,7 @@ class _Work(Generic[T]):
         self.changed = threading.Condition()
         self.helpers: list[_Helper] = []
         self._todo: deque[bytes] = deque()
-        self._outcome: EachOutcome[T] = EachOutcome()
+        self._outcome: PerDomainOutcome[T] = PerDomainOutcome()
         self._ask_one = ask_one
         self._returned = returned
         self._hanging = hanging
@@ -246,7 +246,7 @@ class _Work(Generic[T]):
             helper.uuid is not None and now >= helper.since + PROMPT for helper in self.helpers
         )
 
-    def end(self) -> EachOutcome[T]:
+    def end(self) -> PerDomainOutcome[T]:
         """Wait for nothing any more."""
         self._ended = True
         asked = [helper.uuid for helper in self.helpers if helper.uuid is not None]
