@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import libvirt
 
 from guestlist import event_loop, process, threads, uris
+from guestlist.capabilities import Versions
 from guestlist.errors import (
     ConnectionFailed,
     ConnectionLost,
@@ -40,6 +41,15 @@ _LARGEST = 2**31 - 1
 """The largest number that libvirt takes for keepalive."""
 
 T = TypeVar("T")
+
+
+def known_versions(peer: Peer) -> Versions:
+    """Return the versions of a host, as far as they are known without a call. Cost: none."""
+    daemon = None
+    with contextlib.suppress(libvirt.libvirtError):  # it was lost before it told its version
+        daemon = peer.release or None
+    driver = uris.split(peer.uri).scheme.partition("+")[0] or "unknown"
+    return Versions(libvirt.getVersion(), daemon, driver, hypervisor=None)
 
 
 class Connection:
@@ -181,7 +191,7 @@ class Connection:
         if isinstance(error, GuestlistError):
             return error
         if isinstance(error, libvirt.libvirtError):
-            return call_failure(error, what, peer.label, lost=lost)
+            return call_failure(error, what, peer.label, lost=lost, versions=known_versions(peer))
         return LibvirtFailure(
             f"cannot {what} of {peer.label}: it answered with text that is not UTF-8 ({error})"
         )

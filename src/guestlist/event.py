@@ -14,6 +14,8 @@ from enum import IntEnum
 from typing import NamedTuple
 from uuid import UUID
 
+from guestlist.capabilities import EVENTS_SINCE
+
 
 class EventKind(IntEnum):
     """virDomainEventID: those that tell of something in a domain's XML or state, and reboots."""
@@ -33,8 +35,8 @@ class EventKind(IntEnum):
 
     @property
     def since(self) -> int:
-        """The libvirt that brought it, as a number."""
-        return _SINCE[self]
+        """The libvirt that brought this kind, as libvirt numbers it; 0 for lifecycle events."""
+        return EVENTS_SINCE[self.name]
 
 
 class Lifecycle(IntEnum):
@@ -61,18 +63,6 @@ _KIND_WORDS = {
     EventKind.BLOCK_JOB_2: "block job",
     EventKind.DEVICE_ADDED: "device added",
     EventKind.METADATA_CHANGE: "metadata changed",
-}
-
-_SINCE = {
-    EventKind.LIFECYCLE: 0,
-    EventKind.REBOOT: 8_000,
-    EventKind.DISK_CHANGE: 9_009,
-    EventKind.TRAY_CHANGE: 9_011,
-    EventKind.BALLOON_CHANGE: 10_000,
-    EventKind.DEVICE_REMOVED: 1_001_001,
-    EventKind.BLOCK_JOB_2: 1_002_006,
-    EventKind.DEVICE_ADDED: 1_002_015,
-    EventKind.METADATA_CHANGE: 3_000_000,
 }
 
 _LIFECYCLE_WORDS: dict[int, tuple[str, tuple[str, ...]]] = {

@@ -24,6 +24,7 @@ from guestlist.errors import (
     Code,
     ConnectionFailed,
     GuestlistError,
+    codes,
     is_credentials,
     is_denial,
     one_line,
@@ -63,7 +64,7 @@ def open_failure(error: libvirt.libvirtError, label: str, uri: str | None) -> Gu
     """
     said = one_line(error)
     kind, advice = _verdict(error, said, uri)
-    return kind(f"cannot connect to {label}: {said}; {advice}")
+    return kind(f"cannot connect to {label}: {said}; {advice}", **codes(error))
 
 
 def no_answer(label: str, uri: str | None, seconds: float | None) -> ConnectionFailed:

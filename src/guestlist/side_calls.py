@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 
 from guestlist import threads
 from guestlist.connection import Connection
-from guestlist.errors import ConnectionFailed, GuestlistError, ThreadUnavailable
+from guestlist.errors import ConnectionFailed, GuestlistError, ThreadUnavailable, without_frames
 from guestlist.peer import Peer
 from guestlist.unpatched import threading
 
@@ -120,7 +120,7 @@ class SideCalls:
             outcome = connection.ask(what, ask)
             is_well = True
         except GuestlistError as error:
-            outcome = type(error)(str(error))  # its frames hold the connection
+            outcome = without_frames(error)
             is_well = isinstance(error, ConnectionFailed)  # it tries again ever more seldom
         finally:
             self._give_back()

@@ -28,14 +28,14 @@ from typing import Any, NamedTuple
 import libvirt
 
 from guestlist import threads
-from guestlist.capabilities import version_text
-from guestlist.connection import Connection
+from guestlist.capabilities import BULK_STATS, lacking
+from guestlist.connection import Connection, known_versions
 from guestlist.errors import (
     Code,
     ConnectionFailed,
     GuestlistError,
-    NotSupported,
     ThreadUnavailable,
+    without_frames,
 )
 from guestlist.lookup import ask_about, look_up
 from guestlist.peer import Peer, unsupported
@@ -165,7 +165,7 @@ class Statistics:
             )
         except ThreadUnavailable as error:
             log.warning("no statistics: %s", error)
-            return Answers(failure=type(error)(str(error)))
+            return Answers(failure=without_frames(error))
 
     def _ask(self, chosen: tuple[_Group, ...], deadline: float) -> Answers:
         """On a thread that no signal handler interrupts: it waits on queues and conditions."""
@@ -313,10 +313,8 @@ def _answers(peer: Peer, groups: tuple[_Group, ...]) -> dict[bytes, Answer]:
         records = peer.connection.getAllDomainStats(bits, _ACTIVE | nowait)
     except (AttributeError, libvirt.libvirtError) as error:
         if unsupported(error):
-            raise NotSupported(
-                f"cannot read statistics of {peer.label}: client library "
-                f"({version_text(libvirt.getVersion())}) and daemon "
-                f"({version_text(peer.release or None)}) must be libvirt 1.2.8 or newer"
+            raise lacking(
+                BULK_STATS, "read statistics", peer.label, known_versions(peer), error
             ) from error
         if not isinstance(error, libvirt.libvirtError) or (
             error.get_error_code() != Code.INVALID_ARG
