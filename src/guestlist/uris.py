@@ -1,8 +1,8 @@
-"""A libvirt URI, as libvirt itself would read it: which one is meant, by which transport.
+"""A libvirt URI as libvirt itself reads it: which host is meant, and by which transport.
 
-In: a URI, an alias of one, or None. Out: the URI that libvirt would open, how it travels, and the
-same URI with prompts switched off. Opens nothing; reads libvirt.conf, as libvirt does, for aliases
-and for the default.
+In: a URI, an alias of one, or None. Out: the URI that libvirt would open, its transport, and the
+same URI with prompts switched off. Opens no connection; reads libvirt.conf, as libvirt does, for
+aliases and for the default.
 
 Source: libvirt docs/uri.rst; src/libvirt.c (virConnectGetDefaultURI).
 """
@@ -12,18 +12,25 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from pathlib import Path
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from typing import TYPE_CHECKING
 
-_SYSTEM = Path("/etc/libvirt/libvirt.conf")
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
+_SYSTEM = "/etc/libvirt/libvirt.conf"
 _SSH = "ssh"
 _NO_PROMPTS = "no_tty"
 
+_INTERNAL = re.compile(r"\w+:///")
+"""A URI without transport and host. Most have this form; urllib, which takes 2 ms to import, reads
+the others."""
+
 
 def resolved(uri: str | None) -> str | None:
-    """The URI that libvirt makes of this one; None where it looks for a hypervisor on this machine.
+    """Return the URI that libvirt makes of this one: it resolves aliases and the default.
 
-    An alias is replaced by the URI it stands for; None by LIBVIRT_DEFAULT_URI or `uri_default`.
+    None becomes LIBVIRT_DEFAULT_URI or `uri_default`. Where neither is set the answer is None:
+    libvirt then looks for a hypervisor on this machine.
     """
     uri = uri or os.environ.get("LIBVIRT_DEFAULT_URI") or _setting("uri_default")
     if uri is None or ":" in uri:
@@ -35,14 +42,21 @@ def resolved(uri: str | None) -> str | None:
 
 
 def transport(uri: str | None) -> str:
-    """How the connection travels: "unix", "ssh", "tls", "tcp", "ext"…; "" for none at all."""
+    """Return how the connection travels: "unix", "ssh", "tls", "tcp", "ext" or another word.
+
+    "" is libvirt's own choice on this machine: a driver in this process, or the daemon's socket.
+    """
+    if _INTERNAL.match(resolved(uri) or ""):
+        return ""
     parts = split(uri)
     _, _, named = parts.scheme.partition("+")
     return named or ("tls" if parts.hostname else "")
 
 
 def split(uri: str | None) -> SplitResult:
-    """The parts of a URI; empty ones where it is none."""
+    """Return the parts of a URI; empty parts where the text is no URI."""
+    from urllib.parse import urlsplit  # noqa: PLC0415  see `_INTERNAL`
+
     try:
         parts = urlsplit(resolved(uri) or "")
         _ = parts.hostname, parts.port
@@ -52,14 +66,16 @@ def split(uri: str | None) -> SplitResult:
 
 
 def query(uri: str | None) -> dict[str, str]:
-    """The parameters of a URI, by name."""
+    """Return the parameters of a URI, by name; of a repeated one the last value."""
+    from urllib.parse import parse_qs  # noqa: PLC0415  see `_INTERNAL`
+
     return {name: values[-1] for name, values in parse_qs(split(uri).query).items()}
 
 
 def without_prompts(uri: str | None) -> str | None:
-    """The URI with which ssh fails where it would ask for a password or about a host's key.
+    """Return the URI with which ssh fails instead of asking for a password or about a host's key.
 
-    The same where another transport carries it, or where it says itself (`no_tty`) what it wants.
+    The URI stays as it is where ssh does not carry it, and where it contains `no_tty` already.
     """
     if transport(uri) != _SSH or _NO_PROMPTS in query(uri):
         return uri
@@ -73,7 +89,10 @@ def _setting(name: str) -> str | None:
 
 
 def _configuration() -> str:
-    path = _SYSTEM
+    """Return the text of libvirt.conf: the system's for root, else the user's; "" without one."""
+    from pathlib import Path  # noqa: PLC0415  4 ms with its own imports, and most URIs are full ones
+
+    path = Path(_SYSTEM)
     if os.geteuid() != 0:
         home = os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()
         path = Path(home, "libvirt", "libvirt.conf")
