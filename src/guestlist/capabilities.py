@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from guestlist import uris
 from guestlist.errors import NotSupported, codes
 
 
@@ -157,9 +158,7 @@ class Location:
         Source: libvirt docs/uri.rst. The test driver gives each connection to a node file a host
         of its own.
         """
-        from urllib.parse import urlsplit  # noqa: PLC0415  2 ms, and not every question needs it
-
-        parts = urlsplit(uri)
+        parts = uris.parts(uri)
         driver, _, transport = parts.scheme.partition("+")
         same_domains_again = driver != "test" or parts.path == "/default"
         return cls(

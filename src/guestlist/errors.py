@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import textwrap
 from enum import IntEnum
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
@@ -181,8 +182,6 @@ _DENIED = {
 
 def one_line(text: object) -> str:
     """Return the text on one line of bounded length: libvirt quotes documents in its messages."""
-    import textwrap  # noqa: PLC0415  2 ms, for errors only
-
     return textwrap.shorten(str(text)[:_LONGEST], 300, placeholder=" …")
 
 

@@ -28,8 +28,6 @@ from guestlist.errors import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import libvirt
 
 TLS_PORT = 16514
@@ -161,15 +159,15 @@ def _why_not_trusted(uri: str | None) -> str | None:
 
     libvirt writes the cause only to its log, and calls an expired certificate just "not trusted".
     """
-    import socket  # noqa: PLC0415  5 ms with ssl, for this failure only
-    import ssl  # noqa: PLC0415
-
     parts = uris.split(uri)
     name, authority = parts.hostname, _authority(uri)
-    if name is None or authority is None:
+    if not name or authority is None:
         return None
-    with contextlib.suppress(OSError, ValueError):
-        context = ssl.create_default_context(cafile=str(authority))
+    with contextlib.suppress(OSError, ValueError, ImportError):
+        import socket  # noqa: PLC0415  5 ms with ssl, for this failure only
+        import ssl  # noqa: PLC0415
+
+        context = ssl.create_default_context(cafile=authority)
         address = (name, parts.port or TLS_PORT)
         try:
             with (
@@ -183,14 +181,12 @@ def _why_not_trusted(uri: str | None) -> str | None:
     return None
 
 
-def _authority(uri: str | None) -> Path | None:
+def _authority(uri: str | None) -> str | None:
     """Return the file with the issuers that libvirt trusts; None where there is no such file."""
-    from pathlib import Path  # noqa: PLC0415  4 ms with its own imports
-
     if given := uris.query(uri).get("pkipath"):
-        return Path(given, "cacert.pem")
-    own = Path("~/.pki/libvirt/cacert.pem").expanduser()
-    if os.geteuid() != 0 and own.exists():
+        return f"{given}/cacert.pem"
+    own = os.path.expanduser("~/.pki/libvirt/cacert.pem")
+    if os.geteuid() != 0 and os.path.exists(own):
         return own
-    system = Path("/etc/pki/CA/cacert.pem")
-    return system if system.exists() else None
+    system = "/etc/pki/CA/cacert.pem"
+    return system if os.path.exists(system) else None

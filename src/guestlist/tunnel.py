@@ -20,13 +20,10 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from guestlist import threads, uris
 from guestlist.unpatched import threading, time
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -147,22 +144,16 @@ def _signal(family: dict[int, str | None], number: signal.Signals) -> None:
 # What the kernel knows of a process
 
 
-def _proc(*parts: str) -> Path:
-    from pathlib import Path  # noqa: PLC0415  4 ms with its own imports, for tunnels only
-
-    return Path("/proc", *parts)
-
-
 def _processes() -> set[int]:
     with contextlib.suppress(OSError):
-        return {int(each.name) for each in _proc().iterdir() if each.name.isdigit()}
+        return {int(name) for name in os.listdir("/proc") if name.isdigit()}
     return set()
 
 
 def _stat(process: int) -> list[str]:
     """Return the fields of /proc/PID/stat after the name: state, parent and on; none: it ended."""
-    with contextlib.suppress(OSError):
-        return _proc(str(process), "stat").read_text().rpartition(")")[2].split()
+    with contextlib.suppress(OSError), open(f"/proc/{process}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()
     return []
 
 
@@ -205,5 +196,5 @@ def _carries(process: int) -> bool:
 def _standard_ends(process: int) -> set[str]:
     """Return the names of a process's standard input and output."""
     with contextlib.suppress(OSError):
-        return {str(_proc(str(process), "fd", end).readlink()) for end in "01"}
+        return {os.readlink(f"/proc/{process}/fd/{end}") for end in "01"}
     return set()

@@ -59,6 +59,7 @@ class _Module:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._public = import_module(name)  # at the end of the interpreter no module is found
 
     def __getattr__(self, name: str) -> Any:
         global _made_before_replacement  # noqa: PLW0603  as `sys.modules` is one per process
@@ -68,7 +69,7 @@ class _Module:
             case "eventlet" if self._name != "subprocess":  # eventlet leaves this one as it is
                 module = sys.modules["eventlet.patcher"].original(self._name)
             case _:
-                module = sys.modules.get(self._name) or import_module(self._name)
+                module = self._public
                 _made_before_replacement |= name not in _STAYS_REAL
         return getattr(module, name)
 
