@@ -47,24 +47,34 @@ _known: set[int] = set()
 """Programs of all attempts, also of connections that are open."""
 
 
+class GivenUp(Exception):
+    """The attempt was given up before libvirt was asked to start its program."""
+
+
 class Tunnel:
     """The program of one attempt to connect, as soon as it is known."""
 
     def __init__(self) -> None:
         self._process: int | None = None
         self._is_open = False
+        self._is_given_up = False
         self._may_open = threading.Event()
 
     def carry(self, uri: str | None, open: Callable[[str | None], T]) -> T:
         """Open a connection on this thread, while another thread finds libvirt's new program.
 
         One attempt at a time starts its program: so a program that appears is this attempt's.
+
+        Raises:
+            GivenUp: `end` was called before it was this attempt's turn.
         """
         if uris.transport(uri) not in _CARRIED:
             return open(uri)
         threads.start(self._find, "guestlist-tunnel")
         self._may_open.wait()
         try:
+            if self._is_given_up:
+                raise GivenUp
             return open(uri)
         finally:
             self._is_open = True
@@ -73,14 +83,25 @@ class Tunnel:
     def end(self, wait: Callable[[float], object]) -> None:
         """End the program of an attempt that is given up, so that the attempt returns.
 
+        A program that libvirt starts later is ended as soon as it is found.
+
         Args:
             wait: waits for the attempt for a number of seconds at most; it is given `PATIENCE`.
         """
+        self._is_given_up = True  # before the look at the process: `_find` does these in turn
+        self._end(lambda: wait(PATIENCE))
+
+    def _end(self, wait: Callable[[], object]) -> None:
         process = self._process
         if process is not None and not self._is_open and _carries(process):
-            _end([process], lambda: wait(PATIENCE))
+            _end([process], wait)
 
     def _find(self) -> None:
+        self._look()
+        if self._is_given_up:
+            self._end(lambda: _wait_for([self._process or 0]))
+
+    def _look(self) -> None:
         with _starting:
             before = _processes()
             self._may_open.set()
