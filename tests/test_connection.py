@@ -79,7 +79,7 @@ def test_a_uri_without_end_is_cut_in_every_message_and_nowhere_else(uri, caplog)
 def test_a_socket_without_permission_is_access_denied(daemon):
     """As another ordinary user, for root may connect to anything."""
     if os.getuid() != 0:
-        pytest.skip("only root can become somebody else")
+        pytest.skip("only root can become another user")
     script = (
         "import os; from guestlist import AccessDenied, Host; os.setuid(1)\n"
         "try: Host(%r).list_instance_domains()\n"

@@ -27,7 +27,7 @@ from guestlist import (
     NotSupported,
     NotSynced,
 )
-from guestlist.aside import MOST_HANGING
+from guestlist.side_calls import MOST_HANGING
 from guestlist.snapshot import states_of
 
 INVALID_ARG, INTERNAL_ERROR = 8, 1
@@ -366,7 +366,8 @@ def test_what_has_no_statistics_is_named_with_the_remedy(daemon, proxy):
         failure = host.snapshot(statistics=["block"]).statistics_failure
     assert isinstance(failure, NotSupported)
     assert proxy.uri() in str(failure)
-    assert "daemon (1.2.7) must be libvirt 1.2.8 or newer" in str(failure)
+    assert "upgrade the daemon (1.2.7) to 1.2.8 or newer" in str(failure)
+    assert (failure.needed, failure.found) == (1_002_008, 1_002_007)
 
 
 @pytest.mark.parametrize(

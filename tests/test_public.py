@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import subprocess
 import sys
 import tarfile
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import guestlist
+from guestlist import _EXPORTS, _MODULE_OF
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,6 +22,27 @@ def test_every_public_name_is_there():
     for name in guestlist.__all__:
         assert getattr(guestlist, name) is not None
     assert set(guestlist.__all__) <= set(dir(guestlist))
+
+
+def test_type_checkers_users_and_import_star_see_the_same_names():
+    """The three lists of `guestlist/__init__.py`, which no tool can make of one another."""
+    [typed] = [
+        node for node in ast.parse(inspect.getsource(guestlist)).body if isinstance(node, ast.If)
+    ]
+    imported = {
+        (name.name, statement.module)
+        for statement in typed.body
+        if isinstance(statement, ast.ImportFrom)
+        for name in statement.names
+    }
+    assert imported == {(name, f"guestlist.{module}") for name, module in _MODULE_OF.items()}
+    assert sorted(guestlist.__all__) == sorted(_MODULE_OF)
+    assert len(guestlist.__all__) == sum(len(names.split()) for names in _EXPORTS.values())
+
+
+@pytest.mark.parametrize("name", ["SourceKind", "DiskDevice", "Hypervisor", "Lifecycle"])
+def test_what_annotates_a_public_field_is_public(name):
+    assert name in guestlist.__all__
 
 
 def test_any_other_name_is_an_attribute_error():

@@ -14,7 +14,7 @@ import pytest
 from lab.ssh import Ssh
 from lab.waiting import LONG, wait_until
 
-from guestlist import AccessDenied, ConnectionFailed, Host, Inventory, uris
+from guestlist import AccessDenied, ConnectionFailed, Host, Inventory, tunnel, uris
 from guestlist.cli.exits import Exit
 from test_cli_running import environment, run
 from test_cli_watch import HEEDFUL, Watching
@@ -58,6 +58,16 @@ def test_it_ends_with_the_attempt_that_is_given_up(ssh, host):
     assert "no answer within 1 s" in str(raised.value)
     wait_until(lambda: all_gone(ssh))
     wait_until(lambda: not any("open" in each.name for each in set(threading.enumerate()) - before))
+
+
+def test_an_attempt_that_is_given_up_before_its_turn_starts_no_program(ssh):
+    """It used to start ssh after its caller had gone, and then nothing ended it."""
+    before = set(threading.enumerate())
+    with Host(uri("silent"), open_timeout=0.2) as asked, tunnel._starting:
+        with pytest.raises(ConnectionFailed):
+            asked.list_instance_domains()
+    wait_until(lambda: not any("open" in each.name for each in set(threading.enumerate()) - before))
+    assert not ssh.started
 
 
 def test_one_that_has_connected_stays_when_another_is_given_up(ssh, daemon):

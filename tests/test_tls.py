@@ -151,7 +151,7 @@ def test_a_client_whose_own_certificates_are_wrong(right, authority, place, faul
         authority.put(files, client=authority.issue("client", EXPIRED))
     elif fault == "other authority":
         authority.put(files, client=Authority("other").issue("client"))
-    assert "mend this client's own certificates" in refusal(ConnectionFailed, right.format(files))
+    assert "repair this client's own certificates" in refusal(ConnectionFailed, right.format(files))
 
 
 def test_libvirts_own_log_is_shown_to_those_who_ask_for_it(right, place):

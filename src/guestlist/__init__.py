@@ -1,7 +1,9 @@
-"""Who is on this libvirt host? One call, nobody lost, and only the guests that are yours.
+"""guestlist: list the domains of a libvirt host in one call, lose none, and tell which are yours.
 
-The public face. Each name is imported when it is first used, so that `import guestlist` costs
-nothing and a command's `--help` does not wait for libvirt.
+The public names. Each is imported when it is first used, so that `import guestlist` costs nothing
+and a command's `--help` does not wait for libvirt. They are written three times: for type checkers
+and editors (the imports below), for this module (`_EXPORTS`) and for `import *` (`__all__`, which
+type checkers read as well). A test compares the three.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
         ThreadUnavailable,
         TooManyDomains,
     )
-    from guestlist.event import Event, EventKind
+    from guestlist.event import Event, EventKind, Lifecycle
     from guestlist.event_loop import use_running_event_loop
     from guestlist.host import Host
     from guestlist.images import Image, Images
@@ -49,11 +51,12 @@ if TYPE_CHECKING:
     from guestlist.inventory.drift import Drift
     from guestlist.inventory.subscribers import Changes
     from guestlist.launcher import Anyone, LaunchedBy, Launcher, NovaLaunched
-    from guestlist.node import Node
+    from guestlist.node import Hypervisor, Node
     from guestlist.process import quiet
     from guestlist.records import (
         Details,
         Disk,
+        DiskDevice,
         DomainState,
         Flavor,
         Instance,
@@ -62,66 +65,39 @@ if TYPE_CHECKING:
         Owner,
         Snapshot,
         Source,
+        SourceKind,
     )
     from guestlist.usage import InstanceUsage, Usage
 
-_ROOMS = {
-    "capabilities": ("Capabilities", "Versions"),
-    "errors": (
-        "AccessDenied",
-        "ConnectionFailed",
-        "ConnectionLost",
-        "DomainGone",
-        "ForkedProcess",
-        "GuestlistError",
-        "InterpreterEnding",
-        "InvalidNameTemplate",
-        "LibvirtFailure",
-        "ListingUnstable",
-        "NotSupported",
-        "NotSynced",
-        "Reentered",
-        "ThreadUnavailable",
-        "ThreadsReplaced",
-        "TooManyDomains",
-    ),
-    "event_loop": ("use_running_event_loop",),
-    "driver": ("ComputeDriver", "InstanceInfo"),
-    "host": ("Host",),
-    "images": ("Image", "Images"),
-    "inventory": ("Inventory", "InventoryStatistics"),
-    "inventory.changes": (
-        "Change",
-        "Changed",
-        "Defined",
-        "Gone",
-        "Resynced",
-        "Stale",
-        "Started",
-        "Stopped",
-        "Undefined",
-    ),
-    "inventory.drift": ("Drift",),
-    "inventory.subscribers": ("Changes",),
-    "launcher": ("Anyone", "LaunchedBy", "Launcher", "NovaLaunched"),
-    "node": ("Node",),
-    "process": ("quiet",),
-    "records": (
-        "Details",
-        "Disk",
-        "DomainState",
-        "Flavor",
-        "Instance",
-        "Nic",
-        "NovaMetadata",
-        "Owner",
-        "Snapshot",
-        "Source",
-    ),
-    "event": ("Event", "EventKind"),
-    "usage": ("InstanceUsage", "Usage"),
+_EXPORTS = {
+    "capabilities": "Capabilities Versions",
+    "driver": "ComputeDriver InstanceInfo",
+    "errors": """
+        AccessDenied ConnectionFailed ConnectionLost DomainGone ForkedProcess
+        GuestlistError InterpreterEnding InvalidNameTemplate LibvirtFailure
+        ListingUnstable NotSupported NotSynced Reentered ThreadUnavailable ThreadsReplaced
+        TooManyDomains
+    """,
+    "event": "Event EventKind Lifecycle",
+    "event_loop": "use_running_event_loop",
+    "host": "Host",
+    "images": "Image Images",
+    "inventory": "Inventory InventoryStatistics",
+    "inventory.changes": "Change Changed Defined Gone Resynced Stale Started Stopped Undefined",
+    "inventory.drift": "Drift",
+    "inventory.subscribers": "Changes",
+    "launcher": "Anyone LaunchedBy Launcher NovaLaunched",
+    "node": "Hypervisor Node",
+    "process": "quiet",
+    "records": """
+        Details Disk DiskDevice DomainState Flavor Instance Nic NovaMetadata Owner
+        Snapshot Source SourceKind
+    """,
+    "usage": "InstanceUsage Usage",
 }
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+"""The public names of each module."""
+
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
 __version__ = "0.1.0"
 
@@ -138,6 +114,7 @@ __all__ = [
     "Defined",
     "Details",
     "Disk",
+    "DiskDevice",
     "DomainGone",
     "DomainState",
     "Drift",
@@ -148,6 +125,7 @@ __all__ = [
     "Gone",
     "GuestlistError",
     "Host",
+    "Hypervisor",
     "Image",
     "Images",
     "Instance",
@@ -160,6 +138,7 @@ __all__ = [
     "LaunchedBy",
     "Launcher",
     "LibvirtFailure",
+    "Lifecycle",
     "ListingUnstable",
     "Nic",
     "Node",
@@ -172,6 +151,7 @@ __all__ = [
     "Resynced",
     "Snapshot",
     "Source",
+    "SourceKind",
     "Stale",
     "Started",
     "Stopped",
@@ -187,9 +167,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _ROOM_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value
 

@@ -1,14 +1,16 @@
-"""The end of a libvirt connection, also where an interrupted call has left something behind.
+"""The end of a libvirt connection, also after an interrupted call has lost a reference to it.
 
-In: a connection that takes no question any more. Out: its socket is closed, as early as possible.
+In: a connection that no question uses any more. Out: its socket is closed, as early as possible.
 
 libvirt counts the references to a connection and closes the socket with the last one. An exception
-from a signal handler can lose a reference: it comes between the return of a C call and the line
-that stores the result, or stops a handle's `__del__`. The C handle is then out of reach for good,
-and the socket stays open behind `close()`. But each Python object of a connection (a domain, a
-registration, the frame of a call under way) holds the connection's own Python object. When that
-object has no other holder, every reference besides ours is a lost one, and is given back until
-libvirt says that the socket is closed.
+from a signal handler can lose a reference: it arrives between the return of a C call and the line
+that stores the result, or it stops a handle's `__del__`. Python can then never reach the C handle
+again, and the socket stays open although `close()` was called.
+
+Such references can still be given back. Each Python object of a connection (a domain, a
+registration, the frame of a call under way) holds the connection's own Python object. So when only
+this module holds that object, every other reference that libvirt counts is a lost one. This module
+gives them back, one by one, until libvirt says that the socket is closed.
 
 Source: libvirt-python (capsules without destructors), libvirt src/libvirt-host.c (virConnectClose).
 """
@@ -24,11 +26,12 @@ from guestlist import threads
 from guestlist.unpatched import threading, time
 
 PAUSES = 0.05, 5.0
-"""Seconds between two looks at who still holds a connection; doubled up to the second number."""
+"""Seconds between two checks whether a connection is still held: the first pause, and the longest.
+Each pause is twice the last one."""
 
 
 class _Leaving:
-    """Connections that wait for their last holder to go before they are closed."""
+    """Connections that are closed as soon as no other Python object holds them."""
 
     def __init__(self) -> None:
         self._connections: list[tuple[libvirt.virConnect, object]] = []
@@ -36,7 +39,10 @@ class _Leaving:
         self._lock = threading.Lock()
 
     def add(self, connection: libvirt.virConnect, capsule: object) -> None:
-        """Close it as soon as nothing else holds it. On a thread that no signal interrupts."""
+        """Close a connection as soon as nothing else holds it.
+
+        Call it on a thread that no signal interrupts.
+        """
         with self._lock:
             self._connections.append((connection, capsule))
             if self._is_watched:
@@ -46,7 +52,7 @@ class _Leaving:
         threads.later(self._watch, "guestlist-close")
 
     def close_unheld(self) -> bool:
-        """Close the connections that nothing else holds; whether any are left."""
+        """Close the connections that nothing else holds; return whether any are left."""
         with self._lock:
             waiting, self._connections = self._connections, []
             while waiting:
@@ -61,6 +67,7 @@ class _Leaving:
             return bool(self._connections)
 
     def _watch(self) -> None:
+        """Check again and again until every connection is closed."""
         pause, longest = PAUSES
         while self.close_unheld():
             time.sleep(pause)
@@ -75,14 +82,17 @@ _leaving = _Leaving()
 
 
 def close(connections: list[libvirt.virConnect], *, doubtful: bool) -> None:
-    """Close the one connection in the list, and empty the list, which must be its last holder.
-
-    `doubtful`: a call on it may have been interrupted. It then stays open until its other holders
-    (handles, tracebacks) are gone, and is certain to be closed after that. Otherwise only handles
-    keep it open.
+    """Close a connection.
 
     Call it on a thread that no signal interrupts, and after a turn of the event loop: libvirt may
     drop a registration's reference as late as that.
+
+    Args:
+        connections: a list of the one connection, which is taken out. The list must be the caller's
+            only reference to it.
+        doubtful: whether a call on it may have been interrupted. Such a connection stays open until
+            its other holders (handles, tracebacks) are gone, and is then closed for certain. Any
+            other is closed now, and only handles keep its socket open.
 
     Cost: 1 call.
     """
@@ -104,13 +114,13 @@ def close(connections: list[libvirt.virConnect], *, doubtful: bool) -> None:
 
 
 def _give_back(capsule: object) -> None:
-    """Give back every reference to a connection that no Python object refers to."""
+    """Give back all references to a connection that no Python object holds."""
     while _release(capsule):
         pass
 
 
 def _release(capsule: object) -> bool:
-    """Give one reference back; whether there are more."""
-    with contextlib.suppress(libvirt.libvirtError):  # a dead one cannot be closed any better
+    """Give one reference back; return whether there are more."""
+    with contextlib.suppress(libvirt.libvirtError):  # a dead connection has nothing left to close
         return libvirt.virConnect(_obj=capsule).close() > 0
     return False

@@ -1,8 +1,8 @@
 """One libvirt connection: opened when first needed, asked in turns, opened again after a loss.
 
-In: a URI, and questions. Out: what the `Peer` answered; libvirt's errors as guestlist's own. Never
-repeats a call that failed: the caller is told, and its next call reconnects. Does not list, does
-not parse.
+In: a URI, and questions. Out: the answers of the `Peer`; libvirt's errors as guestlist's own. Never
+repeats a call that failed: the caller gets the error, and its next call reconnects. Does not list,
+does not parse.
 
 Source: libvirt docs/uri.rst.
 """
@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import libvirt
 
 from guestlist import event_loop, process, threads, uris
+from guestlist.capabilities import Versions
 from guestlist.errors import (
     ConnectionFailed,
     ConnectionLost,
@@ -37,17 +38,26 @@ from guestlist.unpatched import threading
 log = logging.getLogger(__name__)
 
 _LARGEST = 2**31 - 1
-"""The largest number that libvirt takes for keepalive."""
+"""The largest number that libvirt accepts for keepalive, in seconds or in messages."""
 
 T = TypeVar("T")
+
+
+def known_versions(peer: Peer) -> Versions:
+    """Return the versions of a host, as far as they are known without a call. Cost: none."""
+    daemon = None
+    with contextlib.suppress(libvirt.libvirtError):  # it was lost before it told its version
+        daemon = peer.release or None
+    driver = uris.split(peer.uri).scheme.partition("+")[0] or "unknown"
+    return Versions(libvirt.getVersion(), daemon, driver, hypervisor=None)
 
 
 class Connection:
     """A libvirt connection that opens when first used and reopens on the next use after a loss.
 
     Threads may share it and take turns: one question at a time. libvirt would interleave their
-    calls, but its client (9.0) can stall one of two threads behind the other, and crashes when a
-    connection that several are waiting on is lost or closed.
+    calls. But its client (9.0) can stall one of two threads behind the other, and it crashes when a
+    connection is lost or closed while several threads wait on it.
     """
 
     def __init__(
@@ -81,7 +91,7 @@ class Connection:
         self._closing = threading.Lock()
 
     def like_this(self) -> Connection:
-        """Another connection to the same libvirt, with the same options: asked beside this one."""
+        """Return another connection to the same libvirt, with the same options, not yet opened."""
         return Connection(
             self.uri,
             readonly=self.readonly,
@@ -94,37 +104,37 @@ class Connection:
 
     @property
     def label(self) -> str:
-        """The peer's name in messages: `resolved_uri`, of bounded length."""
+        """The host's name in messages: `resolved_uri`, of bounded length."""
         return short(self.resolved_uri)
 
     @property
     def resolved_uri(self) -> str:
-        """The URI as asked for or as libvirt resolved it; in words where it has not done so yet."""
+        """The URI as the caller gave it or libvirt resolved it; before either, words for it."""
         peer = self._peer
         return peer.uri if peer else self.uri or "libvirt's default URI"
 
     @property
     def current(self) -> Peer | None:
-        """The open peer, if there is one; opens nothing."""
+        """The open peer, or None. Opens nothing."""
         return self._peer
 
     @property
     def is_open(self) -> bool:
-        """Whether there is something to close. Cost: none."""
+        """Whether there is a connection, or an attempt to connect, to close. Cost: none."""
         return self._close in threads.endings or self._opening.is_under_way
 
     @property
     def may_wait_here(self) -> bool:
-        """Whether this thread may wait for the end of a question, and for the event loop."""
+        """Whether this thread may wait for the end of a question and for the event loop."""
         return not (threads.is_held_here(self._turn) or is_on_loop())
 
     def peer(self) -> Peer:
-        """The open peer; opened now if there is none or the last one is known to be dead.
+        """Return the open peer; open a connection if there is none, or only a dead one.
 
         Raises:
             ConnectionFailed, AccessDenied: see `refusals.open_failure`.
             ForkedProcess, ThreadsReplaced: see `process.check`.
-            ThreadUnavailable: opening takes a thread, and none could be started.
+            ThreadUnavailable: opening needs a thread, and none could be started.
         """
         process.claim()
         if threads.is_ending():
@@ -135,17 +145,21 @@ class Connection:
             return self._peer or self._attempt()
 
     def ask(self, what: str, question: Callable[[Peer], T]) -> T:
-        """Ask the open peer: the calls of `question` together answer `what` ("list the domains").
+        """Ask the open peer, and return the answer.
 
         An exception that is neither libvirt's nor guestlist's leaves the peer in doubt: a signal
         handler may have raised it between any two steps, so half of what was learned or registered
-        may be missing. Such a peer is closed, and the next question opens another. The doubt begins
-        before the question and ends with its answer. So nothing has to happen on the way out, where
-        a second signal may come.
+        may be missing. The next question closes such a peer and opens another. The doubt begins
+        before the question and ends with its answer. So nothing has to be done when an exception
+        leaves this method; a second signal could come just then.
+
+        Args:
+            what: completes "cannot …" in an error: "list the domains".
+            question: makes the calls.
 
         Raises:
-            GuestlistError: libvirt's error in the question, translated; on a loss the peer is let
-                go, so that the next use opens another. Nothing is tried twice.
+            GuestlistError: libvirt's error in the question, translated. After a loss the peer is
+                closed, so that the next use opens another. No call is made twice.
             Reentered: this thread is already asking: a signal handler has interrupted it.
         """
         process.claim()
@@ -163,7 +177,7 @@ class Connection:
                         raise
                     raise failure from error
                 finally:
-                    del failure  # else frame and error keep each other, and handles with them
+                    del failure  # else frame and error keep each other alive, and the handles
             self._is_in_doubt = False
             process.log_printed()
             return answer
@@ -171,7 +185,7 @@ class Connection:
     def _failed(
         self, what: str, peer: Peer, error: libvirt.libvirtError | GuestlistError | UnicodeError
     ) -> GuestlistError:
-        """The error to raise for a question that failed; closes the peer if it is lost."""
+        """Return the error to raise for a question that failed; close the peer if it is lost."""
         process.log_printed()
         lost = isinstance(error, libvirt.libvirtError) and peer.lost(error)
         if is_ours(error):
@@ -181,15 +195,16 @@ class Connection:
         if isinstance(error, GuestlistError):
             return error
         if isinstance(error, libvirt.libvirtError):
-            return call_failure(error, what, peer.label, lost=lost)
+            return call_failure(error, what, peer.label, lost=lost, versions=known_versions(peer))
         return LibvirtFailure(
             f"cannot {what} of {peer.label}: it answered with text that is not UTF-8 ({error})"
         )
 
     def others_turn(self, wait: Callable[[], T]) -> T:
-        """Within `ask`: let other threads ask while this one waits for something else.
+        """Let other threads ask while this one waits for something else. Call it within `ask`.
 
-        `wait` must not use the peer.
+        Args:
+            wait: waits, without using the peer; its result is returned.
 
         Raises:
             ConnectionLost: another thread closed the connection meanwhile, or found it lost.
@@ -200,7 +215,7 @@ class Connection:
             self._turn.release()
             answer = wait()
         finally:
-            # One call of C, which no signal interrupts: `ask` gives back what is held here.
+            # One call of C, which no signal interrupts: `ask` releases the lock taken here.
             self._turn._acquire_restore((1, me))  # type: ignore[attr-defined]
         if self._peer is not peer:
             raise ConnectionLost(
@@ -212,22 +227,23 @@ class Connection:
     def close(self) -> None:
         """Close the connection. Domains already handed out keep libvirt's own reference to it.
 
-        Waits for the question of another thread. Does not wait where that would never end: in a
-        signal handler that has interrupted a question, and on the thread of the event loop. The
-        connection is then closed a little later. An exception from a signal handler ends the wait,
-        not the closing. In a forked process it does nothing. Cost: 1 call if it was open; on a
-        silent daemon as long as keepalive takes.
+        Waits until another thread's question has ended. Two callers cannot wait for that, a signal
+        handler that has interrupted a question and the thread of the event loop: for them the
+        connection is closed a little later. An exception from a signal handler ends the wait, not
+        the closing. In a forked process this does nothing.
+
+        Cost: 1 call if it was open; with a silent daemon as long as keepalive takes.
         """
         if not process.is_foreign():
             threads.finish(self._close, "guestlist-close", wait=self.may_wait_here)
 
     def _close(self) -> None:
-        """Close on a thread that no signal interrupts.
+        """Close. Runs on a thread that no signal interrupts.
 
-        The turn is given up before: closing waits for the event loop, and a question that is asked
-        in one of its callbacks waits for the turn.
+        The turn is given up before the peer is closed: closing waits for the event loop, and a
+        question that a callback of the loop asks waits for the turn.
         """
-        with self._closing:  # who closes what another thread is closing waits for that
+        with self._closing:  # two threads that close: the second waits for the first
             with self._turn:
                 self._opening.abandon()
                 peer, self._peer = self._peer, None
@@ -238,19 +254,19 @@ class Connection:
 
     @property
     def attempt(self) -> Attempt | None:
-        """The attempt to connect that is under way; None on the thread that waits for it."""
+        """The attempt to connect that is under way; always None on the thread that waits for it."""
         return None if threads.is_held_here(self._turn) else self._opening.wanted
 
     def give_up(self, attempt: Attempt | None) -> None:
-        """Give up this attempt to connect, if it is still under way; ssh ends with it.
+        """Give up an attempt to connect if it is still under way, and end its ssh.
 
-        The question that waits for it fails. Waits for ssh, half a second at most.
+        The question that waits for the attempt fails. Waits half a second at most, for ssh to end.
         """
         if attempt is not None:
             self._opening.abandon(attempt)
 
     def _discard(self) -> None:
-        """Close the peer. If this is interrupted, the next question does it again."""
+        """Close the peer. After an interrupt in here the next question closes it."""
         is_doubtful = self._is_in_doubt
         self._is_in_doubt = True
         if self._peer is not None:
@@ -279,7 +295,7 @@ class Connection:
 
     @property
     def _asked_uri(self) -> str | None:
-        """The URI that libvirt is given: without prompts, unless they are wanted."""
+        """The URI that libvirt gets: with prompts switched off, unless the caller wants them."""
         return self.uri if self.prompts else uris.without_prompts(self.uri)
 
     def _open(self, tunnel: Tunnel) -> Peer:
@@ -290,7 +306,7 @@ class Connection:
         keepalive = self._keep_alive(connection)
         uri = self.uri or uris.resolved(None) or resolved_uri(connection)
         peer = Peer(connection, uri, keepalive=keepalive)
-        with contextlib.suppress(libvirt.libvirtError):  # lost at once: the first question says so
+        with contextlib.suppress(libvirt.libvirtError):  # lost at once: the first question tells
             _ = peer.release
         wake()  # for keepalive's timer
         return peer
@@ -304,7 +320,7 @@ class Connection:
             return False
         try:
             return connection.setKeepAlive(self.keepalive_interval, self.keepalive_count) == 0
-        except AttributeError:  # setKeepAlive is of 0.9.8
+        except AttributeError:  # setKeepAlive came with 0.9.8
             return False
         except libvirt.libvirtError as error:
             if unsupported(error):

@@ -5,41 +5,59 @@
     ├── ConnectionLost      (ConnectionError)      it was open; the daemon went away or silent
     ├── AccessDenied        (PermissionError)      socket, credentials, policy, read-only
     ├── NotSupported        (NotImplementedError)  this libvirt or hypervisor driver cannot
-    ├── DomainGone          (LookupError)          the domain asked for is not there any more
-    ├── ListingUnstable     (RuntimeError)         the walk could not prove that it lost nobody
-    ├── NotSynced           (RuntimeError)         a live view that has not been in step yet
-    ├── Reentered           (RuntimeError)         asked by a signal handler within a question
+    ├── DomainGone          (LookupError)          the domain asked for no longer exists
+    ├── ListingUnstable     (RuntimeError)         the walk could not prove its list complete
+    ├── NotSynced           (RuntimeError)         a live view was never in step so far
+    ├── Reentered           (RuntimeError)         a signal handler asked within a question
     ├── ThreadUnavailable   (RuntimeError)         no thread could be started
-    │   └── InterpreterEnding                      it is ending, and starts none any more
+    │   └── InterpreterEnding                      the interpreter ends and starts no thread
     ├── TooManyDomains      (OverflowError)        more than one libvirt message may carry
     ├── InvalidNameTemplate (ValueError)           a template that Nova could not use
     ├── ForkedProcess       (RuntimeError)         the parent had asked libvirt before it forked
     ├── ThreadsReplaced     (RuntimeError)         gevent or eventlet patched Python too late
     └── LibvirtFailure                             anything else libvirt said
 
-Every message is one line: what was asked, of whom, what libvirt answered, what to do. The libvirt
-error, where there is one, is the `__cause__`. Touches no libvirt: it is told codes and text.
+Every message is one line: what was asked, which host was asked, what libvirt answered, what to do.
+Where libvirt reported an error, that error is the `__cause__`, and its numbers are `code` and
+`domain`. Makes no call and needs no libvirt: it is told codes and text.
 
 Source: libvirt include/libvirt/virterror.h; the numbers are ABI and older bindings lack some names.
 """
 
 from __future__ import annotations
 
+import copy
 import errno
 import textwrap
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 if TYPE_CHECKING:
     import libvirt
 
+    from guestlist.capabilities import Versions
+
+E = TypeVar("E", bound=BaseException)
+
 
 class GuestlistError(Exception):
-    """The root of the tree: whatever guestlist raises on purpose is one of these."""
+    """The root of the tree: every error that guestlist raises on purpose is one of these.
+
+    `copy.copy` and `pickle` keep class, message and fields; they keep neither cause nor traceback.
+    """
+
+    def __init__(
+        self, message: str = "", *, code: int | None = None, domain: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        """libvirt's number of the error (virErrorNumber); None where libvirt reported none."""
+        self.domain = domain
+        """The part of libvirt that reported the error (virErrorDomain), likewise."""
 
 
 class ConnectionFailed(GuestlistError, ConnectionError):
-    """No connection could be opened: nobody listens, no such driver, no answer in time."""
+    """No connection could be opened: no daemon listens, no such driver, no answer in time."""
 
 
 class ConnectionLost(GuestlistError, ConnectionError):
@@ -51,7 +69,27 @@ class AccessDenied(GuestlistError, PermissionError):
 
 
 class NotSupported(GuestlistError, NotImplementedError):
-    """This client library, daemon, hypervisor driver or event loop lacks what was asked for."""
+    """The client library, daemon, hypervisor driver or event loop lacks what was asked for.
+
+    Where `found` is not below `needed`, another version does not help: the hypervisor driver, or
+    the installed libvirt-python, lacks it.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        needed: int | None = None,
+        found: int | None = None,
+        code: int | None = None,
+        domain: int | None = None,
+    ) -> None:
+        super().__init__(message, code=code, domain=domain)
+        self.needed = needed
+        """The libvirt that brought it, as libvirt numbers it (1002008 is 1.2.8); None: no version
+        of libvirt is the reason."""
+        self.found = found
+        """The older of client library and daemon, likewise; None where neither was looked at."""
 
 
 class DomainGone(GuestlistError, LookupError):
@@ -59,11 +97,11 @@ class DomainGone(GuestlistError, LookupError):
 
 
 class ListingUnstable(GuestlistError, RuntimeError):
-    """The walk hit its bound before it could prove the list complete. Never a guess instead."""
+    """The walk reached its bound before it could prove the list complete. It never guesses."""
 
 
 class NotSynced(GuestlistError, RuntimeError):
-    """A live view was read before it first was in step. Never an empty list instead."""
+    """A live view was read before it first was in step. It never answers with an empty list."""
 
 
 class Reentered(GuestlistError, RuntimeError):
@@ -75,7 +113,7 @@ class ThreadUnavailable(GuestlistError, RuntimeError):
 
 
 class InterpreterEnding(ThreadUnavailable):
-    """The interpreter is ending: connections are closed, and no question is asked any more."""
+    """The interpreter ends: guestlist closes its connections and accepts no question any more."""
 
 
 class TooManyDomains(GuestlistError, OverflowError):
@@ -83,7 +121,7 @@ class TooManyDomains(GuestlistError, OverflowError):
 
 
 class InvalidNameTemplate(GuestlistError, ValueError):
-    """An instance_name_template that Nova could not use, or that gives every guest one name."""
+    """An instance_name_template that Nova could not use, or that gives every domain one name."""
 
 
 class ForkedProcess(GuestlistError, RuntimeError):
@@ -123,8 +161,14 @@ class Code(IntEnum):
 
 
 _LONGEST = 10_000
+"""Characters of a message that are read at all."""
+
 _OURS = "guestlist", "libvirt"
+"""The packages that `is_ours` knows."""
+
 FROM_RPC = 7
+"""virErrorDomain of errors of the connection itself."""
+
 _FROM_AUTH = 46
 _FROM_POLKIT = 60
 _DENIED = {
@@ -137,21 +181,22 @@ _DENIED = {
 
 
 def one_line(text: object) -> str:
-    """The text on one line of bounded length: libvirt quotes whole documents in its messages."""
+    """Return the text on one line of bounded length: libvirt quotes documents in its messages."""
     return textwrap.shorten(str(text)[:_LONGEST], 300, placeholder=" …")
 
 
 def short(text: str, longest: int = 200) -> str:
-    """The text, where it is longer without its middle: beginning and end say most.
+    """Return the text; of a longer one only its beginning and its end, which say most.
 
-    For what a message quotes and strangers or a command line chose: URIs, names, templates.
+    For text that a message quotes and that a stranger or a command line chose: URIs, names,
+    templates.
     """
     half = longest // 2
     return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
 
 
 def is_denial(error: libvirt.libvirtError) -> bool:
-    """Whether libvirt refused, rather than failed: by code, by domain, or by the socket's errno."""
+    """Return whether libvirt refused, rather than failed: by code, domain or the socket's errno."""
     return (
         error.get_error_code() in _DENIED
         or error.get_error_domain() == _FROM_AUTH
@@ -160,7 +205,7 @@ def is_denial(error: libvirt.libvirtError) -> bool:
 
 
 def is_credentials(error: libvirt.libvirtError) -> bool:
-    """Whether a name or password is missing or wrong: SASL's, or the hypervisor driver's own."""
+    """Return whether a name or password is missing or wrong: SASL's, or the hypervisor driver's."""
     domain = error.get_error_domain()
     if domain == _FROM_AUTH or error.get_error_code() != Code.AUTH_FAILED:
         return domain == _FROM_AUTH
@@ -168,7 +213,7 @@ def is_credentials(error: libvirt.libvirtError) -> bool:
 
 
 def is_loss(error: libvirt.libvirtError) -> bool:
-    """Whether this error by itself says that an open connection is dead.
+    """Return whether this error by itself says that an open connection is dead.
 
     Necessary on old client libraries, whose `isAlive()` stays true after the daemon died; not
     sufficient elsewhere: the caller asks `isAlive()` too.
@@ -178,7 +223,7 @@ def is_loss(error: libvirt.libvirtError) -> bool:
 
 
 def is_ours(error: BaseException) -> bool:
-    """Whether an error comes from guestlist's and libvirt's code only, and no signal handler's."""
+    """Return whether only guestlist's and libvirt's code raised an error, no signal handler's."""
     trace = error.__traceback__
     while trace is not None:
         if str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] not in _OURS:
@@ -187,24 +232,78 @@ def is_ours(error: BaseException) -> bool:
     return True
 
 
-def call_failure(
-    error: libvirt.libvirtError, asked: str, label: str, *, lost: bool
-) -> GuestlistError:
-    """The error for a call that failed on an open connection.
+class Codes(TypedDict):
+    """The numbers of a libvirt error, as keywords of `GuestlistError`."""
 
-    `asked` completes "cannot …"; `lost` is the connection's own verdict on whether it still lives.
+    code: int | None
+    domain: int | None
+
+
+def codes(error: Exception) -> Codes:
+    """Return libvirt's numbers of an error, for the error that is raised in its place.
+
+    None and None where neither libvirt nor guestlist raised it.
     """
-    said = one_line(error)
-    text = f"cannot {asked} of {label}: {said}"
+    if isinstance(error, GuestlistError):
+        return {"code": error.code, "domain": error.domain}
+    if hasattr(error, "get_error_code") and hasattr(error, "get_error_domain"):
+        return {"code": error.get_error_code(), "domain": error.get_error_domain()}
+    return {"code": None, "domain": None}
+
+
+def without_frames(error: E) -> E:
+    """Return a copy of an error and of its causes, without traceback and context.
+
+    A traceback holds frames, these hold libvirt's handles, and a handle keeps its connection open.
+    So an error that is kept, or that another thread raises, is copied first. A cause whose class
+    cannot be copied (lxml's) is left out: the message quotes it.
+    """
+    copied = copy.copy(error)
+    copied.args = error.args  # libvirtError's constructor takes the text of this thread's last one
+    if error.__cause__ is not None:
+        try:
+            copied.__cause__ = without_frames(error.__cause__)
+        except TypeError:
+            copied.__cause__ = None
+    return copied
+
+
+def call_failure(
+    error: libvirt.libvirtError, asked: str, label: str, *, lost: bool, versions: Versions
+) -> GuestlistError:
+    """Return the error for a call that failed on an open connection.
+
+    Args:
+        error: libvirt's.
+        asked: completes "cannot …".
+        label: the host's name in messages.
+        lost: whether the connection found that it is dead.
+        versions: those of the host, for a call that it lacks.
+    """
+    text = f"cannot {asked} of {label}: {one_line(error)}"
+    said = codes(error)
     if lost:
         return ConnectionLost(
-            f"{text}; the connection is lost, nothing was answered: the next question reconnects"
+            f"{text}; the connection is lost, nothing was answered: the next question reconnects",
+            **said,
         )
     if is_denial(error):
-        return AccessDenied(f"{text}; this user or connection may not: see libvirt's polkit rules")
-    match error.get_error_code():
+        return AccessDenied(
+            f"{text}; this user or connection may not: see libvirt's polkit rules", **said
+        )
+    match said["code"]:
         case Code.NO_DOMAIN:
-            return DomainGone(f"{text}; it was undefined, or it stopped and was transient")
+            return DomainGone(f"{text}; it was undefined, or it stopped and was transient", **said)
         case Code.NO_SUPPORT:
-            return NotSupported(f"{text}; 'guestlist check' tells what this libvirt can do")
-    return LibvirtFailure(f"{text}; libvirt's error code is {error.get_error_code()}")
+            by_daemon = said["domain"] == FROM_RPC  # "unknown procedure"
+            why = (
+                f"this needs a newer daemon than that of {label}"
+                if by_daemon
+                else f"driver {versions.driver} lacks it, and no other version of libvirt helps"
+            )
+            return NotSupported(
+                f"{text}; {why} ({versions}); 'guestlist check' tells what this libvirt can do",
+                found=versions.oldest,
+                **said,
+            )
+    return LibvirtFailure(f"{text}; libvirt's error code is {said['code']}", **said)

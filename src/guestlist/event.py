@@ -1,7 +1,7 @@
-"""What libvirt tells of a domain: an event as a value, and virsh's words for it. Pure.
+"""A domain event of libvirt as a value, with virsh's words for it. Pure.
 
-In: the numbers of an event. Out: a record that may be kept, and read by people. What an event means
-for what is known of a domain is not decided here.
+In: the numbers of an event. Out: a record that may be kept and that people can read. Does not
+decide what an event means for guestlist's knowledge of a domain.
 
 Source: libvirt include/libvirt/libvirt-domain.h (virDomainEventType and the details of each,
 virDomainEventID); words as virsh prints them (tools/virsh-domain-event.c).
@@ -14,9 +14,11 @@ from enum import IntEnum
 from typing import NamedTuple
 from uuid import UUID
 
+from guestlist.capabilities import EVENTS_SINCE
+
 
 class EventKind(IntEnum):
-    """virDomainEventID: those that tell of something in a domain's XML or state, and reboots."""
+    """Kinds of events (virDomainEventID) that concern a domain's XML or state, and reboots."""
 
     LIFECYCLE = 0
     REBOOT = 1
@@ -33,12 +35,12 @@ class EventKind(IntEnum):
 
     @property
     def since(self) -> int:
-        """The libvirt that brought it, as a number."""
-        return _SINCE[self]
+        """The libvirt that brought this kind, as libvirt numbers it; 0 for lifecycle events."""
+        return EVENTS_SINCE[self.name]
 
 
 class Lifecycle(IntEnum):
-    """virDomainEventType."""
+    """Lifecycle events (virDomainEventType)."""
 
     DEFINED = 0
     UNDEFINED = 1
@@ -61,18 +63,6 @@ _KIND_WORDS = {
     EventKind.BLOCK_JOB_2: "block job",
     EventKind.DEVICE_ADDED: "device added",
     EventKind.METADATA_CHANGE: "metadata changed",
-}
-
-_SINCE = {
-    EventKind.LIFECYCLE: 0,
-    EventKind.REBOOT: 8_000,
-    EventKind.DISK_CHANGE: 9_009,
-    EventKind.TRAY_CHANGE: 9_011,
-    EventKind.BALLOON_CHANGE: 10_000,
-    EventKind.DEVICE_REMOVED: 1_001_001,
-    EventKind.BLOCK_JOB_2: 1_002_006,
-    EventKind.DEVICE_ADDED: 1_002_015,
-    EventKind.METADATA_CHANGE: 3_000_000,
 }
 
 _LIFECYCLE_WORDS: dict[int, tuple[str, tuple[str, ...]]] = {
@@ -117,13 +107,14 @@ _LIFECYCLE_WORDS: dict[int, tuple[str, tuple[str, ...]]] = {
     Lifecycle.PMSUSPENDED: ("pmsuspended", ("memory", "disk")),
     Lifecycle.CRASHED: ("crashed", ("panicked", "crashloaded")),
 }
-"""Of each event its word, and the words for its details: a detail's number is its place."""
+"""The word for each lifecycle event, and the words for its details by their number."""
 
 
 class Event(NamedTuple):
-    """One event as libvirt sent it. libvirt gives no time: `at` is when it arrived here.
+    """One event as libvirt sent it.
 
-    `event` and `detail` are those of a lifecycle event, None of the other kinds.
+    libvirt sends no time: `at` is the time of arrival in this process. `event` (`Lifecycle`) and
+    `detail` are libvirt's numbers for a lifecycle event; for the other kinds they are None.
     """
 
     uuid: UUID
@@ -133,7 +124,7 @@ class Event(NamedTuple):
     detail: int | None = None
 
     def __str__(self) -> str:
-        """The event in virsh's words: "stopped (destroyed)"; numbers for those libvirt adds."""
+        """Return the event in virsh's words, "stopped (destroyed)"; numbers for unknown ones."""
         if self.event is None:
             return str(self.kind)
         word, details = _LIFECYCLE_WORDS.get(self.event, (f"event {self.event}", ()))

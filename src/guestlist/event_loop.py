@@ -1,11 +1,13 @@
 """libvirt's event loop, and the domain events of one connection.
 
-In: a libvirt connection. Out: the loop's thread, and each event of a kind handed to any number of
-subscribers. Keepalive needs the loop too: without it a silent daemon is never noticed.
+In: a libvirt connection. Out: the loop's thread; and each event of a kind, handed to any number of
+subscribers. Keepalive needs the loop too: without it guestlist never notices a silent daemon. Does
+not interpret events.
 
-libvirt takes one global registration of a kind per connection, and taking the last one back and
-registering again under churn can leave the stream dead for good; so a connection registers once,
-keeps that registration for its life, and the fan-out happens here. Does not interpret events.
+A connection registers once for each kind of event, keeps that registration for its life, and this
+module hands the events to the subscribers. There are two reasons: libvirt takes one global
+registration of a kind per connection; and if the last registration is taken back and another one is
+made while domains change, the stream of events can stay dead for good.
 """
 
 from __future__ import annotations
@@ -27,37 +29,46 @@ from guestlist.unpatched import threading
 log = logging.getLogger(__name__)
 
 Subscriber = Callable[..., None]
-"""Called on the loop's thread with the domain and what libvirt says of that kind of event (of a
-lifecycle event: event and detail); must be quick and must not raise.
+"""A function that is called on the loop's thread with the domain and the facts of the event (for a
+lifecycle event: event and detail). It must be quick and must not raise.
 """
 
 LONGEST_PROOF = 1.0
-"""Seconds within which a loop of somebody else's must turn, to be relied upon."""
+"""Seconds within which the program's own loop must turn, for guestlist to rely on it."""
 
 LONGEST_TURN = 5.0
-"""Seconds that one turn of the loop is waited for."""
+"""Seconds to wait for one turn of the loop."""
 
 _loop_lock = threading.Lock()
 _is_registered = False
+"""Whether guestlist has registered libvirt's default loop."""
+
 _has_loop = False
+"""Whether a thread of guestlist's turns the loop."""
+
 _borrowed = False
-_asyncio: Any = None  # the libvirtaio.virEventAsyncIOImpl that is libvirt's event loop here
+"""Whether the program turns the loop."""
+
+_asyncio: Any = None
+"""The libvirtaio.virEventAsyncIOImpl, if it is libvirt's event loop in this process."""
+
 _is_warned = False
 
 
 def ensure_loop() -> None:
-    """See to it that libvirt's event loop runs, once per process, for as long as the process does.
+    """Make sure that libvirt's event loop runs: one loop, for as long as the process lives.
 
-    Must happen before a connection opens for that connection to have keepalive and events. A loop
-    that the program turns is used: libvirtaio's always, libvirt's default one where its thread is
-    in it at this moment. Else guestlist turns the default one, on a daemon thread of its own.
+    Call it before a connection opens: only then has that connection keepalive and events. If the
+    program turns a loop, guestlist uses that one. It recognises libvirtaio's loop always, and
+    libvirt's default loop if the program's thread is in it at this moment. Otherwise guestlist
+    turns the default loop, on a daemon thread of its own.
 
     Raises:
         ForkedProcess, ThreadsReplaced: no loop can run here; see `process.check`.
         NotSupported: libvirtaio's loop is in asyncio's debug mode.
         ThreadUnavailable: the thread cannot be started; the next call tries again.
     """
-    global _has_loop  # noqa: PLW0603  libvirt's loop is one per process, whatever we would prefer
+    global _has_loop  # noqa: PLW0603  libvirt has one loop per process
     process.claim()
     with _loop_lock:
         logs.relay()
@@ -71,7 +82,7 @@ def ensure_loop() -> None:
 
 
 def _register() -> None:
-    """Give libvirt its default event loop; it takes one once."""
+    """Register libvirt's default event loop; libvirt accepts a loop only once."""
     global _is_registered  # noqa: PLW0603  as the loop is
     if not _is_registered:
         libvirt.virEventRegisterDefaultImpl()
@@ -80,16 +91,16 @@ def _register() -> None:
 
 
 def use_running_event_loop() -> bool:
-    """Use the event loop of libvirt's that this program runs, and start none; whether that is so.
+    """Use the libvirt event loop that this program runs; return whether guestlist uses it.
 
-    For a program that turns libvirt's loop itself (`virEventRunDefaultImpl`, or one of its own by
-    `virEventRegisterImpl`), called before the first question and after its loop has begun. The loop
-    must go on for as long as guestlist is used. Two threads that turn one loop would take turns,
-    and hand each other's events out; guestlist finds out by itself where it can, and this is how to
-    be sure: `assert guestlist.use_running_event_loop()`.
+    For a program that turns libvirt's loop itself: `virEventRunDefaultImpl`, or a loop of its own
+    given to `virEventRegisterImpl`. Call this after that loop has begun and before the first
+    question. The loop must run for as long as guestlist is used. If two threads turned one loop
+    they would take turns and hand out each other's events. guestlist finds most loops by itself;
+    this function makes it certain: `assert guestlist.use_running_event_loop()`.
 
-    False: no loop has turned within a second, or guestlist turns one already. Then guestlist's is
-    the process's: do not start another.
+    False: no loop has turned within a second, or guestlist turns one already. Then guestlist's loop
+    is the only one of the process: do not start another.
 
     Raises:
         ForkedProcess, ThreadsReplaced: no loop can run here; see the errors.
@@ -103,7 +114,13 @@ def use_running_event_loop() -> bool:
 
 
 def _borrow(*, only_if_seen: bool) -> bool:
-    """Use a loop that turns already, if there is one; else libvirt's default one is registered."""
+    """Use a loop that turns already, and return whether there is one.
+
+    Without libvirtaio, libvirt's default loop is registered.
+
+    Args:
+        only_if_seen: whether to wait for a turn only if a thread is in the default loop now.
+    """
     global _asyncio, _borrowed  # noqa: PLW0603  as the loop is
     libvirtaio = sys.modules.get("libvirtaio")
     _asyncio = libvirtaio.getCurrentImpl() if libvirtaio is not None else None
@@ -120,18 +137,18 @@ def _borrow(*, only_if_seen: bool) -> bool:
     if seen or not only_if_seen:
         _borrowed = _turns.turner is not None or _turns.wait_for(1, LONGEST_PROOF)
     if seen and not _borrowed:
-        if process.is_forked():  # by a program that ran the loop without guestlist
+        if process.is_forked():  # its parent ran the loop without guestlist
             process.refuse()
         log.warning(
             "a thread is in libvirt's event loop and has not turned it for %g s: guestlist turns "
-            "it too",
+            "the loop too",
             LONGEST_PROOF,
         )
     return _borrowed
 
 
 def _warn_of_latecomer() -> None:
-    """Say so, once, where asyncio's loop was given to libvirt when that had one already."""
+    """Warn, once, if libvirt was given asyncio's loop when it already had another."""
     global _is_warned  # noqa: PLW0603  as the loop is
     libvirtaio = sys.modules.get("libvirtaio")
     if not _is_warned and libvirtaio is not None and libvirtaio.getCurrentImpl() is not None:
@@ -143,9 +160,9 @@ def _warn_of_latecomer() -> None:
 
 
 def note_turner() -> None:
-    """Note this thread as the one that turns libvirt's default loop, if it does. Cost: none.
+    """Note that this thread turns libvirt's default loop, if it does. Cost: none.
 
-    Called before a question waits: a loop whose thread waits cannot prove that it turns.
+    Call it before a question waits: while its thread waits, a loop cannot prove that it turns.
     """
     glib = _glib()
     if glib is not None and glib.g_main_context_is_owner(ctypes.c_void_p(None)):
@@ -153,7 +170,7 @@ def note_turner() -> None:
 
 
 def _glib() -> ctypes.CDLL | None:
-    """The GLib that libvirt's client has loaded, if it has."""
+    """Return the GLib that libvirt's client has loaded; None if it has loaded none."""
     try:
         return ctypes.CDLL("libglib-2.0.so.0", mode=os.RTLD_NOW | os.RTLD_NOLOAD)
     except OSError:
@@ -161,7 +178,7 @@ def _glib() -> ctypes.CDLL | None:
 
 
 def _is_being_turned() -> bool:
-    """Whether a thread is in libvirt's default loop now. False where that cannot be seen.
+    """Return whether a thread is in libvirt's default loop now; False if that cannot be seen.
 
     libvirt (from 6.1 on) turns GLib's default context, which has one owner at a time.
     """
@@ -176,13 +193,14 @@ def _is_being_turned() -> bool:
 
 
 def wake() -> None:
-    """Have a loop that only its own thread can wake take in what a call here has left for it.
+    """Wake asyncio's loop, so that it hands out the events that came with the answer to a call.
 
-    libvirtaio sets its timers as if every call of libvirt's were made on asyncio's thread: the
-    events that came with an answer wait there until something else wakes it. Cost: none.
+    libvirtaio sets its timers as if every libvirt call were made on asyncio's thread. After a call
+    on another thread the events wait until something wakes that loop. Does nothing with any other
+    loop. Cost: none.
     """
     if _asyncio is not None:
-        with contextlib.suppress(RuntimeError):  # it was closed, and nothing will be taken in
+        with contextlib.suppress(RuntimeError):  # the loop was closed and hands out nothing more
             _asyncio.loop.call_soon_threadsafe(_nothing)
 
 
@@ -193,35 +211,36 @@ def _nothing() -> None:
 def drain(longest_turn: float = LONGEST_TURN) -> bool:
     """Wait until the loop has handed out every event that this process had received at the call.
 
-    False if they may still be outstanding: it gives up on a loop that is busy, or held up, for
-    `longest_turn` seconds, and cannot wait at all where the binding has no timers, on the thread
-    that turns the loop, or where that is asyncio's and closed.
+    Return False if events may still be outstanding. That happens if one turn takes longer than
+    `longest_turn` seconds. It also happens where waiting is impossible: if the binding has no
+    timers, on the thread that turns the loop, and if the loop is asyncio's and is closed.
 
-    libvirt hands out all that is queued in one turn of the loop; a timer that fires at once is of
-    the same turn or the next, and may have been about to fire for somebody else, so three in a row
-    come after them.
+    This waits for three turns, for this reason: libvirt hands out all queued events in one turn of
+    the loop. A timer that fires at once fires in the same turn or in the next one. It may also have
+    been about to fire for another thread that waits. So after three turns in a row all events that
+    were queued have been handed out.
     """
     return not is_on_loop() and _turns.wait_for(3, longest_turn)
 
 
 def is_on_loop() -> bool:
-    """Whether this is the thread that turns the loop, which must not wait for it."""
+    """Return whether this thread turns the loop; that thread must not wait for the loop."""
     if _asyncio is not None:
         try:
             return sys.modules["asyncio"].get_running_loop() is _asyncio.loop
-        except RuntimeError:  # none runs on this thread
+        except RuntimeError:  # no asyncio loop runs on this thread
             return False
     return _turns.is_turned_here()
 
 
 class Pulse:
-    """Tells whether the loop turns, without waiting for it. One thread at a time."""
+    """A check, without waiting, whether the loop turns. For one thread at a time."""
 
     def __init__(self) -> None:
         self._count: int | None = None
 
     def beat(self) -> bool:
-        """Whether the loop has turned since the last beat; asks it to turn before the next."""
+        """Return whether the loop has turned since the last beat, and ask it for another turn."""
         turned = self._count is None or _turns.count > self._count
         if turned:
             self._count = _turns.request()
@@ -229,47 +248,48 @@ class Pulse:
 
 
 class _Turns:
-    """Counts turns of the loop for who waits for them: a timer that is set when one does.
+    """The turns of the loop, counted for threads that wait for them.
 
-    It is one for the life of the process: the binding never frees what a timer was added with.
-    Callers wait on their own threads, where a signal handler may raise: so nothing is locked while
-    one waits, or while one is woken.
+    A thread that waits sets a timer, and the timer counts. There is one timer for the life of the
+    process, since the binding never frees the objects that a timer was added with. Callers wait on
+    their own threads, where a signal handler may raise: so no lock is taken to wait or to wake.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self.turner: int | None = None
-        """The thread that turns the loop, as far as it is known."""
+        """The thread that turns the loop; None until it is known."""
         self.has_timers = hasattr(libvirt, "virEventAddTimeout")
         self._timer: int | None = None
         self._bell = threads.Bell()
 
     def is_turned_here(self) -> bool:
+        """Return whether this thread turns the loop."""
         return threading.get_ident() == self.turner
 
     def make_timer(self) -> None:
-        """Make the timer, where the binding has any and there is none yet."""
+        """Make the timer, if the binding has timers and this one does not exist yet."""
         if self.has_timers and self._timer is None:
             self._timer = libvirt.virEventAddTimeout(-1, self._turned, None)
 
     def request(self) -> int | None:
-        """Have the loop make a turn, and tell how many it had made; None without a timer."""
+        """Ask the loop for a turn; return how many it had made before, None without timers."""
         if not self.has_timers:
             return None
         count = self.count
-        with contextlib.suppress(RuntimeError):  # asyncio's loop, and it is closed
+        with contextlib.suppress(RuntimeError):  # the loop is asyncio's, and closed
             self._set_timer()
         return count
 
     def wait_for(self, turns: int, longest: float) -> bool:
-        """Whether the loop made so many turns, none of which took longer than `longest` seconds."""
+        """Wait for a number of turns; return False if one takes more than `longest` seconds."""
         if self.is_turned_here() or not self.has_timers:
             return False
         for _ in range(turns):
             count = self.count
             try:
                 self._set_timer()
-            except RuntimeError:  # asyncio's loop, and it is closed
+            except RuntimeError:  # the loop is asyncio's, and closed
                 return False
             if not self._bell.wait_for(lambda: self.count > count, longest):  # noqa: B023
                 return False
@@ -303,18 +323,18 @@ def _run_loop() -> None:
         try:
             libvirt.virEventRunDefaultImpl()
         except libvirt.libvirtError as error:
-            log.warning("libvirt's event loop failed and is run again: %s", error)
+            log.warning("libvirt's event loop failed; guestlist runs it again: %s", error)
             pause.wait(1)
 
 
 class Stream:
-    """The events of one kind (VIR_DOMAIN_EVENT_ID_*) on a connection, for any number of readers."""
+    """The events of one kind (VIR_DOMAIN_EVENT_ID_*) on a connection, for all its subscribers."""
 
     def __init__(self, connection: libvirt.virConnect, kind: int) -> None:
         """Register with libvirt.
 
         Raises:
-            libvirt.libvirtError: this peer has no such events.
+            libvirt.libvirtError: this libvirt has no such events, or the connection is lost.
 
         Cost: 1 call.
         """
@@ -324,16 +344,17 @@ class Stream:
         self._registration = connection.domainEventRegisterAny(None, kind, self._dispatch, None)
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        """Hand every later event to `subscriber` as well."""
+        """Hand every later event to this subscriber as well."""
         self._subscribers = (*self._subscribers, subscriber)
 
     def end(self) -> None:
-        """Take the registration back, for good. Cost: 1 call.
+        """Take the registration back for good. Cost: 1 call.
 
-        While it stands libvirt keeps the connection open, closed or not.
+        As long as a registration exists libvirt keeps the connection's socket open, even after the
+        connection was closed.
         """
         self._subscribers = ()
-        with contextlib.suppress(libvirt.libvirtError):  # a dead connection has nothing to end
+        with contextlib.suppress(libvirt.libvirtError):  # a dead connection has no registration
             self._connection.domainEventDeregisterAny(self._registration)
 
     def _dispatch(
@@ -342,5 +363,5 @@ class Stream:
         for subscriber in self._subscribers:
             try:
                 subscriber(domain, *facts[:-1])  # the last one is the registration's own argument
-            except Exception:  # libvirt-python would print it and go on; so do we, in the log
+            except Exception:  # libvirt-python would print the error and go on; this logs it
                 log.exception("a subscriber failed on an event %d of %s", self._kind, domain.name())

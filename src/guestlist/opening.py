@@ -1,12 +1,12 @@
-"""Opening a libvirt connection, on a thread that can be given up.
+"""Opening a libvirt connection on a thread that the caller can give up.
 
-In: how to open one. Out: the connection, handed over by the thread that opened it, so that an
-interrupted caller cannot lose it. Does not translate errors.
+In: a function that opens a connection. Out: the connection. The thread that opened it hands it over
+itself, so an interrupted caller cannot lose it. Does not translate errors.
 
 libvirt's `open()` has no deadline and cannot be interrupted. An attempt that is given up goes on,
-and its connection is closed when it comes. While it goes on, another attempt begins beside it only
-after twice as long as before: a live view of a daemon that hangs for days would otherwise collect
-thousands of threads.
+and if it succeeds its connection is closed. While such an attempt goes on, each further attempt
+beside it begins only after twice the last waiting time. Otherwise a live view of a daemon that
+hangs for days would collect thousands of threads.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Abandoned(Exception):
-    """The connection is not wanted any more; the attempt goes on without its caller."""
+    """The connection is no longer wanted; the attempt goes on without its caller."""
 
 
 class Attempt:
@@ -38,6 +38,7 @@ class Attempt:
 
     @property
     def is_under_way(self) -> bool:
+        """Whether the attempt has begun and not yet ended."""
         return self.has_begun and not self.outcome.is_there
 
 
@@ -47,7 +48,9 @@ class Opening(Generic[T]):
     Args:
         open: opens a connection, through a tunnel if its URI says so.
         keep: takes a connection that is still wanted.
-        drop: closes one that is not. All three are called on threads of guestlist's.
+        drop: closes a connection that is no longer wanted.
+
+    All three are called on guestlist's threads.
     """
 
     def __init__(
@@ -64,17 +67,17 @@ class Opening(Generic[T]):
 
     @property
     def is_under_way(self) -> bool:
-        """Whether a connection that is wanted may still come."""
+        """Whether a connection that is wanted may still arrive."""
         return self.wanted is not None and self.wanted.is_under_way
 
     def attempt(self, timeout: float | None) -> None:
         """Open a connection; return when it was kept, or after `timeout` seconds.
 
-        Waits for the attempt of an interrupted caller instead, if there is one.
+        Joins the attempt of an interrupted caller, if one is under way, and begins none.
 
         Raises:
-            Exception: what opening it raised.
-            Abandoned: another thread has called `abandon` meanwhile.
+            Exception: the error of `open`.
+            Abandoned: another thread called `abandon` meanwhile.
             ThreadUnavailable, InterpreterEnding: see `threads.start`.
         """
         attempt = self.wanted
@@ -93,18 +96,18 @@ class Opening(Generic[T]):
         if self.wanted is not attempt:
             if not is_anothers:
                 raise Abandoned
-            self.attempt(timeout)  # that was given up; this caller wants one
+            self.attempt(timeout)  # the joined attempt was given up; this caller still wants one
             return
         self.abandon(attempt)
         self._next = time.monotonic() + (timeout or 0.0) * 2 ** len(self._given_up)
 
     def abandon(self, attempt: Attempt | None = None) -> None:
-        """Want no connection any more: one that is being opened is dropped when it comes.
+        """Give up an attempt: the connection that it may still open is dropped.
 
-        The program that carries it, ssh for example, is ended, and the attempt with it.
+        Ends the program that carries the connection (ssh, for example), and with it the attempt.
 
         Args:
-            attempt: only this one; None: whatever is under way.
+            attempt: the attempt to give up, if it is still wanted; None: any that is under way.
         """
         with self._settling:
             if attempt not in (None, self.wanted):
@@ -120,7 +123,7 @@ class Opening(Generic[T]):
         attempt.outcome.of(lambda: self._make(attempt))
 
     def _make(self, attempt: Attempt) -> None:
-        if self.wanted is not attempt:  # its caller was interrupted, and has asked again since
+        if self.wanted is not attempt:  # its caller was interrupted and has begun another since
             return
         opened = self._open(attempt.tunnel)
         with self._settling:
@@ -131,7 +134,7 @@ class Opening(Generic[T]):
             self._drop(opened)
 
     def _may_begin(self, timeout: float | None) -> bool:
-        """Whether to begin another attempt, now or when the last one has ended within the time."""
+        """Return whether to begin an attempt; wait for an earlier one where it is too early."""
         self._given_up = [attempt for attempt in self._given_up if attempt.is_under_way]
         if not self._given_up or time.monotonic() >= self._next:
             return True

@@ -1,8 +1,8 @@
-"""An open libvirt connection, and what the peer at its other end can do.
+"""An open libvirt connection, and what the libvirt at its other end can do.
 
-In: a connection that was just opened. Out: whether it lives, the events of each kind, the daemon's
-versions, and its orderly end. What is learned belongs to this one connection: after a reconnect the
-daemon may be another. Does not open, does not take turns, does not list.
+In: a connection that was just opened. Out: whether it is alive, the events of each kind, the
+daemon's versions, and an orderly end. What is learned belongs to this one connection: after a
+reconnect another daemon may answer. Does not open, does not take turns, does not list.
 
 Source: libvirt src/remote/remote_driver.c, src/rpc/virkeepalive.c.
 """
@@ -24,24 +24,24 @@ from guestlist.threads import Outcome
 from guestlist.unpatched import threading
 
 _STOPS_KEEPALIVE_QUIETLY = 1_002_008
-"""The client from which on keepalive is stopped before a connection is closed. 1.2.7 writes two
-warnings to standard error if it is; what that prevents was seen with 9.0 only."""
+"""The client from which on keepalive is stopped before a connection is closed. Client 1.2.7 would
+write two warnings to standard error; the crash that this prevents was seen with 9.0 only."""
 
 _TELLS_OF_LOSS = 1_002_008
-"""The client from which on `isAlive` is believed. It stays true after the daemon died with 0.9.12;
-between that and 1.2.8 it was not measured."""
+"""The client from which on guestlist trusts `isAlive`. With client 0.9.12 it stays true after the
+daemon died; the clients between that and 1.2.8 were not measured."""
 
 LONGEST_CLOSE = 10.0
-"""Seconds that a daemon may take to say goodbye."""
+"""Seconds that closing may take before `close` returns without it."""
 
 T = TypeVar("T")
 
 
 def unsupported(error: Exception) -> bool:
-    """Whether a call failed because it does not exist here, and for no other reason.
+    """Return whether a call failed because it does not exist here, and for no other reason.
 
-    Three ways, one meaning: the binding lacks it (AttributeError from the call), the daemon does
-    ("unknown procedure"), the hypervisor driver does. libvirt says the last two with code 3.
+    That shows in three ways: the binding lacks the call (AttributeError), the daemon lacks it
+    ("unknown procedure"), or the hypervisor driver lacks it. libvirt's code for the last two is 3.
     """
     if isinstance(error, libvirt.libvirtError):
         return bool(error.get_error_code() == Code.NO_SUPPORT)
@@ -51,13 +51,13 @@ def unsupported(error: Exception) -> bool:
 class Peer:
     """An open connection, and what has been learned of the libvirt behind it.
 
-    What is learned belongs to this one connection: after a reconnect the daemon may be another.
+    What is learned belongs to this one connection: after a reconnect another daemon may answer.
     """
 
     def __init__(self, connection: libvirt.virConnect, uri: str, *, keepalive: bool | None) -> None:
         self.connection = connection
         self.uri = uri
-        """As asked for, or as libvirt resolved it."""
+        """As the caller gave it, or as libvirt resolved it."""
         self.label = short(uri)
         self.keepalive = keepalive
         self.calls = 0
@@ -71,31 +71,31 @@ class Peer:
         process.leave_to_parent(connection)
 
     def alive(self) -> bool:
-        """Whether libvirt still holds the connection open. Cost: none."""
+        """Return whether libvirt still holds the connection open. Cost: none."""
         if self._closed:
             return False
         try:
             return self.connection.isAlive() != 0
         except libvirt.libvirtError:
             return False
-        except AttributeError:  # isAlive is of 0.9.8
+        except AttributeError:  # isAlive came with 0.9.8
             return True
 
     def prove_alive(self) -> None:
-        """Ask for a sign of life, where `alive` may be wrong: on client libraries before 1.2.8.
+        """Make a call where `alive` may be wrong: with client libraries before 1.2.8.
 
         Raises:
-            libvirt.libvirtError: there is none.
+            libvirt.libvirtError: the call failed, so the connection is dead.
 
-        Cost: 1 call on those, which is not in `calls`; else none.
+        Cost: 1 call with those, which is not in `calls`; else none.
         """
         if libvirt.getVersion() < _TELLS_OF_LOSS:
             self.connection.numOfDomains()
 
     def lost(self, error: libvirt.libvirtError) -> bool:
-        """Whether a call failed because the connection is dead, and not for what was asked.
+        """Return whether a call failed because the connection is dead.
 
-        Cost: none; 1 call on client libraries before 1.2.8, see `prove_alive`.
+        Cost: none; 1 call with client libraries before 1.2.8, see `prove_alive`.
         """
         if is_loss(error) or not self.alive():
             return True
@@ -106,15 +106,15 @@ class Peer:
         return False
 
     def events(self, kind: int, since: int = 0) -> Stream | None:
-        """The events of a kind, registered on first use; None where this libvirt has none.
+        """Return the events of a kind, registered on first use; None: this libvirt has none.
 
         Args:
             kind: VIR_DOMAIN_EVENT_ID_*.
             since: the libvirt that brought this kind, as a number; an older daemon is not asked.
 
-        Where a registration fails while events of another kind are handed out, libvirt's client
-        (9.0) releases the callback twice, and the process crashes. So ask for what may be missing
-        first: the newest kinds before the older ones, and for lifecycle events last.
+        If a registration fails while events of another kind are handed out, libvirt's client (9.0)
+        releases the callback twice, and the process crashes. So ask first for the kinds that may be
+        missing: the newest kinds before the older ones, and lifecycle events last.
 
         Raises:
             libvirt.libvirtError: the connection is lost.
@@ -123,10 +123,13 @@ class Peer:
         """
         if kind in self._streams:
             return self._streams[kind]
-        return threads.aside(partial(self._events, kind, since), "guestlist-register")
+        return threads.run_uninterrupted(partial(self._events, kind, since), "guestlist-register")
 
     def _events(self, kind: int, since: int) -> Stream | None:
-        """Register, where no signal interrupts it: C would know more than we do."""
+        """Register on a thread that no signal interrupts.
+
+        After an interrupt libvirt could have a registration that guestlist knows nothing about.
+        """
         with self._lock:
             if self._closed:
                 return None
@@ -136,16 +139,16 @@ class Peer:
             return self._streams[kind]
 
     def lifecycle(self) -> Stream | None:
-        """The lifecycle events: subscribers are called with (domain, event, detail)."""
+        """Return the lifecycle events: subscribers are called with (domain, event, detail)."""
         return self.events(libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE)
 
     def _register(self, kind: int) -> Stream | None:
         try:
             return Stream(self.connection, kind)
-        except AttributeError:  # domainEventRegisterAny is of 0.8.0
+        except AttributeError:  # domainEventRegisterAny came with 0.8.0
             return None
         except libvirt.libvirtError as error:
-            # A daemon says code 1 to a kind that it does not know.
+            # A daemon answers with code 1 to a kind that it does not know.
             unknown = kind != libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE and not self.lost(error)
             if unknown or unsupported(error):
                 return None
@@ -153,7 +156,7 @@ class Peer:
 
     @property
     def release(self) -> int:
-        """The daemon's version as libvirt numbers it (9000000 is 9.0.0); 0 where it does not tell.
+        """The daemon's version as libvirt numbers it (9000000 is 9.0.0); 0: it does not tell.
 
         Raises:
             libvirt.libvirtError: the connection is lost.
@@ -165,14 +168,14 @@ class Peer:
         return self._daemon
 
     def location(self) -> Location:
-        """Where this libvirt is. Cost: none."""
+        """Return where this libvirt is. Cost: none."""
         return Location.of(resolved_uri(self.connection))
 
     def close(self, *, doubtful: bool = False) -> None:
-        """End the events and close libvirt's connection; harmless on a dead one, and twice.
+        """End the events and close libvirt's connection; harmless on a dead or a closed one.
 
-        A thread does it, which no signal interrupts. After `LONGEST_CLOSE` seconds this returns,
-        and the thread goes on until libvirt answers. For `doubtful` see `closing.close`.
+        A thread that no signal interrupts does it. After `LONGEST_CLOSE` seconds this method
+        returns, and the thread goes on until libvirt answers. For `doubtful` see `closing.close`.
 
         Cost: 1 call, and 1 more for each kind of events.
         """
@@ -191,7 +194,7 @@ class Peer:
         """Close, on this thread.
 
         Keepalive is stopped before the last call: libvirt's client (9.0) may free a connection
-        whose timer is just about to send a sign of life, and then hangs or crashes. After a turn of
+        just before its timer sends a keepalive message, and then hangs or crashes. After a turn of
         the event loop nothing else is under way on the connection.
         """
         with self._lock:
@@ -226,6 +229,7 @@ class Peer:
 
 
 def unless_unsupported(call: Callable[[], T]) -> T | None:
+    """Return the answer to a call; None where the call does not exist here."""
     try:
         return call()
     except (libvirt.libvirtError, AttributeError) as error:
@@ -235,6 +239,7 @@ def unless_unsupported(call: Callable[[], T]) -> T | None:
 
 
 def resolved_uri(connection: libvirt.virConnect) -> str:
+    """Return the URI as libvirt resolved it; words for it where libvirt does not tell."""
     try:
         return connection.getURI()
     except libvirt.libvirtError:

@@ -1,9 +1,10 @@
-"""What libvirt has one of in each process: who may use it after a fork, and what it prints.
+"""What libvirt has once per process: which process may use it after a fork, and what it prints.
 
-libvirt's event loop and its connections do not survive a fork: in the child the loop's timers never
-fire, so that a daemon that hangs would be waited for without end, and its sockets are the parent's.
-So `claim` notes which process libvirt's loop belongs to, and `check` refuses any other one, before
-a lock is taken: a thread that the child does not have may hold it. Opens and closes nothing.
+libvirt's event loop and its connections do not survive a fork. In the child the loop's timers never
+fire, so a call to a daemon that hangs would never end; and the sockets belong to the parent. So
+`claim` notes the process that libvirt's loop belongs to, and `check` refuses any other process. It
+does so before it takes a lock: a thread that the child does not have may hold that lock. Opens and
+closes nothing.
 """
 
 from __future__ import annotations
@@ -22,20 +23,24 @@ from guestlist.errors import ForkedProcess, ThreadsReplaced
 
 log = logging.getLogger(__name__)
 
-_NOBODY = 0  # no process has this number
+_NO_PROCESS = 0
+"""An owner that no process is: no process has this number."""
 
 _FIELDS, _MESSAGE = 9, 2
 """How many fields libvirt-python gives of an error, and which of them is the message."""
 
 _printed: deque[object] = deque(maxlen=_FIELDS * 1_000)
+"""The fields of the errors that libvirt would have printed, the last thousand errors."""
 
 _owner: int | None = None
+"""The number of the process that libvirt's loop belongs to; None: no process has asked yet."""
+
 _is_forked = False
 _connections: weakref.WeakSet[libvirt.virConnect] = weakref.WeakSet()
 
 
 def claim() -> None:
-    """From now on libvirt's event loop is this process's, and no child's that is forked from it.
+    """Take libvirt's event loop for this process: no child that is forked from it may use it.
 
     Raises:
         ForkedProcess, ThreadsReplaced: see `check`.
@@ -47,17 +52,17 @@ def claim() -> None:
 
 
 def is_foreign() -> bool:
-    """Whether libvirt's loop, and all that hangs on it, belong to the process that forked this."""
+    """Return whether libvirt's loop and its connections belong to the process that forked this."""
     return _owner is not None and _owner != os.getpid()
 
 
 def is_forked() -> bool:
-    """Whether this process was forked, and not replaced by another program, since the import."""
+    """Return whether this process was forked since this import, without starting a program."""
     return _is_forked
 
 
 def check() -> None:
-    """Refuse where no answer could be had. Takes no lock. Cost: no call; a microsecond.
+    """Raise where libvirt could never answer. Takes no lock. Cost: no call; a microsecond.
 
     Raises:
         ForkedProcess: the parent had asked libvirt before it forked this process.
@@ -73,13 +78,13 @@ def check() -> None:
 
 
 def refuse() -> NoReturn:
-    """Refuse from now on: libvirt's loop was found dead, in a child of a process that ran it.
+    """Refuse every question from now on: libvirt's loop is dead in this child of its process.
 
     Raises:
         ForkedProcess: always.
     """
     global _owner  # noqa: PLW0603
-    _owner = _NOBODY
+    _owner = _NO_PROCESS
     raise _forked()
 
 
@@ -92,38 +97,40 @@ def _forked() -> ForkedProcess:
 
 
 def leave_to_parent(connection: libvirt.virConnect) -> None:
-    """Let children never close this connection: its socket is shared with them."""
+    """Prevent children from closing this connection: they share its socket."""
     _connections.add(connection)
 
 
 def _on_fork() -> None:
-    """In the child: forget the parent's connections. Takes no lock, and asks nothing."""
+    """Forget the parent's connections, in the child. Takes no lock and makes no call."""
     global _is_forked  # noqa: PLW0603
     _is_forked = True
     for connection in list(_connections):
-        connection._o = None  # what libvirt-python closes when the object goes; it leaks instead
+        connection._o = None  # libvirt-python would close it with the object; it leaks instead
 
 
 os.register_at_fork(after_in_child=_on_fork)
 
 
 def quiet() -> None:
-    """Keep libvirt from printing its errors to standard error; they go to the log, at debug level.
+    """Stop libvirt from printing its errors to standard error; log them at debug level instead.
 
-    libvirt prints each error as it happens, on whatever thread, also those that guestlist raises or
-    expects. The printer is one per process: call this in a program, and not in a library that
-    others use. It replaces what the program gave to `libvirt.registerErrorHandler`. Harmless twice.
-    A driver inside the process (`test:///FILE`) may print lines of libxml2's, which this leaves.
+    libvirt prints each error as it happens, on any thread, also an error that guestlist raises or
+    expects. There is one printer per process: call this in a program, not in a library that others
+    use. It replaces what the program gave to `libvirt.registerErrorHandler`. A second call changes
+    nothing. A driver inside the process (`test:///FILE`) may print lines of libxml2; this function
+    does not stop them.
 
     The logger is `guestlist.process`. Cost: none.
     """
-    # A handler in Python would run a signal handler within libvirt's call, and what that raises
-    # would leave the call as a SystemError. So a function of C keeps the errors.
+    # Python could run a signal handler within an error handler written in Python, and so within
+    # libvirt's call; an exception from it would leave the call as a SystemError. So a function of C
+    # keeps the errors.
     libvirt.registerErrorHandler(operator.iconcat, _printed)
 
 
 def log_printed() -> None:
-    """Write to the log what libvirt would have printed. Cost: no call; nothing if there is none."""
+    """Write what libvirt would have printed to the log. Cost: no call, and no time without any."""
     if _printed:
         errors = list(_printed)
         _printed.clear()

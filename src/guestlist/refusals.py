@@ -1,8 +1,8 @@
 """Why libvirt would not open a connection, and what to do about it.
 
 In: libvirt's error, and the URI. Out: the error to raise, with advice that fits the cause. libvirt
-has one code for most causes, so the transport and libvirt's words decide; where they leave it open
-(a server's certificate) the certificate itself is looked at. Touches no libvirt.
+has one code for most causes, so the transport and libvirt's words decide. Where these do not settle
+it (a server's certificate), this module looks at the certificate itself. Makes no libvirt call.
 
 Source: libvirt src/rpc/virnettlscontext.c, src/remote/remote_driver.c; measured on libvirt 9.0.
 """
@@ -12,9 +12,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import socket
-import ssl
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guestlist import uris
@@ -24,6 +21,7 @@ from guestlist.errors import (
     Code,
     ConnectionFailed,
     GuestlistError,
+    codes,
     is_credentials,
     is_denial,
     one_line,
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
     import libvirt
 
 TLS_PORT = 16514
+"""The port on which libvirtd listens for TLS, where the URI names none."""
 
 LONGEST_LOOK = 2.0
 """Seconds that the look at a server's certificate may take."""
@@ -42,12 +41,14 @@ _UNTRUSTED = {
     10: "it, or its issuer's, has expired: renew it",
     62: "it is for another name: use a name that it has, or issue one for this name",
 }
-"""By OpenSSL's number (X509_V_ERR_*). What is none of these concerns the issuer."""
+"""Causes by OpenSSL's number (X509_V_ERR_*). Any other number concerns the issuer."""
 
 _CERTIFICATES = "client certificates are in pkipath of the URI, else in ~/.pki/libvirt or /etc/pki"
 _HUNG_UP = {errno.EIO, errno.EPIPE, errno.ECONNRESET}
+"""Numbers of a system error that mean that the other end closed the connection."""
+
 _ENDED = "socket is closed"
-"""libvirt's words where its event loop saw the end before the attempt did."""
+"""libvirt's words when its event loop noticed the end before the attempt did."""
 
 _LOG_IN = (
     "ssh must get in without a question: accept the host's key once, and use a key that asks for "
@@ -56,21 +57,21 @@ _LOG_IN = (
 
 
 def open_failure(error: libvirt.libvirtError, label: str, uri: str | None) -> GuestlistError:
-    """The error for a connection that libvirt would not open.
+    """Return the error for a connection that libvirt refused to open.
 
-    Cost: none; where a server's certificate was refused, one TLS connection to that server, which
-    is given up after some seconds.
+    Cost: none; if a server's certificate was refused, one TLS connection to that server, for
+    `LONGEST_LOOK` seconds at most.
     """
     said = one_line(error)
     kind, advice = _verdict(error, said, uri)
-    return kind(f"cannot connect to {label}: {said}; {advice}")
+    return kind(f"cannot connect to {label}: {said}; {advice}", **codes(error))
 
 
 def no_answer(label: str, uri: str | None, seconds: float | None) -> ConnectionFailed:
-    """The error for a connection that did not open in time."""
+    """Return the error for a connection that did not open in time."""
     advice = "the daemon is stopped, hung, or already serves as many clients as max_clients allows"
     if uris.transport(uri) == "ssh":
-        advice = f"ssh waits for an answer to its question, or for a silent network, or {advice}"
+        advice = f"ssh waits for an answer to its question or for a silent network, or {advice}"
     return ConnectionFailed(f"cannot connect to {label}: no answer within {seconds:g} s; {advice}")
 
 
@@ -102,9 +103,9 @@ def _verdict(error: libvirt.libvirtError, said: str, uri: str | None) -> _Verdic
 
 
 def _is_hung_up(error: libvirt.libvirtError) -> bool:
-    """Whether the other end closed the connection before libvirt was told anything.
+    """Return whether the other end closed the connection before it sent anything to libvirt.
 
-    Old daemons do so where they serve `max_clients` already; newer ones let the client wait.
+    An old daemon does so when it already serves `max_clients`; a newer one lets the client wait.
     """
     if error.get_error_domain() != FROM_RPC:
         return False
@@ -113,8 +114,8 @@ def _is_hung_up(error: libvirt.libvirtError) -> bool:
 
 
 def _ssh(said: str) -> _Verdict:
-    """By what ssh wrote to its standard error, which libvirt quotes."""
-    if "Permission denied (" in said:  # the ways to log in that the server offers follow
+    """Return the verdict by what ssh wrote to its standard error, which libvirt quotes."""
+    if "Permission denied (" in said:  # in parentheses: the server's ways to log in
         return AccessDenied, _LOG_IN
     if "Host key verification failed" in said:
         return ConnectionFailed, _LOG_IN
@@ -149,21 +150,24 @@ def _tls(said: str, uri: str | None) -> _Verdict | None:
             f"does not know, or not in its tls_allowed_dn_list; its log says which; {_CERTIFICATES}"
         )
     if "ertificate" in said or "private key" in said:
-        return ConnectionFailed, f"mend this client's own certificates; {_CERTIFICATES}"
+        return ConnectionFailed, f"repair this client's own certificates; {_CERTIFICATES}"
     return None
 
 
 def _why_not_trusted(uri: str | None) -> str | None:
-    """What is wrong with a server's certificate; None where OpenSSL finds nothing, or no server.
+    """Return what is wrong with a server's certificate; None: OpenSSL finds no fault or no server.
 
-    libvirt tells its log alone, and there an expired certificate is merely "not trusted".
+    libvirt writes the cause only to its log, and calls an expired certificate just "not trusted".
     """
     parts = uris.split(uri)
     name, authority = parts.hostname, _authority(uri)
-    if name is None or authority is None:
+    if not name or authority is None:
         return None
-    with contextlib.suppress(OSError, ValueError):
-        context = ssl.create_default_context(cafile=str(authority))
+    with contextlib.suppress(OSError, ValueError, ImportError):
+        import socket  # noqa: PLC0415  5 ms with ssl, for this failure only
+        import ssl  # noqa: PLC0415
+
+        context = ssl.create_default_context(cafile=authority)
         address = (name, parts.port or TLS_PORT)
         try:
             with (
@@ -177,12 +181,12 @@ def _why_not_trusted(uri: str | None) -> str | None:
     return None
 
 
-def _authority(uri: str | None) -> Path | None:
-    """The file of the issuers that libvirt trusts."""
+def _authority(uri: str | None) -> str | None:
+    """Return the file with the issuers that libvirt trusts; None where there is no such file."""
     if given := uris.query(uri).get("pkipath"):
-        return Path(given, "cacert.pem")
-    own = Path("~/.pki/libvirt/cacert.pem").expanduser()
-    if os.geteuid() != 0 and own.exists():
+        return f"{given}/cacert.pem"
+    own = os.path.expanduser("~/.pki/libvirt/cacert.pem")
+    if os.geteuid() != 0 and os.path.exists(own):
         return own
-    system = Path("/etc/pki/CA/cacert.pem")
-    return system if system.exists() else None
+    system = "/etc/pki/CA/cacert.pem"
+    return system if os.path.exists(system) else None

@@ -28,18 +28,18 @@ from typing import Any, NamedTuple
 import libvirt
 
 from guestlist import threads
-from guestlist.aside import MOST_HANGING, Aside, EachAside
-from guestlist.capabilities import version_text
-from guestlist.connection import Connection
+from guestlist.capabilities import BULK_STATS, lacking
+from guestlist.connection import Connection, known_versions
 from guestlist.errors import (
     Code,
     ConnectionFailed,
     GuestlistError,
-    NotSupported,
     ThreadUnavailable,
+    without_frames,
 )
 from guestlist.lookup import ask_about, look_up
 from guestlist.peer import Peer, unsupported
+from guestlist.side_calls import MOST_HANGING, PerDomainCalls, SideCalls
 from guestlist.unpatched import queue, threading, time
 
 log = logging.getLogger(__name__)
@@ -134,15 +134,15 @@ class Statistics:
     """The statistics of one host's domains. Threads may share it."""
 
     def __init__(self, connection: Connection) -> None:
-        self._aside = Aside(connection, MOST_HANGING)
-        self._each = EachAside(self._aside)
+        self._side_calls = SideCalls(connection, MOST_HANGING)
+        self._each = PerDomainCalls(self._side_calls)
         self._unreached: set[threading.Event] = set()
         self._reaching = threading.Lock()
 
     @property
     def is_open(self) -> bool:
         """Whether it was asked since it was last closed."""
-        return self._aside.is_open
+        return self._side_calls.is_open
 
     def ask(self, groups: Iterable[str], deadline: float) -> Answers:
         """What the active domains answer within `deadline` seconds.
@@ -160,10 +160,12 @@ class Statistics:
         chosen = _chosen(groups)
         deadline = _bounded(deadline)
         try:
-            return threads.aside(lambda: self._ask(chosen, deadline), "guestlist-statistics-wait")
+            return threads.run_uninterrupted(
+                lambda: self._ask(chosen, deadline), "guestlist-statistics-wait"
+            )
         except ThreadUnavailable as error:
             log.warning("no statistics: %s", error)
-            return Answers(failure=type(error)(str(error)))
+            return Answers(failure=without_frames(error))
 
     def _ask(self, chosen: tuple[_Group, ...], deadline: float) -> Answers:
         """On a thread that no signal handler interrupts: it waits on queues and conditions."""
@@ -187,7 +189,7 @@ class Statistics:
             if left != _ATTEMPTS and answers.failure:
                 break  # but the first one could be made, and hangs
             return answers
-        log.warning("%s: guests did not answer within %g s", self._aside.label, deadline)
+        log.warning("%s: guests did not answer within %g s", self._side_calls.label, deadline)
         return Answers()
 
     def close(self) -> None:
@@ -195,7 +197,7 @@ class Statistics:
 
         On a thread that no signal handler interrupts.
         """
-        self._aside.close()
+        self._side_calls.close()
 
     def disk_counters(
         self, disks: Mapping[bytes, Iterable[str]], deadline: float
@@ -219,7 +221,7 @@ class Statistics:
         def ask_one(peer: Peer, uuid: bytes) -> dict[str, Counters]:
             return _disk_counters(peer, uuid, disks[uuid])
 
-        found = threads.aside(
+        found = threads.run_uninterrupted(
             lambda: self._each.ask("read statistics", disks, ask_one, deadline),
             "guestlist-statistics-wait",
         )
@@ -228,7 +230,7 @@ class Statistics:
         silent = len(found.silent) + len(found.unasked)
         if silent:
             log.warning(
-                "%s: %d guests did not answer within %g s", self._aside.label, silent, deadline
+                "%s: %d guests did not answer within %g s", self._side_calls.label, silent, deadline
             )
         return found.answers
 
@@ -253,7 +255,7 @@ class Statistics:
             else:
                 outcomes.put(Answers(outcome or {}))
 
-        return self._aside.start("read statistics", ask, done, patience=patience)
+        return self._side_calls.start("read statistics", ask, done, patience=patience)
 
     def _reach(self, reached: threading.Event) -> None:
         """A connection is open, or will not be."""
@@ -264,7 +266,7 @@ class Statistics:
     def _no_connection(self) -> Answers:
         return Answers(
             failure=ConnectionFailed(
-                f"no connection to {self._aside.label} for statistics within the deadline"
+                f"no connection to {self._side_calls.label} for statistics within the deadline"
             )
         )
 
@@ -311,10 +313,8 @@ def _answers(peer: Peer, groups: tuple[_Group, ...]) -> dict[bytes, Answer]:
         records = peer.connection.getAllDomainStats(bits, _ACTIVE | nowait)
     except (AttributeError, libvirt.libvirtError) as error:
         if unsupported(error):
-            raise NotSupported(
-                f"cannot read statistics of {peer.label}: client library "
-                f"({version_text(libvirt.getVersion())}) and daemon "
-                f"({version_text(peer.release or None)}) must be libvirt 1.2.8 or newer"
+            raise lacking(
+                BULK_STATS, "read statistics", peer.label, known_versions(peer), error
             ) from error
         if not isinstance(error, libvirt.libvirtError) or (
             error.get_error_code() != Code.INVALID_ARG

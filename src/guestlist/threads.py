@@ -1,22 +1,23 @@
-"""guestlist's own threads: starting one, waiting for one, and the end of the interpreter.
+"""guestlist's own threads: to start one, to wait for one, and the end of the interpreter.
 
 In: jobs. Out: daemon threads with names, and ways to wait for them that an exception from a signal
-handler cannot break. Every thread of the library is started here. Touches no libvirt.
+handler cannot break. Every thread of the library is started here. Makes no libvirt call.
 
-**What a signal can interrupt.** Python runs signal handlers on the main thread only: when a
-function begins, when a loop jumps back, after a call of a C function, and while it waits for a
-lock. The handler may raise there. On a caller's thread the library therefore relies on three things
-only:
+**What a signal can interrupt.** Python runs signal handlers on the main thread only. It runs them
+when a function begins, when a loop jumps back, after a call of a C function, and while the thread
+waits for a lock. The handler may raise an exception there. So on a caller's thread the library
+relies on three things only:
 
 - One call of a C function is atomic: `deque.append`, `dict.pop`, `lock.release`.
-- `with lock` on a lock written in C is safe: CPython 3.11 to 3.13 checks for signals neither
-  between taking the lock and entering the block, nor between leaving the block and releasing it. An
-  `__enter__` written in Python is not safe. So `Condition`, `Event`, `Queue` and
-  `contextlib.contextmanager` can stay locked for good; `Condition.wait`, too, takes its lock again
+- `with lock` is safe if the lock is written in C. CPython 3.11 to 3.13 does not check for signals
+  between taking the lock and entering the block, nor between leaving the block and releasing the
+  lock. An `__enter__` written in Python is not safe: so `Condition`, `Event`, `Queue` and
+  `contextlib.contextmanager` can stay locked for good. `Condition.wait`, too, takes its lock again
   in Python.
 - Assignments without a call in between are atomic together.
 
-Everything else that must not stop halfway runs on a thread of guestlist's, with `aside`.
+Everything else that must not stop halfway runs on one of guestlist's own threads, through
+`run_uninterrupted`.
 
 Source: CPython Python/ceval.c and bytecodes.c (CHECK_EVAL_BREAKER), Lib/threading.py.
 """
@@ -42,37 +43,41 @@ LONGEST_END = 2.0
 """Seconds that the end of the interpreter waits for open connections to be closed."""
 
 endings: dict[Callable[[], object], weakref.ref[Any] | None] = {}
-"""Functions that close what is open, and the owner of each. At the interpreter's end they are
-called in this order, each on a thread of its own where threads still start."""
+"""Functions that close what is open, and the owner of each. The end of the interpreter calls them
+in this order, each on a thread of its own if threads still start."""
 
 _own: set[int] = set()
+"""The numbers of guestlist's own threads."""
+
 _is_ending = False
 _is_over = False
 
 
 class Bell:
-    """Wakes the threads that wait for it. Takes no lock, so signal handlers may ring it.
+    """A way to wake threads that wait for a change. Takes no lock: a signal handler may ring it.
 
-    Change something, then ring: each waiting thread looks again at what has changed.
+    Change something, then ring: each waiting thread checks its condition again.
     """
 
     def __init__(self) -> None:
         self._waiting: deque[threading.Lock] = deque()
 
     def ring(self) -> None:
-        """Wake every thread that waits, to look again."""
+        """Wake every waiting thread, so that it checks its condition again."""
         while self._waiting:
             try:
                 waiting = self._waiting[0]
                 waiting.release()
-            except IndexError:  # another thread rings, too
+            except IndexError:  # another thread rings at the same time
                 return
-            except RuntimeError:  # it did, or a ring before this was interrupted
+            except (
+                RuntimeError
+            ):  # already released: by another ring, or by one that was interrupted
                 pass
             self._forget(waiting)
 
     def wait_for(self, is_so: Callable[[], object], timeout: float | None = None) -> bool:
-        """Wait until it is so, `timeout` seconds at most; whether it is."""
+        """Wait until `is_so` returns true, `timeout` seconds at most; return whether it did."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not is_so():
             left = -1.0
@@ -84,7 +89,7 @@ class Bell:
             waiting.acquire()
             self._waiting.append(waiting)
             try:
-                if is_so():  # since before it was on the list
+                if is_so():  # it became so before this thread was on the list
                     return True
                 waiting.acquire(timeout=left)
             finally:
@@ -92,12 +97,12 @@ class Bell:
         return True
 
     def _forget(self, waiting: threading.Lock) -> None:
-        with contextlib.suppress(ValueError):  # the bell has rung
+        with contextlib.suppress(ValueError):  # a ring has removed it
             self._waiting.remove(waiting)
 
 
 class Outcome(Generic[T]):
-    """The result of a job on another thread: a value or an error, once."""
+    """The result of a job on another thread: one value or one error."""
 
     def __init__(self) -> None:
         self.is_there = False
@@ -109,7 +114,7 @@ class Outcome(Generic[T]):
         """Run the job on this thread and keep its result."""
         try:
             self._value = job()
-        except BaseException as error:  # `get` raises it
+        except BaseException as error:  # `get` raises this error
             self._error = error
         self.is_there = True
         self._bell.ring()
@@ -117,21 +122,21 @@ class Outcome(Generic[T]):
     def wait(
         self, timeout: float | None = None, *, or_if: Callable[[], bool] | None = None
     ) -> bool:
-        """Wait until it is there, `timeout` seconds at most; whether it is.
+        """Wait until the result is there, `timeout` seconds at most; return whether it is.
 
-        `or_if` ends the wait as well; call `nudge` after a change of what it tells.
+        The wait also ends when `or_if` returns true: call `nudge` after its answer has changed.
         """
         self._bell.wait_for(lambda: self.is_there or (or_if is not None and or_if()), timeout)
         return self.is_there
 
     def nudge(self) -> None:
-        """Let those that wait look again."""
+        """Let the waiting threads check their conditions again."""
         self._bell.ring()
 
     def get(self) -> T:
-        """Wait for it and return the value, or raise the job's error."""
+        """Wait for the result; return the job's value or raise its error."""
         self.wait()
-        error, self._error = self._error, None  # its frames hold this, and much else
+        error, self._error = self._error, None  # the error's frames hold this object and more
         if error is not None:
             try:
                 raise error
@@ -143,10 +148,10 @@ class Outcome(Generic[T]):
 class _Usher:
     """The thread that starts all others. It begins with the first start and then waits for work.
 
-    `Thread.start` waits for its thread in Python. An exception from a signal handler in there can
-    leave the new thread waiting for its starter for good, so no caller's thread runs it. If no
-    thread can be started, the usher runs jobs that must be done by itself: Python 3.12 starts none
-    once the main thread has ended.
+    `Thread.start` waits, in Python, until its thread runs. An exception from a signal handler
+    during that wait can leave the new thread waiting for its starter for good. So a caller's thread
+    never runs `Thread.start`; the usher does. If no thread can be started, the usher itself runs
+    the jobs that must be done: Python 3.12 starts no thread once the main thread has ended.
     """
 
     def __init__(self) -> None:
@@ -158,7 +163,7 @@ class _Usher:
         """Queue work. Takes no lock and does not wait.
 
         Raises:
-            RuntimeError: there is no usher yet, or it is busy, and no other can be started.
+            RuntimeError: no usher is free, and no thread for another one can be started.
         """
         if not self._parked:
             _begin(self._serve)
@@ -174,7 +179,7 @@ class _Usher:
         outcome.of(job)
 
     def forget(self) -> None:
-        """Start from nothing, in a forked child: threads do not survive a fork."""
+        """Forget the parent's ushers and work, in a forked child: threads do not survive a fork."""
         self._parked.clear()
         self._work.clear()
 
@@ -189,13 +194,13 @@ class _Usher:
         _own.add(me)
         while True:
             self._parked.append(me)
-            if self._parked[0] != me and not self._work:  # another waits, and one is enough
+            if self._parked[0] != me and not self._work:  # another usher waits; one is enough
                 break
             self._bell.wait_for(lambda: self._work)
             self._parked.remove(me)
             try:
                 work = self._work.popleft()
-            except IndexError:  # another usher has it
+            except IndexError:  # another usher took the work
                 continue
             work()
         self._parked.remove(me)
@@ -206,7 +211,7 @@ _usher = _Usher()
 
 
 def _begin(job: Callable[[], object]) -> None:
-    """Start a bare thread, in one call of C, and do not wait for it."""
+    """Start a bare thread in one call of C, and do not wait for it."""
     if hasattr(threading, "_start_joinable_thread"):  # Python 3.13
         threading._start_joinable_thread(job, daemon=True)
     else:
@@ -216,11 +221,11 @@ def _begin(job: Callable[[], object]) -> None:
 def start(job: Callable[[], object], name: str) -> None:
     """Run a job on a daemon thread of its own.
 
-    A caller that is interrupted in here cannot tell whether the job has begun.
+    If an exception from a signal handler ends this call, the job may or may not have begun.
 
     Raises:
         ThreadUnavailable: no thread could be started: a limit of the system, or of a container.
-        InterpreterEnding: the interpreter ends, and starts no threads any more.
+        InterpreterEnding: the interpreter ends and starts no thread any more.
     """
     if is_over():
         raise InterpreterEnding(f"cannot start thread {name!r}: the interpreter is ending")
@@ -237,14 +242,14 @@ def start(job: Callable[[], object], name: str) -> None:
         raise _unavailable(name, failure) from failure
 
 
-def aside(job: Callable[[], T], name: str) -> T:
-    """Run a job where no signal handler interrupts it, and return its result.
+def run_uninterrupted(job: Callable[[], T], name: str) -> T:
+    """Run a job on a thread that no signal handler interrupts, and return its result.
 
-    An exception from a signal handler ends the wait; the job goes on. On a thread of guestlist's
-    the job runs right there.
+    An exception from a signal handler ends the wait; the job goes on. If the caller is one of
+    guestlist's own threads, the job runs on that thread.
 
     Raises:
-        ThreadUnavailable, InterpreterEnding: as `start`; the job did not run.
+        ThreadUnavailable, InterpreterEnding: see `start`; the job did not run.
     """
     if threading.get_ident() in _own:
         return job()
@@ -256,8 +261,8 @@ def aside(job: Callable[[], T], name: str) -> T:
 def later(job: Callable[[], object], name: str) -> None:
     """Run a job on a thread, and do not wait for it.
 
-    Takes no lock, so a finalizer may call it on any thread at any moment. If no thread can be
-    started, the usher runs the job; without an usher it is dropped.
+    Takes no lock, so a finalizer may call this on any thread at any moment. If no thread can be
+    started, the usher runs the job; without an usher the job is dropped.
     """
     if not is_over():
         with contextlib.suppress(RuntimeError):
@@ -270,9 +275,11 @@ def _do(job: Callable[[], object], name: str) -> None:
 
 
 def finish(job: Callable[[], object], name: str, *, wait: bool) -> None:
-    """Run a job that must not be skipped where no signal handler interrupts it.
+    """Run a job that must not be skipped, on a thread that no signal handler interrupts.
 
-    If no thread can be started it runs here, and after the interpreter's end not at all.
+    With `wait` this returns when the job has ended; an exception from a signal handler ends the
+    wait only. If no thread can be started the job runs on this thread. After the end of the
+    interpreter it does not run.
     """
     if is_over():
         return
@@ -280,14 +287,14 @@ def finish(job: Callable[[], object], name: str, *, wait: bool) -> None:
         later(job, name)
         return
     try:
-        aside(job, name)
+        run_uninterrupted(job, name)
     except ThreadUnavailable:
         if not is_over():
             job()
 
 
 def _launch(job: Callable[[], object], name: str) -> RuntimeError | None:
-    """Start a thread with a name, on a thread that no signal interrupts; why it could not be."""
+    """Start a thread; return the error if that fails. Call it where no signal interrupts."""
     try:
         threading.Thread(target=_run, args=(job,), name=name, daemon=True).start()
     except RuntimeError as error:
@@ -311,19 +318,19 @@ def _run(job: Callable[[], object]) -> None:
 
 
 def end_orphans() -> None:
-    """Call the endings whose owner was dropped: an interrupt may have stopped its `__del__`."""
+    """Call the endings of owners that are gone: an interrupt may have stopped their `__del__`."""
     for ending, owner in list(endings.items()):
         if owner is not None and owner() is None:
             later(ending, "guestlist-close")
 
 
 def is_held_here(lock: threading.RLock) -> bool:
-    """Whether this thread holds the lock, so that this code interrupts a question of its own."""
+    """Return whether this thread holds the lock, and this code interrupts the thread's question."""
     return lock._is_owned()  # type: ignore[attr-defined, no-any-return]
 
 
 def reentered(what: str) -> Reentered:
-    """The error for a thread that would wait for itself, or disturb what it was doing."""
+    """Return the error for a thread that would wait for itself or disturb its own question."""
     return Reentered(
         f"cannot {what}: this thread is in the middle of another question, and a signal handler or "
         "a finalizer has interrupted it; ask after that, or in another thread"
@@ -334,30 +341,30 @@ def reentered(what: str) -> Reentered:
 
 
 def is_over() -> bool:
-    """Whether threads neither start nor run any more."""
+    """Return whether the interpreter has ended: threads neither start nor run any more."""
     return _is_over or sys.is_finalizing()
 
 
 def is_ending() -> bool:
-    """Whether the interpreter ends: connections are being closed for good, or are closed."""
+    """Return whether the interpreter ends: connections are being closed for good, or are closed."""
     return _is_ending
 
 
 def refuse_questions() -> None:
-    """Let no question begin any more, because the process ends: it would open what was closed."""
+    """Refuse new questions, because the process ends: they would open closed connections again."""
     global _is_ending  # noqa: PLW0603  a process ends once
     _is_ending = True
 
 
 def at_the_end(what: str) -> InterpreterEnding:
-    """The error for a question that comes after that."""
+    """Return the error for a question that comes after that."""
     return InterpreterEnding(
         f"cannot {what}: the interpreter is ending, and guestlist has closed its connections"
     )
 
 
 def _end() -> None:
-    """Close everything that is open while threads still run. No question is answered any more."""
+    """Close everything that is open while threads still run. Refuse all further questions."""
     global _is_ending, _is_over  # noqa: PLW0603  an interpreter ends once
     _is_ending = True
     try:

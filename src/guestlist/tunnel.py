@@ -1,11 +1,12 @@
-"""The program through which a connection travels: ssh, and what it has started.
+"""The program that carries a connection (ssh, for example), with the processes that it starts.
 
-In: an attempt to connect, about to begin. Out: the process that libvirt starts for it, and its end,
-where the attempt is given up or this process ends. libvirt's client ends that program only when the
-attempt returns, and while ssh waits for a password, or for a network that is silent, it never does.
+In: an attempt to connect that is about to begin. Out: the process that libvirt starts for it, and
+the end of that process when the attempt is given up or this process ends. libvirt's client ends the
+program only when the attempt returns; while ssh waits for a password, or for a network that is
+silent, the attempt never returns.
 
-libvirt waits for the program itself: when it is gone the attempt fails, and libvirt takes the
-status. So nothing here waits for a child. Where there is no /proc no program is found, and none
+libvirt itself waits for the program: when the program is gone the attempt fails, and libvirt takes
+the exit status. So nothing here waits for a child. Without /proc no program is found, and none is
 ended.
 
 Source: libvirt src/rpc/virnetsocket.c (virNetSocketNewConnectCommand: one socket is the program's
@@ -19,7 +20,6 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TypeVar
 
 from guestlist import threads, uris
@@ -27,56 +27,81 @@ from guestlist.unpatched import threading, time
 
 T = TypeVar("T")
 
-_PROC = Path("/proc")
 _CARRIED = "ssh", "ext"
+"""Transports for which libvirt starts a program."""
 
 LONGEST_START = 1.0
 """Seconds within which libvirt starts the program; a few thousandths are usual."""
 
 PATIENCE = 0.5
-"""Seconds that a program has to end by itself: ssh puts the terminal in order before it does."""
+"""Seconds that a program has to end by itself: ssh restores the terminal before it ends."""
 
 _PAUSE = 0.002
+"""Seconds between two looks at the processes."""
 
 _starting = threading.Lock()
 _begun: set[int] = set()
+"""Programs of attempts that have not returned."""
+
 _known: set[int] = set()
+"""Programs of all attempts, also of connections that are open."""
+
+
+class GivenUp(Exception):
+    """The attempt was given up before libvirt was asked to start its program."""
 
 
 class Tunnel:
-    """The program of one attempt to connect, once it is known."""
+    """The program of one attempt to connect, as soon as it is known."""
 
     def __init__(self) -> None:
         self._process: int | None = None
         self._is_open = False
+        self._is_given_up = False
         self._may_open = threading.Event()
 
     def carry(self, uri: str | None, open: Callable[[str | None], T]) -> T:
-        """Open a connection on this thread, while another finds the program that libvirt starts.
+        """Open a connection on this thread, while another thread finds libvirt's new program.
 
-        One attempt at a time starts its program: that is how it is known to be this attempt's.
+        One attempt at a time starts its program: so a program that appears is this attempt's.
+
+        Raises:
+            GivenUp: `end` was called before it was this attempt's turn.
         """
         if uris.transport(uri) not in _CARRIED:
             return open(uri)
         threads.start(self._find, "guestlist-tunnel")
         self._may_open.wait()
         try:
+            if self._is_given_up:
+                raise GivenUp
             return open(uri)
         finally:
             self._is_open = True
-            _begun.discard(self._process or 0)  # from now on the program is libvirt's alone
+            _begun.discard(self._process or 0)  # from now on libvirt alone ends the program
 
     def end(self, wait: Callable[[float], object]) -> None:
-        """End what an attempt that is given up has started, so that the attempt returns.
+        """End the program of an attempt that is given up, so that the attempt returns.
+
+        A program that libvirt starts later is ended as soon as it is found.
 
         Args:
-            wait: waits for the attempt, so many seconds at most: `PATIENCE`.
+            wait: waits for the attempt for a number of seconds at most; it is given `PATIENCE`.
         """
+        self._is_given_up = True  # before the look at the process: `_find` does these in turn
+        self._end(lambda: wait(PATIENCE))
+
+    def _end(self, wait: Callable[[], object]) -> None:
         process = self._process
         if process is not None and not self._is_open and _carries(process):
-            _end([process], lambda: wait(PATIENCE))
+            _end([process], wait)
 
     def _find(self) -> None:
+        self._look()
+        if self._is_given_up:
+            self._end(lambda: _wait_for([self._process or 0]))
+
+    def _look(self) -> None:
         with _starting:
             before = _processes()
             self._may_open.set()
@@ -93,15 +118,15 @@ class Tunnel:
 
 
 def end_begun() -> None:
-    """End those whose attempts have not returned. Waits `PATIENCE` seconds at most."""
+    """End the programs of attempts that have not returned. Waits `PATIENCE` seconds at most."""
     _end_those_of(_begun)
 
 
 def end_all() -> None:
-    """End each such program of this process, of a connection that is open, too.
+    """End all programs that carry connections of this process, open connections included.
 
-    For the end of the process: one whose network is silent would stay. Waits `PATIENCE` seconds at
-    most, and not at all where there is none.
+    For the end of the process: a program whose network is silent would stay. Waits `PATIENCE`
+    seconds at most, and not at all where there is no program.
     """
     _end_those_of(_known)
 
@@ -116,9 +141,10 @@ def _end_those_of(started: Iterable[int]) -> None:
 
 
 def _end(processes: Iterable[int], wait: Callable[[], object]) -> None:
+    """Send SIGTERM to processes and their descendants, wait, and send SIGKILL to what is left."""
     family = {one: _birth(one) for process in processes for one in (process, *_family(process))}
     _signal(family, signal.SIGTERM)
-    _signal(family, signal.SIGCONT)  # one that was stopped, as it asked in the background
+    _signal(family, signal.SIGCONT)  # a program that asked from the background was stopped
     wait()
     _signal(family, signal.SIGKILL)
 
@@ -141,14 +167,14 @@ def _signal(family: dict[int, str | None], number: signal.Signals) -> None:
 
 def _processes() -> set[int]:
     with contextlib.suppress(OSError):
-        return {int(each.name) for each in _PROC.iterdir() if each.name.isdigit()}
+        return {int(name) for name in os.listdir("/proc") if name.isdigit()}
     return set()
 
 
 def _stat(process: int) -> list[str]:
-    """The fields of /proc/PID/stat after the name: state, parent, …; none where it is gone."""
-    with contextlib.suppress(OSError):
-        return (_PROC / str(process) / "stat").read_text().rpartition(")")[2].split()
+    """Return the fields of /proc/PID/stat after the name: state, parent and on; none: it ended."""
+    with contextlib.suppress(OSError), open(f"/proc/{process}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()
     return []
 
 
@@ -158,13 +184,16 @@ def _parent(process: int) -> int | None:
 
 
 def _birth(process: int) -> str | None:
-    """When it was started: no two processes of one number have that in common. None: it is gone."""
+    """Return when a process was started; None: it has ended.
+
+    No two processes of one number have that instant in common.
+    """
     fields = _stat(process)
     return fields[19] if fields and fields[0] != "Z" else None
 
 
 def _family(process: int) -> list[int]:
-    """Its children, and theirs."""
+    """Return the descendants of a process: its children, and theirs."""
     children: dict[int | None, list[int]] = {}
     for one in _processes():
         children.setdefault(_parent(one), []).append(one)
@@ -175,7 +204,10 @@ def _family(process: int) -> list[int]:
 
 
 def _carries(process: int) -> bool:
-    """Whether it is our child, and one socket, not our own, is its standard input and output."""
+    """Return whether a process carries a connection of this process.
+
+    Such a process is a child, and one socket, not the parent's, is its standard input and output.
+    """
     if _parent(process) != os.getpid():
         return False
     ends = _standard_ends(process)
@@ -183,7 +215,7 @@ def _carries(process: int) -> bool:
 
 
 def _standard_ends(process: int) -> set[str]:
-    """What its standard input and output are."""
+    """Return the names of a process's standard input and output."""
     with contextlib.suppress(OSError):
-        return {str((_PROC / str(process) / "fd" / end).readlink()) for end in "01"}
+        return {os.readlink(f"/proc/{process}/fd/{end}") for end in "01"}
     return set()

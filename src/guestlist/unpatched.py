@@ -1,12 +1,14 @@
 """Threads, queues and sleep as Python has them, also where eventlet or gevent replaced them.
 
-Both put green ones into the modules `threading`, `queue` and `time`. A green lock is none between
-the real threads that libvirt's calls and events need, and a green thread that makes a call stops
-all others for as long as that takes. So every module of the library takes its threads from here:
-each name is looked up when it is used, in the original module where the public one was replaced.
-A program makes its calls in a real thread (`eventlet.tpool`, `gevent.get_hub().threadpool`).
+Both libraries put green versions into the modules `threading`, `queue` and `time`. libvirt's calls
+and events need real threads. A green lock does not work between real threads, and a green thread
+that makes a call stops all other green threads for as long as the call takes. So every module of
+the library takes its threads from here: each name is looked up when it is used, in the original
+module where the public one was replaced. A program makes its calls in a real thread
+(`eventlet.tpool`, `gevent.get_hub().threadpool`).
 
-A condition or a thread that was made before the replacement turns green with it: `is_mixed` tells.
+A condition or a thread that was made before the replacement turns green with it; `is_mixed` tells
+whether that has happened.
 
 Source: eventlet's patcher (`original`); gevent's monkey (`saved`: what it replaced, by module).
 """
@@ -28,14 +30,16 @@ __all__ = ["green_by", "is_mixed", "queue", "subprocess", "threading", "time"]
 _STAYS_REAL = frozenset(
     {"Lock", "RLock", "Empty", "Full", "current_thread", "get_ident", "monotonic", "sleep"}
 )
-"""Names that a later replacement leaves as they are: made in C, or used up at once."""
+"""Names whose objects a later replacement does not change: made in C, or used up at once."""
 
 _made_before_replacement = False
+"""Whether guestlist has made a thread, or something of one, with Python's own modules."""
+
 _copies: dict[str, ModuleType] = {}
 
 
 def green_by() -> str | None:
-    """Which library replaced Python's threads by green ones; None where none has."""
+    """Return "gevent" or "eventlet" if it replaced Python's threads by green ones; else None."""
     gevent = sys.modules.get("gevent.monkey")
     if gevent is not None and gevent.is_module_patched("threading"):
         return "gevent"
@@ -46,23 +50,23 @@ def green_by() -> str | None:
 
 
 def is_mixed() -> bool:
-    """Whether the threads were replaced after guestlist had made some: neither kind works then."""
+    """Return whether threads were replaced after guestlist made some: then neither kind works."""
     return _made_before_replacement and green_by() is not None
 
 
 class _Module:
-    """Stands for a module: each name is the original's, at the time when it is used."""
+    """A stand-in for a module: each name is looked up in the original module when it is used."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._public = import_module(name)
+        self._public = import_module(name)  # at the end of the interpreter no module is found
 
     def __getattr__(self, name: str) -> Any:
         global _made_before_replacement  # noqa: PLW0603  as `sys.modules` is one per process
         match green_by():
             case "gevent":
                 module = _before_gevent(self._name)
-            case "eventlet" if self._name != "subprocess":  # it stays as it is
+            case "eventlet" if self._name != "subprocess":  # eventlet leaves this one as it is
                 module = sys.modules["eventlet.patcher"].original(self._name)
             case _:
                 module = self._public
@@ -71,10 +75,11 @@ class _Module:
 
 
 def _before_gevent(name: str) -> ModuleType:
-    """A module as it was before gevent changed it: a copy, made once.
+    """Return a module as it was before gevent changed it: a copy, made once.
 
-    gevent changes modules in place, and functions of `threading` look their helpers up there. So
-    its code is run again, with the original `_thread`, `time` and `os`; nothing else sees it.
+    gevent changes modules in place, and the functions of `threading` look their helpers up in that
+    module. So the code of `threading` is run again, with the original `_thread`, `time` and `os`;
+    only guestlist sees the copy.
     """
     if name in _copies:
         return _copies[name]
@@ -94,8 +99,8 @@ def _run_again(name: str) -> ModuleType:
     assert code is not None
     threads = ModuleType("_thread")
     vars(threads).update(vars(_before_gevent("_thread")))
-    # Up to Python 3.12 running `threading` marks the thread that runs it as the main one, for good:
-    # whoever joins it would wait for ever.
+    # Up to Python 3.12 the code of `threading` marks the thread that runs it as the main thread for
+    # good: another thread that joins it would wait for ever.
     vars(threads)["_set_sentinel"] = threads.allocate_lock
     imported = {"_thread": threads}
 
@@ -109,7 +114,7 @@ def _run_again(name: str) -> ModuleType:
     copy = ModuleType(name)
     copy.__spec__ = spec
     vars(copy)["__builtins__"] = {**vars(builtins), "__import__": importing}
-    exec(code, vars(copy))  # noqa: S102  the standard library's own
+    exec(code, vars(copy))  # noqa: S102  the code of the standard library
     original = vars(_before_gevent("_thread"))
     if "_set_sentinel" in vars(copy):
         vars(copy)["_set_sentinel"] = original["_set_sentinel"]

@@ -1,39 +1,20 @@
 """`guestlist check`: what the libvirt of a host can do, and what to upgrade.
 
 In: capabilities, found out by doing. Out: a block of lines per host, or records. What is missing is
-no failure: the listing works without, only slower, and the exit status stays 0.
-
-Source: libvirt's release notes, for the release each ability came with.
+no failure: the listing works without, only slower, and the exit status stays 0. The table of what
+came with which libvirt is `capabilities.ABILITIES`.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from typing import NamedTuple
 
-from guestlist.capabilities import Capabilities, Versions, version_text
+from guestlist.capabilities import ABILITIES, Capabilities, remedy, version_text
 from guestlist.cli import hosts, terminal
 from guestlist.cli.exits import Exit
 from guestlist.cli.render import as_json, as_yaml
 from guestlist.host import Host
-
-
-class Ability(NamedTuple):
-    """What libvirt learned in one release (libvirt's number for it), and what that is good for."""
-
-    name: str
-    words: str
-    since: int
-    worth: str
-
-
-ABILITIES = (
-    Ability("bulk_listing", "bulk listing", 9_013, "to list in one call"),
-    Ability("bulk_stats", "bulk state", 1_002_008, "to have all states in one call"),
-    Ability("lifecycle_events", "lifecycle events", 8_000, "to be told of changes"),
-    Ability("keepalive", "keepalive", 9_008, "to notice a daemon that hangs"),
-)
 
 
 def run(options: argparse.Namespace) -> Exit:
@@ -87,20 +68,4 @@ def upgrades(capabilities: Capabilities) -> Iterator[str]:
     """A line for each ability that is missing: what it would be good for, and whom to upgrade."""
     for ability in ABILITIES:
         if getattr(capabilities, ability.name) is False:
-            yield f"{ability.worth}: {_remedy(ability, capabilities.versions)}"
-
-
-def _remedy(ability: Ability, versions: Versions) -> str:
-    """Name all that is too old, the nearest first; else the driver, or the Python binding."""
-    release = version_text(ability.since)
-    old = [
-        f"the {what} ({version_text(version)})"
-        for what, version in (("client library", versions.client), ("daemon", versions.daemon))
-        if version is not None and version < ability.since
-    ]
-    if old:
-        return f"upgrade {' and '.join(old)} to {release} or newer"
-    return (
-        f"libvirt has had it since {release}, but neither is too old: driver {versions.driver} or "
-        "libvirt-python lacks it"
-    )
+            yield f"{ability.worth}: {remedy(ability, capabilities.versions)}"

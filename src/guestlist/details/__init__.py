@@ -119,7 +119,7 @@ class DetailsMemory:
         Cost: up to 9 calls, once per connection, which are not in `Peer.calls`.
         """
         if not self._watching:
-            threads.aside(self._watch, "guestlist-register")
+            threads.run_uninterrupted(self._watch, "guestlist-register")
 
     def _watch(self) -> None:
         for kind in XML_EVENTS:
@@ -220,7 +220,9 @@ class DetailsMemory:
         """Read within a deadline; others may ask over the connection meanwhile."""
         peer = self._peer
         read = partial(self._bounded.read, handles, self._read_one, self._answers_again)
-        outcome = self._connection.others_turn(lambda: threads.aside(read, "guestlist-details"))
+        outcome = self._connection.others_turn(
+            lambda: threads.run_uninterrupted(read, "guestlist-details")
+        )
         peer.calls += outcome.calls
         if outcome.failure is not None:  # is it our connection that is lost?
             peer.calls += 1

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from guestlist.aside import MOST_HANGING, Aside, EachAside
 from guestlist.connection import Connection
 from guestlist.details import reader
 from guestlist.details.parallel import Reader
@@ -21,6 +20,7 @@ from guestlist.handle import Handle
 from guestlist.lookup import look_up
 from guestlist.peer import Peer, unless_unsupported
 from guestlist.records import Details
+from guestlist.side_calls import MOST_HANGING, PerDomainCalls, SideCalls
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +75,8 @@ class BoundedReader:
 
     def __init__(self, connection: Connection, deadline: float) -> None:
         self._deadline = deadline
-        self._aside = Aside(connection, MOST_HANGING + 1)
-        self._each = EachAside(self._aside)
+        self._side_calls = SideCalls(connection, MOST_HANGING + 1)
+        self._each = PerDomainCalls(self._side_calls)
 
     def read(
         self, handles: Iterable[Handle], read_one: Reader, returned: Callable[[bytes], object]
@@ -113,4 +113,4 @@ class BoundedReader:
 
     def close(self) -> None:
         """Close what is idle; a call under way closes its own connection when it returns."""
-        self._aside.close()
+        self._side_calls.close()

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from guestlist import threads
-from guestlist.errors import GuestlistError, NotSynced
+from guestlist.errors import GuestlistError, NotSynced, without_frames
 from guestlist.inventory.changes import Change, News, Resynced, Stale
 from guestlist.inventory.merging import View
 from guestlist.inventory.scope import Part, Scope
@@ -121,7 +121,7 @@ class Board:
             return
         failure = self._failure
         if failure is not None:
-            raise type(failure)(str(failure)) from failure
+            raise without_frames(failure)
         if self._ended or stale_for is not None:
             raise self._not_synced(stale_for)
         raise NotSynced(

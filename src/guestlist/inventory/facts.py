@@ -22,7 +22,9 @@ from guestlist.errors import (
     NotSupported,
     NotSynced,
     ThreadUnavailable,
+    codes,
     one_line,
+    without_frames,
 )
 from guestlist.node import Hypervisor, Node, NodeMemory
 from guestlist.peer import Peer
@@ -60,14 +62,14 @@ class Facts:
     def node(self, timeout: float | None) -> Node:
         """The host as it last was. The first call starts the reading, and waits for it."""
         if not self._is_wanted:
-            threads.aside(self._want, "guestlist-inventory-node")
+            threads.run_uninterrupted(self._want, "guestlist-inventory-node")
         _ = self.is_local
         self._changed.wait_for(lambda: self._found or not self._is_connected, timeout)
         found = self._found
         if found is None:
             raise self._unknown("has not told yet what it is")
         if isinstance(found, NotSupported):
-            raise NotSupported(str(found))
+            raise without_frames(found)
         return found
 
     def wait_ended(self, timeout: float) -> None:
@@ -177,4 +179,4 @@ def _read(memory: NodeMemory) -> Node | NotSupported:
         if isinstance(error, libvirt.libvirtError) and memory.peer.lost(error):
             raise
         label = memory.peer.label
-        return NotSupported(f"{label} does not tell what it is: {one_line(error)}")
+        return NotSupported(f"{label} does not tell what it is: {one_line(error)}", **codes(error))

@@ -18,7 +18,7 @@ from typing import TypeVar
 import libvirt
 
 from guestlist.details import DetailsMemory
-from guestlist.errors import Code, TooManyDomains
+from guestlist.errors import Code, TooManyDomains, codes
 from guestlist.handle import Handle
 from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched, by_namespaces, recognise
 from guestlist.listing.walk import Walk
@@ -189,5 +189,6 @@ class Listing:
                 raise TooManyDomains(
                     f"cannot list the domains of {self.peer.label}: there are about {there} and "
                     f"one message carries {_MOST_IN_A_MESSAGE}; list the running ones only, or "
-                    "run on the host with a driver that needs no daemon"
+                    "run on the host with a driver that needs no daemon",
+                    **codes(error),
                 ) from error

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 
 from guestlist import threads
-from guestlist.errors import ConnectionFailed, GuestlistError
+from guestlist.errors import ConnectionFailed, GuestlistError, without_frames
 from guestlist.unpatched import threading
 
 PATIENCE = 1.0
@@ -49,7 +49,7 @@ class Connector:
         try:
             self._connect()
         except GuestlistError as error:
-            attempt.failure = type(error)(str(error))  # its frames would hold the connection
+            attempt.failure = without_frames(error)
         except Exception as error:
             attempt.failure = ConnectionFailed(f"cannot connect: {error!r}")
         with self._lock:

@@ -1,11 +1,11 @@
-"""Calls that may hang, made aside: each on a thread and a connection of its own.
+"""Side calls: calls that may hang, each on a thread and a connection of its own.
 
-In: a connection to open others like, and what to ask. Out: what was answered. A call that hangs is
-left to itself, with its connection and one of the daemon's workers, until it returns. How many may
-be under way at a time is bounded; one connection that is idle is kept for the next call.
+In: a connection, and a question. Out: the answer, over another connection to the same libvirt. A
+call that hangs is left alone, with its connection and one of the daemon's workers, until it
+returns. The number of calls under way is bounded. One idle connection is kept for the next call.
 
-    Aside       one question at a time, answered on the thread that asked
-    EachAside   the same question about each of many domains, within a deadline
+    SideCalls        one question at a time, answered on the thread that asked
+    PerDomainCalls   the same question about each of many domains, within one deadline
 """
 
 from __future__ import annotations
@@ -19,27 +19,28 @@ from typing import Generic, TypeVar
 
 from guestlist import threads
 from guestlist.connection import Connection
-from guestlist.errors import ConnectionFailed, GuestlistError, ThreadUnavailable
+from guestlist.errors import ConnectionFailed, GuestlistError, ThreadUnavailable, without_frames
 from guestlist.peer import Peer
 from guestlist.unpatched import threading
 
 MOST_HANGING = 4
-"""Calls that may hang at a time; beyond it nobody is asked until one of them returns. Each occupies
-one of the daemon's workers, and one of the clients that it serves (20 in old releases)."""
+"""Calls that may hang at a time; further calls wait until one of them returns. Each occupies one of
+the daemon's workers, and one of the clients that the daemon serves (20 in old releases)."""
 
 PROMPT = 0.25
-"""Seconds after which a domain counts as slow, and another connection goes on with the others."""
+"""Seconds after which a domain counts as slow, and another connection asks about the others."""
 
 _MOST_FAILURES = 2
-"""Connections that may fail, or be lost, before the domains that are left are not asked about."""
+"""Connections that may fail or be lost; after that the remaining domains are not asked about."""
 
 T = TypeVar("T")
 
 
-class Aside:
+class SideCalls:
     """Calls beside those of one connection, `most` at a time.
 
-    guestlist's threads may share it; an exception from a signal handler could leave it locked.
+    Only guestlist's own threads may use and share it: on a caller's thread an exception from a
+    signal handler could leave it locked.
     """
 
     def __init__(self, connection: Connection, most: int) -> None:
@@ -49,7 +50,7 @@ class Aside:
         self._under_way = 0
         self._closed = 0
         self.is_open = False
-        """Whether it was asked since it was last closed."""
+        """Whether a call was started since the last `close`."""
         self._changed = threading.Condition()
 
     @property
@@ -65,14 +66,17 @@ class Aside:
         *,
         patience: float = 0.0,
     ) -> bool:
-        """Start a thread that asks; False where none was free within `patience` seconds.
+        """Start a thread that asks; return False if none is free within `patience` seconds.
 
         Args:
             what: completes "cannot …" in an error.
             ask: makes the calls, on that thread.
-            done: is told there what `ask` returned, or why nothing was; None where `ask` raised
-                anything else, which is raised on.
-            patience: seconds to wait for one of the calls under way to return.
+            done: is called on that thread with the result of `ask`, or with guestlist's error; with
+                None if `ask` raised any other exception, which then leaves the thread.
+            patience: seconds to wait until one of the calls under way returns.
+
+        Raises:
+            ThreadUnavailable: see `threads.start`.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._under_way < self._most, patience):
@@ -83,7 +87,7 @@ class Aside:
             closed = self._closed
         try:
             threads.start(
-                partial(self._run, connection, closed, what, ask, done), "guestlist-aside"
+                partial(self._run, connection, closed, what, ask, done), "guestlist-side-call"
             )
         except ThreadUnavailable:
             self._give_back()
@@ -92,7 +96,7 @@ class Aside:
         return True
 
     def close(self) -> None:
-        """Close what is idle; a call under way closes its own connection when it returns."""
+        """Close the idle connection; a call under way closes its connection when it returns."""
         with self._changed:
             idle, self._idle = self._idle, []
             self.is_open = False
@@ -113,15 +117,15 @@ class Aside:
         ask: Callable[[Peer], T],
         done: Callable[[T | GuestlistError | None], object],
     ) -> None:
-        """Ask, and keep the connection for the next call unless `close` was called since."""
+        """Ask, then keep the connection for the next call unless `close` was called meanwhile."""
         outcome: T | GuestlistError | None = None
         is_well = False
         try:
             outcome = connection.ask(what, ask)
             is_well = True
         except GuestlistError as error:
-            outcome = type(error)(str(error))  # its frames hold the connection
-            is_well = isinstance(error, ConnectionFailed)  # it tries again ever more seldom
+            outcome = without_frames(error)
+            is_well = isinstance(error, ConnectionFailed)  # it waits longer before each attempt
         finally:
             self._give_back()
             with self._changed:
@@ -134,30 +138,30 @@ class Aside:
 
 
 @dataclass(slots=True)
-class EachOutcome(Generic[T]):
-    """What was answered about each domain, by UUID, and about which domains nothing was.
-
-    `silent` were asked about and did not answer in time; `unasked` were not asked about, because
-    others hang or because of `failure`.
-    """
+class PerDomainOutcome(Generic[T]):
+    """The answers about many domains, and the domains without an answer. Keys are UUIDs."""
 
     answers: dict[bytes, T] = field(default_factory=dict)
     silent: list[bytes] = field(default_factory=list)
+    """Domains whose call did not return in time."""
+
     unasked: list[bytes] = field(default_factory=list)
+    """Domains that were not asked about: calls about others hang, or `failure` is the reason."""
+
     calls: int = 0
     failure: GuestlistError | None = None
 
 
-class EachAside:
-    """Asks about many domains one by one within a deadline. Threads share it as an `Aside`.
+class PerDomainCalls:
+    """Calls about many domains, one by one, within a deadline. Threads share it as `SideCalls`.
 
-    One connection goes from domain to domain. If one does not answer promptly another connection
-    goes on with the others. A domain about which a call hangs is not asked about again until that
-    call has returned.
+    One connection asks about one domain after the other. If a call does not return promptly,
+    another connection goes on with the remaining domains. While a call about a domain hangs, that
+    domain is not asked about again.
     """
 
-    def __init__(self, aside: Aside) -> None:
-        self._aside = aside
+    def __init__(self, side_calls: SideCalls) -> None:
+        self._side_calls = side_calls
         self._hanging: set[bytes] = set()
 
     def ask(
@@ -168,16 +172,16 @@ class EachAside:
         deadline: float,
         *,
         returned: Callable[[bytes], object] = bool,
-    ) -> EachOutcome[T]:
-        """What `ask_one` answers about each.
+    ) -> PerDomainOutcome[T]:
+        """Return what `ask_one` answers about each domain.
 
         Args:
             what: completes "cannot …" in an error.
             uuids: the domains.
-            ask_one: makes the calls about one, on another thread.
-            deadline: seconds for all of them.
-            returned: is told the UUID of a domain whose call came back after the deadline, on
-                another thread.
+            ask_one: makes the calls about one domain, on another thread.
+            deadline: seconds for all domains together.
+            returned: is called on another thread with the UUID of a domain whose call returned
+                after the deadline.
 
         Cost: the calls of `ask_one`, over other connections.
         """
@@ -194,7 +198,7 @@ class EachAside:
 
     def _help(self, what: str, work: _Work[T]) -> None:
         helper = _Helper()
-        if self._aside.start(
+        if self._side_calls.start(
             what,
             lambda peer: work.go_through(peer, helper),
             lambda failure: work.ended_with(helper, failure),
@@ -204,14 +208,16 @@ class EachAside:
 
 @dataclass(eq=False, slots=True)
 class _Helper:
-    """A connection that asks: about which domain, and since when. None: it connects."""
+    """A connection that asks: the domain that it asks about, and since when (monotonic seconds)."""
 
     uuid: bytes | None = None
+    """None: it connects, or is between two domains."""
+
     since: float = 0.0
 
 
 class _Work(Generic[T]):
-    """What is still to be asked, who asks, and what was answered."""
+    """The domains that are not asked about yet, the helpers that ask, and the answers."""
 
     def __init__(
         self,
@@ -222,7 +228,7 @@ class _Work(Generic[T]):
         self.changed = threading.Condition()
         self.helpers: list[_Helper] = []
         self._todo: deque[bytes] = deque()
-        self._outcome: EachOutcome[T] = EachOutcome()
+        self._outcome: PerDomainOutcome[T] = PerDomainOutcome()
         self._ask_one = ask_one
         self._returned = returned
         self._hanging = hanging
@@ -232,22 +238,23 @@ class _Work(Generic[T]):
     # On the thread that wants the answers, under the lock
 
     def put(self, uuid: bytes) -> None:
-        """One to be asked about, unless a call about it hangs already."""
+        """Add a domain; it is silent at once if an earlier call about it still hangs."""
         (self._outcome.silent if uuid in self._hanging else self._todo).append(uuid)
 
     def is_unfinished(self) -> bool:
+        """Return whether to wait on: a helper asks, or domains are left and helpers may succeed."""
         return any(helper.uuid for helper in self.helpers) or (
             bool(self._todo) and (bool(self.helpers) or self._failures < _MOST_FAILURES)
         )
 
     def wants_help(self, now: float) -> bool:
-        """Whether there is work, and every helper waits for a domain that is slow."""
+        """Return whether domains are left and every helper waits for a slow domain."""
         return bool(self._todo) and all(
             helper.uuid is not None and now >= helper.since + PROMPT for helper in self.helpers
         )
 
-    def end(self) -> EachOutcome[T]:
-        """Wait for nothing any more."""
+    def end(self) -> PerDomainOutcome[T]:
+        """Stop the work, and return the outcome."""
         self._ended = True
         asked = [helper.uuid for helper in self.helpers if helper.uuid is not None]
         self._hanging.update(asked)
@@ -258,13 +265,13 @@ class _Work(Generic[T]):
     # On a helper's thread
 
     def go_through(self, peer: Peer, helper: _Helper) -> None:
-        """Ask about one after the other, until there are no more or the deadline has passed."""
+        """Ask about one domain after the other until none is left or the deadline has passed."""
         while (uuid := self._next(helper)) is not None:
             before = peer.calls
             self._done(helper, uuid, self._ask_one(peer, uuid), peer.calls - before)
 
     def ended_with(self, helper: _Helper, failure: GuestlistError | None) -> None:
-        """A helper has ended; the domain that it was asking about it gives back."""
+        """Record that a helper has ended; another helper takes the domain that it asked about."""
         with self.changed:
             self.helpers.remove(helper)
             self._failures += failure is not None or helper.uuid is not None
