@@ -62,6 +62,7 @@ for name, act in {
     "snapshot": host.snapshot,
     "statistics": lambda: host.snapshot(statistics=["block"]),
     "instance": lambda: host.instance(uuid),
+    "has_domain": lambda: host.has_domain(uuid),
     "discard_details": lambda: host.discard_details(uuid),
     "node": host.node,
     "is_local": lambda: host.is_local,

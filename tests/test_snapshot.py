@@ -537,6 +537,24 @@ def test_one_instance_by_its_uuid(daemon, rpc):
             host.instance(nova_instance(2).uuid)
 
 
+def test_whether_a_domain_exists_takes_one_call(daemon, rpc):
+    domains = [nova_instance(1), handmade(0, active=False)]
+    with populated(daemon.uri(), domains), opened(rpc.uri()) as host:
+        for uuid, exists in [
+            (domains[0].uuid, True),
+            (str(domains[1].uuid), True),
+            (nova_instance(2).uuid, False),
+        ]:
+            with rpc.counting() as calls:
+                assert host.has_domain(uuid) is exists
+            assert calls == ["DOMAIN_LOOKUP_BY_UUID"]
+        with pytest.raises(ValueError, match="UUID"):
+            host.has_domain("nonsense")
+        rpc.fail("DOMAIN_LOOKUP_BY_UUID", libvirt.VIR_ERR_OPERATION_FAILED, message="not today")
+        with pytest.raises(LibvirtFailure, match="not today"):
+            host.has_domain(domains[0].uuid)
+
+
 # Under churn
 
 
