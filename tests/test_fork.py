@@ -97,7 +97,7 @@ for name, act in {
 def test_every_question_of_a_child_of_a_parent_that_asked_is_a_named_error(three):
     said = lines_of(PRELUDE + ENTRIES, three, options=WARNED)
     assert [line for line in said if not line.endswith(": ForkedProcess")] == []
-    assert len(said) == 30
+    assert len(said) == 31
 
 
 ENDINGS = """

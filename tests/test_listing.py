@@ -44,7 +44,7 @@ def test_a_cold_listing_is_one_call_however_many_domains_and_whatever_the_option
     node_file = daemon.write_node(node(nova_instance(i, with_metadata=False) for i in range(n)))
     with opened(rpc.uri(node_file), open_timeout=None) as host:  # libvirt reads 3,000 a second
         for inactive, foreign, dom0 in EIGHT:
-            host._listings._listing = None  # as good as new: nothing learned yet
+            host._sessions._session = None  # as good as new: nothing learned yet
             with rpc.counting() as calls:
                 listed = host.list_instance_domains(
                     include_inactive=inactive, include_foreign=foreign, include_dom0=dom0
@@ -92,11 +92,11 @@ def test_what_is_remembered_goes_with_the_domain(daemon):
     with populated(daemon.uri(), [handmade(0), handmade(1)]) as connection:
         with Host(daemon.uri()) as host:
             host.list_instance_domains()
-            assert len(host._listings._listing.details) == 2
+            assert len(host._sessions.current.details) == 2
             connection.lookupByUUIDString(str(handmade(0).uuid)).destroy()
             connection.lookupByUUIDString(str(handmade(0).uuid)).undefine()
             host.list_instance_domains()
-            assert len(host._listings._listing.details) == 1
+            assert len(host._sessions.current.details) == 1
 
 
 def test_verify_asks_each_domain_once(daemon, rpc):

@@ -428,7 +428,7 @@ def test_a_guest_that_is_busy_for_a_moment_is_asked_again(qemu_daemon):
         Host(proxy.qemu_uri) as host,
         qemu.stuck(qemu_daemon, guest),
     ):
-        statistics, calls = host._statistics, itertools.count()
+        statistics, calls = host._sessions.statistics, itertools.count()
 
         def go_on():
             """Before all but the first call: have the guest answer the one that keeps it busy."""
@@ -492,7 +492,7 @@ def test_more_threads_than_calls_may_hang_are_all_answered(daemon, proxy):
         go.set()
 
     with populated(daemon.uri(), [nova_instance(1)]), Host(proxy.uri()) as host:
-        ask = host._statistics.ask
+        ask = host._sessions.statistics.ask
         with ThreadPoolExecutor(MOST_HANGING) as pool:
             others = [pool.submit(ask, ["interface"], 60) for _ in range(MOST_HANGING)]
             for _ in others:
@@ -509,7 +509,7 @@ def test_a_call_that_no_second_one_may_overtake_is_still_waited_for(daemon, prox
     go = threading.Event()
     proxy.on_call(STATS, go.wait)
     with populated(daemon.uri(), [nova_instance(1)]), Host(proxy.uri()) as host:
-        statistics = host._statistics
+        statistics = host._sessions.statistics
         attempt = statistics._attempt
 
         def attempted(*arguments):

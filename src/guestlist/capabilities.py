@@ -61,6 +61,9 @@ class Location:
     instance: str = ""
     """Which of the driver's instances on its machine: "/system", "/session"."""
 
+    driver: str = ""
+    """The hypervisor driver: "qemu", "xen", "test"."""
+
     @classmethod
     def of(cls, uri: str) -> Location:
         """Read it off a URI as libvirt resolved it: driver[+transport]://[user@][host]/path.
@@ -76,4 +79,5 @@ class Location:
             same_domains_again=same_domains_again,
             asked_again_at_will=same_domains_again and transport in ("", "unix", "tcp", "tls"),
             instance=parts.path,
+            driver=driver,
         )

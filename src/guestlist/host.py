@@ -1,6 +1,7 @@
-"""Host: what a user holds.
+"""Host: one libvirt host, and the questions that a user may ask about it.
 
-In: a URI and what "ours" means. Out: the domains of that host. Everything happens downstairs.
+In: a URI and what "ours" means. Out: the domains of that host. The work is done by the layers
+below; this module holds the options, the contract of each question, and the end.
 """
 
 from __future__ import annotations
@@ -10,23 +11,24 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import libvirt
 
-from guestlist import process, snapshot, threads
+from guestlist import process, threads
 from guestlist.capabilities import Capabilities, Location
 from guestlist.connection import Connection
 from guestlist.errors import DomainGone, short
 from guestlist.handle import Handle
 from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched
-from guestlist.listing import Listing
-from guestlist.listing.listings import Listings
 from guestlist.lookup import look_up
-from guestlist.node import Node, NodeMemory
-from guestlist.opening import Attempt
-from guestlist.records import Instance, Snapshot
-from guestlist.statistics import Counters, Statistics
+from guestlist.session import Session, SessionOptions, Sessions
+
+if TYPE_CHECKING:
+    from guestlist.node import Node
+    from guestlist.records import Instance, Snapshot
+    from guestlist.statistics import Counters
 
 
 class Host:
@@ -94,12 +96,11 @@ class Host:
             raise ValueError(
                 f"details_deadline is {details_deadline!r}: it must be a number of seconds above 0"
             )
-        self._listings = Listings(
-            self._connection, launched_by, details_max_age, details_deadline, keep_xml=keep_xml
+        self._sessions = Sessions(
+            self._connection,
+            SessionOptions(launched_by, details_max_age, details_deadline, keep_xml),
         )
-        self._statistics = Statistics(self._connection)
-        self._close = partial(_close, self._listings, self._statistics)
-        self._node: NodeMemory | None = None
+        self._close = self._sessions.close
 
     @property
     def uri(self) -> str | None:
@@ -124,8 +125,8 @@ class Host:
     @property
     def bulk_listing(self) -> bool | None:
         """Whether this connection lists in one call; None before the first listing over it."""
-        listing = self._listings.current
-        return listing.bulk if listing else None
+        session = self._sessions.current
+        return session.listing.bulk if session else None
 
     def list_instance_domains(
         self,
@@ -161,9 +162,9 @@ class Host:
         whose name does not tell who launched it. Without the bulk call (libvirt before 0.9.13, and
         some hypervisor drivers): n + 4, and a warning in the log, once per connection.
         """
-        return self._listings.ask(
+        return self._sessions.ask(
             "list the domains",
-            lambda listing: listing.instance_domains(
+            lambda session: session.instance_domains(
                 include_inactive=include_inactive,
                 include_foreign=include_foreign,
                 include_dom0=include_dom0,
@@ -220,10 +221,12 @@ class Host:
         nor are the statistics, which are 1 call over another one, and 4 more for busy guests alone.
         Where the XML is read over a connection of its own it is 2 calls for each domain, not 1.
         """
-        taken = self._listings.ask(
+        from guestlist import snapshot  # noqa: PLC0415  it reads XML, a listing none
+
+        taken = self._sessions.ask(
             "take a snapshot",
-            lambda listing: snapshot.take(
-                listing,
+            lambda session: snapshot.take(
+                session,
                 include_inactive=include_inactive,
                 include_foreign=include_foreign,
                 include_dom0=include_dom0,
@@ -233,7 +236,7 @@ class Host:
         groups = (statistics,) if isinstance(statistics, str) else tuple(statistics)
         if not groups:
             return taken
-        return snapshot.with_statistics(taken, self._statistics.ask(groups, deadline))
+        return snapshot.with_statistics(taken, self._sessions.statistics.ask(groups, deadline))
 
     def disk_counters(
         self, disks: Mapping[UUID, Iterable[str]], *, deadline: float = 5.0
@@ -256,7 +259,7 @@ class Host:
 
         Cost: 1 call for each domain and 1 for each disk, over another connection.
         """
-        counted = self._statistics.disk_counters(
+        counted = self._sessions.statistics.disk_counters(
             {uuid.bytes: tuple(targets) for uuid, targets in disks.items()}, deadline
         )
         return {UUID(bytes=uuid): each for uuid, each in counted.items()}
@@ -270,9 +273,11 @@ class Host:
 
         Cost: 2 calls, and 1 more, once, if its name does not tell who launched it.
         """
+        from guestlist import snapshot  # noqa: PLC0415  it reads XML, a listing none
+
         uuid = uuid if isinstance(uuid, UUID) else UUID(uuid)
-        found = self._listings.ask(
-            f"look up domain {uuid}", lambda listing: snapshot.one(listing, uuid)
+        found = self._sessions.ask(
+            f"look up domain {uuid}", lambda session: snapshot.one(session, uuid)
         )
         if found is None:
             raise DomainGone(f"there is no domain {uuid} on {self.label}")
@@ -286,36 +291,33 @@ class Host:
         Cost: 1 call.
         """
         uuid = uuid if isinstance(uuid, UUID) else UUID(uuid)
-        return self._listings.ask(
+        return self._sessions.ask(
             f"look up domain {uuid}",
-            lambda listing: look_up(listing.peer, uuid.bytes) is not None,
+            lambda session: look_up(session.peer, uuid.bytes) is not None,
         )
 
     def discard_details(self, uuid: UUID | str) -> None:
-        """Believe nothing that was read of a domain: for who knows that its XML is another.
+        """Discard the details of a domain. Call it when you know that the domain's XML has changed.
 
-        The next snapshot reads it again. Cost: none.
+        The next snapshot reads them again. Cost: none.
         """
         process.check()
         uuid = uuid if isinstance(uuid, UUID) else UUID(uuid)
-        listing = self._listings.current
-        if listing is not None:
-            listing.details.discard(uuid.bytes)
+        session = self._sessions.current
+        if session is not None:
+            session.discard(uuid.bytes)
 
     def node(self) -> Node:
-        """The host itself: processors, memory, kinds of guests. Cost: 2 calls; the first time 6."""
+        """Return what the host itself is: processors, memory, kinds of guests.
 
-        def now(listing: Listing) -> Node:
-            if self._node is None or self._node.peer is not listing.peer:
-                self._node = NodeMemory(listing.peer)
-            return self._node.now()
-
-        return self._listings.ask("read the facts of the node", now)
+        Cost: 2 calls; 6 the first time.
+        """
+        return self._sessions.ask("read the facts of the node", lambda session: session.node.now())
 
     @property
     def location(self) -> Location:
         """Where this libvirt is, as its URI tells. Cost: none, once the connection is open."""
-        return self._listings.ask("connect", lambda listing: listing.peer.location())
+        return self._sessions.ask("connect", lambda session: session.peer.location())
 
     @property
     def is_local(self) -> bool:
@@ -326,33 +328,29 @@ class Host:
         return self.location.is_local
 
     def launcher(self, domain: libvirt.virDomain) -> Launcher:
-        """Who launched a domain of this host.
+        """Return who launched a domain of this host.
 
         Raises:
-            DomainGone: it does not exist any more.
+            DomainGone: the domain does not exist any more.
 
-        Cost: none where its name or id tells, else 1 call, remembered; 1 more for a handle from
-        before the host was connected to anew.
+        Cost: none where its name or id tells, else 1 call, remembered; 1 more for a handle that a
+        connection before this one has given.
         """
         name = short(domain.name())
-        launcher = self._listings.ask(
+        verdict = self._sessions.ask(
             f"read the metadata of domain {name!r}",
-            lambda listing: listing.launcher(Handle(domain)),
+            lambda session: session.ownership.of(Handle(domain)),
         )
-        if launcher is None:
+        if verdict is None:
             raise DomainGone(
                 f"cannot tell who launched domain {name!r} of {self.label}: it was "
                 "undefined, or it stopped and was transient"
             )
-        return launcher
+        return verdict.launcher
 
     def capabilities(self) -> Capabilities:
-        """What this host's libvirt can do, found out by doing it. Cost: 6 calls at most."""
-        return self._listings.ask("check what libvirt can do", _capabilities)
-
-    def listings_apart(self, details_max_age: float) -> Listings:
-        """What asks this host over a connection of its own: for an `Inventory`."""
-        return self._listings.apart(details_max_age)
+        """Return what this host's libvirt can do, found out by doing it. Cost: 6 calls at most."""
+        return self._sessions.ask("check what libvirt can do", _capabilities)
 
     def close(self) -> None:
         """Close the connection; a later question opens another.
@@ -371,7 +369,7 @@ class Host:
             return  # in the first case this module's names may be gone
         if process.is_foreign():
             return
-        if self._connection.is_open or self._statistics.is_open:
+        if self._sessions.is_open:
             threads.later(self._close, "guestlist-close")
             text = f"unclosed {self!r}: it is closed now; close() it, or use 'with'"
             warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
@@ -388,22 +386,22 @@ class Host:
         return f"<Host {self.label}>"
 
 
-def _capabilities(listing: Listing) -> Capabilities:
-    listing.domains(include_inactive=False)
-    snapshot.states(listing, include_inactive=False)
-    peer = listing.peer
+def sessions_apart(host: Host, details_max_age: float) -> Sessions:
+    """Return what asks a host over a connection of its own. For an `Inventory` only."""
+    return host._sessions.apart(details_max_age)
+
+
+def _capabilities(session: Session) -> Capabilities:
+    from guestlist import snapshot  # noqa: PLC0415  it reads XML, a listing none
+
+    session.listing.domains(include_inactive=False)
+    snapshot.states(session, include_inactive=False)
+    peer = session.peer
     return Capabilities(
         uri=peer.uri,
         versions=peer.versions(),
-        bulk_listing=bool(listing.bulk),
-        bulk_stats=bool(listing.bulk_stats),
+        bulk_listing=bool(session.listing.bulk),
+        bulk_stats=bool(session.bulk_stats),
         lifecycle_events=peer.lifecycle() is not None,
         keepalive=peer.keepalive,
     )
-
-
-def _close(listings: Listings, statistics: Statistics, attempt: Attempt | None = None) -> None:
-    """Close what a Host has open; first give up the attempt to connect that was under way."""
-    listings.connection.give_up(attempt)
-    statistics.close()
-    listings.close()

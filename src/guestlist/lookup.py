@@ -31,9 +31,8 @@ def look_up(peer: Peer, uuid: bytes) -> libvirt.virDomain | None:
 
     Cost: 1 call.
     """
-    peer.calls += 1
     try:
-        return peer.connection.lookupByUUIDString(str(UUID(bytes=uuid)))
+        return peer.call(peer.connection.lookupByUUIDString, str(UUID(bytes=uuid)))
     except libvirt.libvirtError as error:
         if error.get_error_code() != Code.NO_DOMAIN:
             raise
@@ -76,9 +75,8 @@ def ask_about(
     Cost: 1 call. Where it fails, 1 for each domain to find who is gone, and 1 more.
     """
     while domains:
-        peer.calls += 1
         try:
-            return ask(domains)
+            return peer.call(ask, domains)
         except libvirt.libvirtError as error:
             if unsupported(error) or peer.lost(error):
                 raise

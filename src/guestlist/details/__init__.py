@@ -221,10 +221,9 @@ class DetailsMemory:
         peer = self._peer
         read = partial(self._bounded.read, handles, self._read_one, self._answers_again)
         outcome = self._connection.others_turn(lambda: threads.aside(read, "guestlist-details"))
-        peer.calls += outcome.calls
+        peer.count(outcome.calls)
         if outcome.failure is not None:  # is it our connection that is lost?
-            peer.calls += 1
-            peer.connection.numOfDomains()
+            peer.call(peer.connection.numOfDomains)
         return outcome.read
 
     def _answers_again(self, uuid: bytes) -> None:

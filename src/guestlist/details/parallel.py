@@ -69,7 +69,7 @@ def read(
             work.done(handle, read_one(handle, peer))
     finally:
         work.abandon()
-        peer.calls += work.helped_calls
+        peer.count(work.helped_calls)
     return work.results
 
 
@@ -78,7 +78,7 @@ class _Work:
 
     def __init__(self, handles: Iterable[Handle]) -> None:
         self.results: list[tuple[Handle, ReadDetails | None]] = []
-        self.helped_calls = 0
+        self.helped_calls: int = 0
         self._todo = deque(handles)
         self._returned: list[Handle] = []
         self._with_helpers = 0
@@ -153,7 +153,7 @@ def _help(work: _Work, connection: Connection, read_one: Reader) -> None:
 def _handles(peer: Peer) -> dict[bytes, libvirt.virDomain]:
     """The handles of this connection, by UUID; none where it takes more than a call to get them."""
     try:
-        return {domain.UUID(): domain for domain in peer.connection.listAllDomains(0)}
+        return {domain.UUID(): domain for domain in peer.call(peer.connection.listAllDomains, 0)}
     except (libvirt.libvirtError, AttributeError) as error:
         if not unsupported(error):
             raise

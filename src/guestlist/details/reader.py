@@ -43,9 +43,8 @@ def read(handle: Handle, peer: Peer, *, keep_xml: bool = False) -> ReadDetails |
 
     Cost: 1 call; 2 where the XML could not be had, 3 where `info` fails too.
     """
-    peer.calls += 1
     try:
-        document = handle.domain.XMLDesc(0)
+        document = peer.call(handle.domain.XMLDesc, 0)
         details = domainxml.parse(document)
     except ValueError as error:
         return _without_xml(handle, peer, str(error))
@@ -84,10 +83,9 @@ def nova_namespaces(handle: Handle, peer: Peer) -> frozenset[str] | None:
 
 def _without_xml(handle: Handle, peer: Peer, why: str) -> ReadDetails | None:
     """What a domain's `info` tells: some drivers and some XML give no more. None if it is gone."""
-    peer.calls += 1
     vcpus = memory_kib = current_memory_kib = None
     try:
-        _, memory_kib, current_memory_kib, vcpus, _ = handle.domain.info()
+        _, memory_kib, current_memory_kib, vcpus, _ = peer.call(handle.domain.info)
     except libvirt.libvirtError as error:
         if _is_gone(handle, peer, error):
             return None
@@ -138,9 +136,8 @@ def _is_gone(handle: Handle, peer: Peer, error: libvirt.libvirtError) -> bool:
 
 
 def _has_metadata(handle: Handle, uri: str, peer: Peer) -> bool:
-    peer.calls += 1
     try:
-        handle.domain.metadata(_METADATA_ELEMENT, uri)
+        peer.call(handle.domain.metadata, _METADATA_ELEMENT, uri)
     except libvirt.libvirtError as error:
         if error.get_error_code() != Code.NO_DOMAIN_METADATA:
             raise

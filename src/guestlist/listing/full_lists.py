@@ -38,8 +38,7 @@ def active_ids(peer: Peer) -> list[int]:
     Cost: 1 call up to 1,023 domains, 2 beyond.
     """
     if not isinstance(peer.connection, libvirt.virConnect):
-        peer.calls += 1
-        return list(peer.connection.listDomainsID())
+        return list(peer.call(peer.connection.listDomainsID))
     ids, count = _whole_list(peer, "virConnectListDomains", ctypes.c_int, "active")
     return list(ids[:count])
 
@@ -50,8 +49,7 @@ def inactive_names(peer: Peer) -> list[str]:
     Errors and cost as `active_ids`.
     """
     if not isinstance(peer.connection, libvirt.virConnect):
-        peer.calls += 1
-        return list(peer.connection.listDefinedDomains())
+        return list(peer.call(peer.connection.listDefinedDomains))
     names, count = _whole_list(peer, "virConnectListDefinedDomains", ctypes.c_void_p, "inactive")
     try:
         return [ctypes.string_at(name).decode("utf-8", "surrogateescape") for name in names[:count]]
@@ -66,8 +64,7 @@ def _whole_list(peer: Peer, function: str, item: Any, kind: str) -> tuple[Any, i
     held = 0
     for maximum in _MAXIMA:
         array = (item * maximum)()
-        peer.calls += 1
-        count = call(handle, array, maximum)
+        count: int = peer.call(call, handle, array, maximum)
         if count < 0:
             error = libvirt.libvirtError(f"{function}() failed")
             if maximum == _MAXIMA[0] or peer.lost(error):

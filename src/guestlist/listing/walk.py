@@ -139,8 +139,7 @@ class Walk:
             return False
         if late:
             threading.Event().wait(LATE)
-            self._peer.calls += 1
-            self._peer.connection.numOfDomains()
+            self._peer.call(self._peer.connection.numOfDomains)
         return drain()
 
     def _look_up(self, uuids: Iterable[str]) -> dict[str, libvirt.virDomain]:
@@ -234,9 +233,8 @@ def _found(
     peer: Peer, lookup: Callable[[Key], libvirt.virDomain], key: Key
 ) -> libvirt.virDomain | None:
     """The domain, or None where there is none. Cost: 1 call."""
-    peer.calls += 1
     try:
-        return lookup(key)
+        return peer.call(lookup, key)
     except libvirt.libvirtError as error:
         if error.get_error_code() != Code.NO_DOMAIN:
             raise
