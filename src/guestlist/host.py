@@ -23,7 +23,7 @@ from guestlist.errors import DomainGone, short
 from guestlist.handle import Handle
 from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched
 from guestlist.lookup import look_up
-from guestlist.session import Session, SessionOptions, Sessions
+from guestlist.session import Session, SessionOptions, Sessions, load
 
 if TYPE_CHECKING:
     from guestlist.node import Node
@@ -221,22 +221,26 @@ class Host:
         nor are the statistics, which are 1 call over another one, and 4 more for busy guests alone.
         Where the XML is read over a connection of its own it is 2 calls for each domain, not 1.
         """
-        from guestlist import snapshot  # noqa: PLC0415  it reads XML, a listing none
 
-        taken = self._sessions.ask(
-            "take a snapshot",
-            lambda session: snapshot.take(
+        def take(session: Session) -> Snapshot:
+            load("guestlist.snapshot")
+            from guestlist import snapshot  # noqa: PLC0415  it reads XML, a listing none
+
+            return snapshot.take(
                 session,
                 include_inactive=include_inactive,
                 include_foreign=include_foreign,
                 include_dom0=include_dom0,
                 details=details,
-            ),
-        )
+            )
+
+        taken = self._sessions.ask("take a snapshot", take)
         groups = (statistics,) if isinstance(statistics, str) else tuple(statistics)
         if not groups:
             return taken
-        return snapshot.with_statistics(taken, self._sessions.statistics.ask(groups, deadline))
+        from guestlist.snapshot import with_statistics  # noqa: PLC0415  as above
+
+        return with_statistics(taken, self._sessions.statistics.ask(groups, deadline))
 
     def disk_counters(
         self, disks: Mapping[UUID, Iterable[str]], *, deadline: float = 5.0
@@ -273,12 +277,15 @@ class Host:
 
         Cost: 2 calls, and 1 more, once, if its name does not tell who launched it.
         """
-        from guestlist import snapshot  # noqa: PLC0415  it reads XML, a listing none
+        wanted = uuid if isinstance(uuid, UUID) else UUID(uuid)
 
-        uuid = uuid if isinstance(uuid, UUID) else UUID(uuid)
-        found = self._sessions.ask(
-            f"look up domain {uuid}", lambda session: snapshot.one(session, uuid)
-        )
+        def look_up_one(session: Session) -> Instance | None:
+            load("guestlist.snapshot")
+            from guestlist import snapshot  # noqa: PLC0415  it reads XML, a listing none
+
+            return snapshot.one(session, wanted)
+
+        found = self._sessions.ask(f"look up domain {wanted}", look_up_one)
         if found is None:
             raise DomainGone(f"there is no domain {uuid} on {self.label}")
         return found
@@ -392,6 +399,7 @@ def sessions_apart(host: Host, details_max_age: float) -> Sessions:
 
 
 def _capabilities(session: Session) -> Capabilities:
+    load("guestlist.snapshot")
     from guestlist import snapshot  # noqa: PLC0415  it reads XML, a listing none
 
     session.listing.domains(include_inactive=False)

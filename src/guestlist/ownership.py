@@ -100,30 +100,21 @@ class Ownership:
 
         Cost: none; 1 call, once, for each domain whose name does not tell whether it is ours.
         """
-        if include_foreign or self._may_have_dom0 or not self._is_nova:
-            matching, unclear = self._sorted_out(
-                ((domain, domain.ID(), domain.name()) for domain in domains),
-                include_foreign=include_foreign,
-                include_dom0=include_dom0,
-            )
-            return matching + [one.domain for one in self._ours_by_metadata(map(Handle, unclear))]
-        # Only a name that leaves it open may be Domain-0's, so no other id is looked at: the three
-        # lines for each domain are most of what a long list costs beyond libvirt's own share.
-        by_name = self._launched_by.by_name
-        matching, unclear = [], []
-        for domain in domains:
-            ours = by_name(domain.name())
-            if ours:
-                matching.append(domain)
-            elif ours is None:
-                unclear.append(domain)
-        if unclear:
-            dom0s = [domain for domain in unclear if domain.ID() == _DOM0]
-            if include_dom0:
-                matching += dom0s
-            handles = [Handle(domain) for domain in unclear if domain.ID() != _DOM0]
-            matching += [one.domain for one in self._ours_by_metadata(handles)]
-        return matching
+        decided: list[libvirt.virDomain] = []
+        if self._is_nova and not (include_foreign or self._may_have_dom0):
+            # Nova's name decides without the id, which costs more to read than the name.
+            by_name = self._launched_by.by_name
+            decided = [domain for domain in domains if by_name(domain.name())]
+            if len(decided) == len(domains):
+                return decided
+            domains = [domain for domain in domains if not by_name(domain.name())]
+        matching, unclear = self._sorted_out(
+            ((domain, domain.ID(), domain.name()) for domain in domains),
+            include_foreign=include_foreign,
+            include_dom0=include_dom0,
+        )
+        ours = self._ours_by_metadata(map(Handle, unclear))
+        return decided + matching + [one.domain for one in ours]
 
     def matching_handles(
         self, handles: Iterable[H], *, include_foreign: bool, include_dom0: bool

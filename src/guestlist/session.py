@@ -10,12 +10,15 @@ command that prints one should not wait for them.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
 import libvirt
 
+from guestlist import threads
 from guestlist.listing import Listing
 from guestlist.ownership import Ownership
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from guestlist.connection import Connection
     from guestlist.details import DetailsMemory
     from guestlist.details.bounded import BoundedReader
+    from guestlist.handle import Stated
     from guestlist.launcher import LaunchedBy
     from guestlist.node import NodeMemory
     from guestlist.opening import Attempt
@@ -31,6 +35,16 @@ if TYPE_CHECKING:
     from guestlist.statistics import Statistics
 
 T = TypeVar("T")
+
+
+def load(module: str) -> None:
+    """Import a module of guestlist that not every Host needs, unless that was done.
+
+    A thread does it that no signal handler interrupts: a handler that asks a Host meanwhile would
+    find half a module. Where no thread can be started this one does it.
+    """
+    if module not in sys.modules:
+        threads.finish(lambda: import_module(module), "guestlist-import", wait=True)
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,8 @@ class Session:
     def node(self) -> NodeMemory:
         """The memory of what the node is."""
         if self._node is None:
-            from guestlist.node import NodeMemory  # noqa: PLC0415  parses XML
+            load("guestlist.node")
+            from guestlist.node import NodeMemory  # noqa: PLC0415  it reads XML
 
             self._node = NodeMemory(self.peer)
         return self._node
@@ -81,24 +96,18 @@ class Session:
     ) -> list[libvirt.virDomain]:
         """Return the domains that match; see `Host.list_instance_domains`."""
         domains = self.listing.domains(include_inactive=include_inactive)
-        self.discard_absent(
-            lambda: {domain.UUID() for domain in domains}, include_inactive=include_inactive
-        )
+        if self._details and not self._details.hears_of_ends:  # a UUID costs more than a name
+            listed = {domain.UUID() for domain in domains}
+            self._details.discard_absent(listed, include_inactive=include_inactive)
         return self.ownership.matching_domains(
             domains, include_foreign=include_foreign, include_dom0=include_dom0
         )
 
-    def discard_absent(
-        self, listed: Callable[[], Iterable[bytes]], *, include_inactive: bool
-    ) -> None:
-        """Discard what is known of domains that a listing would have shown and did not.
-
-        Args:
-            listed: returns the UUIDs that the listing has; called only if anything is known.
-            include_inactive: whether the listing has the inactive domains as well.
-        """
+    def discard_absent(self, stated: Iterable[Stated], *, include_inactive: bool) -> None:
+        """Discard what is known of domains that this list of states should show and does not."""
         if self._details:
-            self._details.discard_absent(set(listed()), include_inactive=include_inactive)
+            listed = {one.uuid for one in stated}
+            self._details.discard_absent(listed, include_inactive=include_inactive)
 
     def discard(self, uuid: bytes) -> None:
         """Discard what the XML of a domain said. Any thread may call it."""
@@ -128,6 +137,7 @@ class Sessions:
     @property
     def statistics(self) -> Statistics:
         """What asks for statistics, on connections of its own."""
+        load("guestlist.statistics")
         from guestlist.statistics import Statistics  # noqa: PLC0415  most Hosts ask for none
 
         # Atomic, so that threads and signal handlers share one, and `close` knows it.
@@ -170,6 +180,7 @@ class Sessions:
         return session
 
     def _make_details(self, peer: Peer) -> DetailsMemory:
+        load("guestlist.details")
         from guestlist.details import DetailsMemory  # noqa: PLC0415  it reads XML, a listing none
         from guestlist.details.bounded import BoundedReader  # noqa: PLC0415  as above
 

@@ -52,7 +52,7 @@ def take(
     stated = states(session, include_inactive=include_inactive)
     if details:
         session.details.catch_up()
-    session.discard_absent(lambda: [one.uuid for one in stated], include_inactive=include_inactive)
+    session.discard_absent(stated, include_inactive=include_inactive)
     matching = session.ownership.matching_handles(
         stated, include_foreign=include_foreign, include_dom0=include_dom0
     )
