@@ -10,6 +10,7 @@ from dataclasses import replace
 import libvirt
 import pytest
 from lab.churn import Churner, ThreadChurner, populated
+from lab.fake import FakeConnection
 from lab.losses import count_losses
 from lab.nodes import appliance, handmade, node, nova_instance
 from lab.places import DOM0
@@ -97,6 +98,32 @@ def test_what_is_remembered_goes_with_the_domain(daemon):
             connection.lookupByUUIDString(str(handmade(0).uuid)).undefine()
             host.list_instance_domains()
             assert len(host._sessions.current.details) == 1
+
+
+def test_what_is_remembered_goes_when_an_event_tells_of_the_end(daemon):
+    """A list then reads no UUIDs to find out."""
+    stays, stops, goes = handmade(0), handmade(1), handmade(2, active=False)
+    with populated(daemon.uri(), [stays, stops, goes]) as connection, Host(daemon.uri()) as host:
+        host.snapshot(include_inactive=True, include_foreign=True)
+        assert len(host._sessions.current.details) == 3
+        connection.lookupByUUIDString(str(stops.uuid)).destroy()
+        connection.lookupByUUIDString(str(goes.uuid)).undefine()
+        while len(host._sessions.current.details) > 1:
+            host.list_instance_domains()
+        assert host.list_instance_domains(include_inactive=True) == []
+
+
+@pytest.mark.parametrize("uri", ["xen:///system", "unheard-of:///"])
+def test_a_domain_0_with_a_name_of_novas_shape_is_told_by_its_id(monkeypatch, uri):
+    dom0 = replace(DOM0, name="instance-00000007")
+    fake = FakeConnection([nova_instance(1), dom0, handmade(0)], uri=uri)
+    fake.set_id(dom0.name, 0)
+    monkeypatch.setattr(libvirt, "open", lambda uri: fake)
+    with Host(uri) as host:
+        assert [one.name() for one in host.list_instance_domains()] == ["instance-00000001"]
+        assert len(host.list_instance_domains(include_dom0=True)) == 2
+        assert len(host.list_instance_domains(include_foreign=True)) == 2
+        assert host.snapshot(include_dom0=True)[dom0.uuid].launcher is Launcher.DOM0
 
 
 def test_verify_asks_each_domain_once(daemon, rpc):

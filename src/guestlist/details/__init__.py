@@ -107,7 +107,7 @@ class DetailsMemory:
         self._bounded = bounded_reader
         self._is_bounded: bool | None = None
         self._max_age = max_age
-        self._read_one = partial(reader.read, keep_xml=keep_xml)
+        self._reader = reader.XmlReader(keep_xml=keep_xml)
         self._connection = connection
         self._known: dict[bytes, _Remembered] = {}
         self._changed_meanwhile: list[set[bytes]] = []  # one for each `_recall` under way
@@ -225,13 +225,13 @@ class DetailsMemory:
         if self._is_bounded:
             return self._read_aside(handles)
         if len(handles) == 1:
-            return [(handles[0], self._read_one(handles[0], self._peer))]
-        return parallel.read(handles, self._peer, self._connection, self._read_one)
+            return [(handles[0], self._reader.read(handles[0], self._peer))]
+        return parallel.read(handles, self._peer, self._connection, self._reader)
 
     def _read_aside(self, handles: list[Handle]) -> list[tuple[Handle, reader.ReadDetails | None]]:
         """Read within a deadline; other threads may ask over the connection meanwhile."""
         peer = self._peer
-        read = partial(self._bounded.read, handles, self._read_one, self._answers_again)
+        read = partial(self._bounded.read, handles, self._reader, self._answers_again)
         outcome = self._connection.others_turn(lambda: threads.aside(read, "guestlist-details"))
         peer.count(outcome.calls)
         if outcome.failure is not None:  # find out whether this connection is lost, too
