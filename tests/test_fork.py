@@ -62,6 +62,7 @@ for name, act in {
     "snapshot": host.snapshot,
     "statistics": lambda: host.snapshot(statistics=["block"]),
     "instance": lambda: host.instance(uuid),
+    "has_domain": lambda: host.has_domain(uuid),
     "discard_details": lambda: host.discard_details(uuid),
     "node": host.node,
     "is_local": lambda: host.is_local,
@@ -96,7 +97,7 @@ for name, act in {
 def test_every_question_of_a_child_of_a_parent_that_asked_is_a_named_error(three):
     said = lines_of(PRELUDE + ENTRIES, three, options=WARNED)
     assert [line for line in said if not line.endswith(": ForkedProcess")] == []
-    assert len(said) == 30
+    assert len(said) == 31
 
 
 ENDINGS = """

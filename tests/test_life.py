@@ -482,7 +482,7 @@ import os, resource, sys, warnings
 from guestlist import Host, Inventory, ThreadUnavailable, event_loop
 from guestlist.details import parallel
 
-parallel.ALONE = 0
+parallel.ALONE = parallel.SLOW = 0
 event_loop.libvirt.registerErrorHandler(lambda *_: None, None)
 os.setuid(4242)  # root may have as many as it likes
 most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
@@ -539,6 +539,7 @@ def test_details_are_read_without_the_helpers_that_cannot_be_started(uri, monkey
 
     monkeypatch.setattr(threads, "start", few)
     monkeypatch.setattr(parallel, "ALONE", 0)
+    monkeypatch.setattr(parallel, "SLOW", 0)
     with Host(uri) as host:
         assert all(each.details for each in host.snapshot().values())
 

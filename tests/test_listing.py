@@ -10,6 +10,7 @@ from dataclasses import replace
 import libvirt
 import pytest
 from lab.churn import Churner, ThreadChurner, populated
+from lab.fake import FakeConnection
 from lab.losses import count_losses
 from lab.nodes import appliance, handmade, node, nova_instance
 from lab.places import DOM0
@@ -44,7 +45,7 @@ def test_a_cold_listing_is_one_call_however_many_domains_and_whatever_the_option
     node_file = daemon.write_node(node(nova_instance(i, with_metadata=False) for i in range(n)))
     with opened(rpc.uri(node_file), open_timeout=None) as host:  # libvirt reads 3,000 a second
         for inactive, foreign, dom0 in EIGHT:
-            host._listings._listing = None  # as good as new: nothing learned yet
+            host._sessions._session = None  # as good as new: nothing learned yet
             with rpc.counting() as calls:
                 listed = host.list_instance_domains(
                     include_inactive=inactive, include_foreign=foreign, include_dom0=dom0
@@ -92,11 +93,37 @@ def test_what_is_remembered_goes_with_the_domain(daemon):
     with populated(daemon.uri(), [handmade(0), handmade(1)]) as connection:
         with Host(daemon.uri()) as host:
             host.list_instance_domains()
-            assert len(host._listings._listing.details) == 2
+            assert len(host._sessions.current.details) == 2
             connection.lookupByUUIDString(str(handmade(0).uuid)).destroy()
             connection.lookupByUUIDString(str(handmade(0).uuid)).undefine()
             host.list_instance_domains()
-            assert len(host._listings._listing.details) == 1
+            assert len(host._sessions.current.details) == 1
+
+
+def test_what_is_remembered_goes_when_an_event_tells_of_the_end(daemon):
+    """A list then reads no UUIDs to find out."""
+    stays, stops, goes = handmade(0), handmade(1), handmade(2, active=False)
+    with populated(daemon.uri(), [stays, stops, goes]) as connection, Host(daemon.uri()) as host:
+        host.snapshot(include_inactive=True, include_foreign=True)
+        assert len(host._sessions.current.details) == 3
+        connection.lookupByUUIDString(str(stops.uuid)).destroy()
+        connection.lookupByUUIDString(str(goes.uuid)).undefine()
+        while len(host._sessions.current.details) > 1:
+            host.list_instance_domains()
+        assert host.list_instance_domains(include_inactive=True) == []
+
+
+@pytest.mark.parametrize("uri", ["xen:///system", "unheard-of:///"])
+def test_a_domain_0_with_a_name_of_novas_shape_is_told_by_its_id(monkeypatch, uri):
+    dom0 = replace(DOM0, name="instance-00000007")
+    fake = FakeConnection([nova_instance(1), dom0, handmade(0)], uri=uri)
+    fake.set_id(dom0.name, 0)
+    monkeypatch.setattr(libvirt, "open", lambda uri: fake)
+    with Host(uri) as host:
+        assert [one.name() for one in host.list_instance_domains()] == ["instance-00000001"]
+        assert len(host.list_instance_domains(include_dom0=True)) == 2
+        assert len(host.list_instance_domains(include_foreign=True)) == 2
+        assert host.snapshot(include_dom0=True)[dom0.uuid].launcher is Launcher.DOM0
 
 
 def test_verify_asks_each_domain_once(daemon, rpc):

@@ -135,21 +135,21 @@ def test_a_state_that_cannot_be_read_of_one_that_is_there_is_an_error(daemon, va
 def test_bulk_states_that_fail_of_one_that_is_gone_are_asked_of_the_others(daemon, proxy, code):
     with populated(daemon.uri(), PERMANENT) as hand, Host(proxy.uri()) as host:
 
-        def ask(listing):
-            domains = listing.domains(include_inactive=True)
+        def ask(session):
+            domains = session.listing.domains(include_inactive=True)
             hand.lookupByUUIDString(str(PERMANENT[0].uuid)).destroy()
             hand.lookupByUUIDString(str(PERMANENT[0].uuid)).undefine()
             proxy.fail("CONNECT_GET_ALL_DOMAIN_STATS", code, times=1)
             gone = [one for one in domains if one.UUID() == PERMANENT[0].uuid.bytes]
-            assert states_of(listing, gone) == []
+            assert states_of(session, gone) == []
             proxy.fail("CONNECT_GET_ALL_DOMAIN_STATS", code, times=1)
-            found = {one.uuid for one in states_of(listing, domains)}
+            found = {one.uuid for one in states_of(session, domains)}
             assert found == {domain.uuid.bytes for domain in PERMANENT[1:]}
             proxy.fail("CONNECT_GET_ALL_DOMAIN_STATS", code)
             with pytest.raises(libvirt.libvirtError, match="the laboratory says no"):
-                states_of(listing, listing.domains(include_inactive=True))
+                states_of(session, session.listing.domains(include_inactive=True))
 
-        host._listings.ask("test", ask)
+        host._sessions.ask("test", ask)
 
 
 # A stuck guest, where libvirt asks it for its XML

@@ -77,6 +77,17 @@ def test_a_state_that_libvirt_adds_later_has_no_reason():
         assert state_reason(state, 1) == "unknown"
 
 
+def test_an_instance_tells_its_reason_in_words():
+    def text(state: DomainState, reason: int) -> str:
+        return Instance(UUID(int=1), "a", 1, state, reason, Launcher.NOVA).reason_text
+
+    assert text(DomainState.RUNNING, 1) == "booted"
+    assert text(DomainState.SHUTOFF, 2) == "destroyed"
+    assert text(DomainState.PAUSED, 0) == "unknown"
+    assert text(DomainState.RUNNING, 17) == "reason 17"
+    assert text(DomainState.RUNNING, -1) == "reason -1"
+
+
 def test_an_instance_may_be_without_details():
     uuid = UUID(int=1)
     bare = Instance(uuid, "a", None, DomainState.SHUTOFF, 1, Launcher.NOVA)

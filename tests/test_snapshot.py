@@ -428,7 +428,7 @@ def test_a_guest_that_is_busy_for_a_moment_is_asked_again(qemu_daemon):
         Host(proxy.qemu_uri) as host,
         qemu.stuck(qemu_daemon, guest),
     ):
-        statistics, calls = host._statistics, itertools.count()
+        statistics, calls = host._sessions.statistics, itertools.count()
 
         def go_on():
             """Before all but the first call: have the guest answer the one that keeps it busy."""
@@ -492,7 +492,7 @@ def test_more_threads_than_calls_may_hang_are_all_answered(daemon, proxy):
         go.set()
 
     with populated(daemon.uri(), [nova_instance(1)]), Host(proxy.uri()) as host:
-        ask = host._statistics.ask
+        ask = host._sessions.statistics.ask
         with ThreadPoolExecutor(MOST_HANGING) as pool:
             others = [pool.submit(ask, ["interface"], 60) for _ in range(MOST_HANGING)]
             for _ in others:
@@ -509,7 +509,7 @@ def test_a_call_that_no_second_one_may_overtake_is_still_waited_for(daemon, prox
     go = threading.Event()
     proxy.on_call(STATS, go.wait)
     with populated(daemon.uri(), [nova_instance(1)]), Host(proxy.uri()) as host:
-        statistics = host._statistics
+        statistics = host._sessions.statistics
         attempt = statistics._attempt
 
         def attempted(*arguments):
@@ -535,6 +535,24 @@ def test_one_instance_by_its_uuid(daemon, rpc):
         assert host.instance(domains[1].uuid).state is DomainState.SHUTOFF
         with pytest.raises(DomainGone):
             host.instance(nova_instance(2).uuid)
+
+
+def test_whether_a_domain_exists_takes_one_call(daemon, rpc):
+    domains = [nova_instance(1), handmade(0, active=False)]
+    with populated(daemon.uri(), domains), opened(rpc.uri()) as host:
+        for uuid, exists in [
+            (domains[0].uuid, True),
+            (str(domains[1].uuid), True),
+            (nova_instance(2).uuid, False),
+        ]:
+            with rpc.counting() as calls:
+                assert host.has_domain(uuid) is exists
+            assert calls == ["DOMAIN_LOOKUP_BY_UUID"]
+        with pytest.raises(ValueError, match="UUID"):
+            host.has_domain("nonsense")
+        rpc.fail("DOMAIN_LOOKUP_BY_UUID", libvirt.VIR_ERR_OPERATION_FAILED, message="not today")
+        with pytest.raises(LibvirtFailure, match="not today"):
+            host.has_domain(domains[0].uuid)
 
 
 # Under churn

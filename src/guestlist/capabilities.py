@@ -151,6 +151,9 @@ class Location:
     instance: str = ""
     """Which of the driver's instances on its machine: "/system", "/session"."""
 
+    driver: str = ""
+    """The hypervisor driver: "qemu", "xen", "test"."""
+
     @classmethod
     def of(cls, uri: str) -> Location:
         """Read the location off a resolved URI: driver[+transport]://[user@][host]/path.
@@ -166,4 +169,5 @@ class Location:
             same_domains_again=same_domains_again,
             asked_again_at_will=same_domains_again and transport in ("", "unix", "tcp", "tls"),
             instance=parts.path,
+            driver=driver,
         )

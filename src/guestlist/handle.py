@@ -1,7 +1,7 @@
 """A domain's handle, and what it tells without a call: UUID, id and name.
 
-In: a `libvirt.virDomain`. Out: the three, read off it once: the binding takes a third of a
-microsecond for each, each time. They are those of the instant of the listing, and stay.
+In: a `libvirt.virDomain`. Out: its UUID, id and name, read once, because the binding takes a third
+of a microsecond for each. They are true at the instant of the listing, and never change here.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import libvirt
 _SHUTOFF = 5
 
 INACTIVE_ID = -1
-"""What libvirt gives as the id of a domain that has none."""
+"""The id that libvirt gives for an inactive domain, which has none."""
 
 
 class Handle:
-    """A handle. `uuid` are its 16 bytes; `id` is `INACTIVE_ID` if it was inactive."""
+    """A domain's handle. `uuid` has 16 bytes; `id` is `INACTIVE_ID` if the domain was inactive."""
 
     __slots__ = ("domain", "id", "name", "uuid")
 
@@ -26,7 +26,7 @@ class Handle:
         self.name: str = domain.name()
 
     def over(self, domain: libvirt.virDomain) -> Handle:
-        """The same, to be asked over another connection: through `domain`, its handle there."""
+        """Return the same handle for another connection, where `domain` is the domain's handle."""
         other = Handle(domain)
         other.id = self.id
         return other
@@ -35,8 +35,8 @@ class Handle:
 class Stated(Handle):
     """A handle, and the state of the domain under its id: virDomainState and its reason.
 
-    One that is shut off has no id. libvirt may still give the last one: a transient domain that is
-    being destroyed on the test driver is listed as shut off under its id (56 of 5,000 lists).
+    A domain that is shut off has no id here. libvirt may still give its last one: the test driver
+    lists a transient domain that is being destroyed as shut off, with its id (56 of 5,000 lists).
     """
 
     __slots__ = ("reason", "state")

@@ -1,8 +1,8 @@
 """Who launched a domain, and which launchers are ours.
 
-In: a domain's name, which every listing carries, and the namespaces of its `<metadata>`, which cost
-a call. Out: a verdict. The name decides where it can; "it cannot tell" is a verdict too. Touches
-no libvirt: whoever lists does the asking, and remembers the answer.
+In: a domain's name, which every list carries, and the namespaces of its `<metadata>`, which cost a
+call. Out: a verdict. The name decides where it can; None means that it cannot. Touches no libvirt:
+`ownership` asks for the metadata, and remembers it.
 
 Source: Nova nova/objects/instance.py (`Instance.name`), nova/virt/libvirt/config.py; libguestfs
 lib/launch-libvirt.c (the appliance's random name).
@@ -18,14 +18,14 @@ from typing import Protocol
 from guestlist.errors import InvalidNameTemplate, short
 
 NOVA_NAMESPACE = "http://openstack.org/xmlns/libvirt/nova/"
-"""What Nova's metadata namespaces begin with: 1.0 since Juno, 1.1 since Wallaby, and the next."""
+"""The start of Nova's metadata namespaces: 1.0 since Juno, 1.1 since Wallaby, and later ones."""
 
 NOVA_NAMESPACES = (f"{NOVA_NAMESPACE}1.1", f"{NOVA_NAMESPACE}1.0")
-"""Those that there have been, for who must ask for one by its exact name."""
+"""Nova's namespaces so far, by their exact names: libvirt's call for one needs that."""
 
 
 class Launcher(Enum):
-    """Who launched a domain. The value is what users read."""
+    """Who launched a domain. The value is the word that users read."""
 
     NOVA = "nova"
     LIBGUESTFS = "libguestfs"
@@ -50,7 +50,7 @@ _is_appliance = re.compile(r"guestfs-[0-9a-z]+").fullmatch
 
 
 def by_namespaces(namespaces: Iterable[str], name: str = "") -> Launcher:
-    """The launcher that a domain's metadata names; a libguestfs appliance goes by its name."""
+    """Return the launcher that the metadata names; a libguestfs appliance is told by its name."""
     known = tuple(namespaces)
     for prefix, launcher in _BY_NAMESPACE:
         if any(namespace.startswith(prefix) for namespace in known):
@@ -61,29 +61,29 @@ def by_namespaces(namespaces: Iterable[str], name: str = "") -> Launcher:
 class LaunchedBy(Protocol):
     """What "ours" means to a `Host`: two questions, the cheap one first.
 
-    Any object with these two methods will do. Both must be pure: a verdict is remembered, and
-    threads ask at the same time.
+    Any object with these two methods will do. Both must be pure: a verdict may be remembered or
+    asked for twice, and threads ask at the same time.
     """
 
     def by_name(self, name: str) -> bool | None:
-        """Whether the domain is ours, from its name alone; None where the name cannot tell."""
+        """Return whether the domain is ours, by its name alone; None where the name cannot tell."""
 
     def by_metadata(self, namespaces: frozenset[str]) -> bool:
-        """Whether it is ours, from the namespace URIs of the elements in its `<metadata>`.
+        """Return whether it is ours, by the namespace URIs of the elements in its `<metadata>`.
 
-        Asked only where `by_name` said None. Reading them costs one call per domain, once.
+        Asked only where `by_name` returned None. Reading them costs one call per domain, once.
         """
 
 
 class Anyone:
-    """Every domain is ours, whoever launched it (Domain-0 still waits for `include_dom0`)."""
+    """Every domain is ours, of any launcher; only Domain-0 still needs `include_dom0`."""
 
     def by_name(self, name: str) -> bool | None:  # noqa: ARG002  the protocol's
-        """True."""
+        """Return True."""
         return True
 
     def by_metadata(self, namespaces: frozenset[str]) -> bool:  # noqa: ARG002  the protocol's
-        """True."""
+        """Return True."""
         return True
 
     def __repr__(self) -> str:
@@ -91,21 +91,21 @@ class Anyone:
 
 
 class NovaLaunched:
-    """Ours is what OpenStack Nova launched on this host.
+    """The domains that OpenStack Nova launched on this host are ours.
 
-    A name of the shape that `name_template` makes is Nova's; a name of libguestfs's shape is not.
-    Any other name is settled by the metadata element that Nova has written since Juno (2014). So a
-    host whose guests are named by the template is told apart at no cost, however many they are.
+    A name that `name_template` can make is Nova's; a name of libguestfs's shape is not. For any
+    other name the metadata element decides that Nova has written since Juno (2014). So domains that
+    are named by the template cost nothing to tell apart, however many there are.
 
     Args:
         name_template: Nova's `instance_name_template`, as in nova.conf.
-        verify: believe the metadata only, for every domain. Catches a domain made by hand under a
-            name of Nova's shape; costs one call per domain, once; a guest launched before Juno
-            carries no metadata and is then not Nova's.
+        verify: believe the metadata only, for every domain. It detects a domain that was made by
+            hand under a name of Nova's shape, and costs one call per domain, once. A domain that
+            Nova launched before Juno carries no metadata, and then is not Nova's.
 
     Raises:
-        InvalidNameTemplate: the template is one that Nova could not use, or that would give every
-            guest the same name.
+        InvalidNameTemplate: Nova could not use the template, or it would give every guest the
+            same name.
     """
 
     def __init__(self, name_template: str = "instance-%08x", verify: bool = False) -> None:
@@ -114,7 +114,7 @@ class NovaLaunched:
         self._template = NameTemplate(name_template)
 
     def by_name(self, name: str) -> bool | None:
-        """True for the template's shape, False for an appliance's, None where it cannot tell."""
+        """Return True for the template's shape, False for an appliance's, None for others."""
         if self.verify:
             return None
         template = self._template
@@ -123,7 +123,7 @@ class NovaLaunched:
         return True if template.decisive else None
 
     def by_metadata(self, namespaces: frozenset[str]) -> bool:
-        """Whether Nova's element, of any version, is among them."""
+        """Return whether Nova's element, of any version, is among them."""
         return any(namespace.startswith(NOVA_NAMESPACE) for namespace in namespaces)
 
     def __repr__(self) -> str:
@@ -131,7 +131,7 @@ class NovaLaunched:
 
 
 def recognise(name: str, nova: NovaLaunched) -> Launcher | None:
-    """The launcher that a name alone tells; None where its metadata must be asked."""
+    """Return the launcher that a name alone tells; None where only the metadata can."""
     match nova.by_name(name):
         case True:
             return Launcher.NOVA
@@ -141,7 +141,7 @@ def recognise(name: str, nova: NovaLaunched) -> Launcher | None:
 
 
 _LONGEST_NAME = 255
-"""Characters. libvirt names files after a domain."""
+"""The most characters in a domain's name: libvirt names files after the domain."""
 
 
 class NameTemplate:
@@ -161,9 +161,9 @@ class NameTemplate:
         self._template = template
         self._conversions: list[str | None] = []  # the key of each, None for one without
         self.decisive = True
-        """Whether only the template makes such names: it is over id and uuid, without free text."""
+        """Whether only the template makes such names: it uses id and uuid alone, no free text."""
         self.fits = re.compile(self._pattern(), re.DOTALL).fullmatch
-        """Whether the template can have made a name."""
+        """Tells whether the template can have made a name."""
 
     def _pattern(self) -> str:
         template = self._template
@@ -225,4 +225,4 @@ _DIGITS = {
     "x": ("[0-9a-f]", "[1-9a-f]"),
     "X": ("[0-9A-F]", "[1-9A-F]"),
 }
-"""Of each conversion of a number: any digit, and the first where there is no padding."""
+"""The digits of each conversion of a number: any digit, and the first one without padding."""

@@ -1,9 +1,9 @@
 """Look-ups by UUID: whether a domain exists, which no other call tells on every driver.
 
 In: a peer, a UUID, and perhaps an error. Out: a handle, or None where the domain is gone. A call
-about a domain that is gone fails with code 42 on QEMU and LXC of any age. Other drivers answer as
-they like: the test drivers of libvirt 0.9.12 and 1.2.7 say code 8 to `state`, `info` and `XMLDesc`,
-others say code 1. `lookupByUUID` says 42 on all of them, and speaks of one instant.
+about a domain that is gone fails with code 42 on QEMU and LXC of any age. Other drivers use other
+codes: the test drivers of libvirt 0.9.12 and 1.2.7 answer `state`, `info` and `XMLDesc` with code
+8, other drivers with code 1. `lookupByUUID` gives code 42 on all of them, and is atomic.
 
 Looks up by the string: libvirt-python before 6.6 cannot take bytes on Python 3.10 and later
 (SystemError: PY_SSIZE_T_CLEAN).
@@ -24,16 +24,15 @@ T = TypeVar("T")
 
 
 def look_up(peer: Peer, uuid: bytes) -> libvirt.virDomain | None:
-    """The domain with this UUID; None if there is none.
+    """Return the domain with this UUID; None if there is none.
 
     Raises:
         libvirt.libvirtError: libvirt could not tell.
 
     Cost: 1 call.
     """
-    peer.calls += 1
     try:
-        return peer.connection.lookupByUUIDString(str(UUID(bytes=uuid)))
+        return peer.call(peer.connection.lookupByUUIDString, str(UUID(bytes=uuid)))
     except libvirt.libvirtError as error:
         if error.get_error_code() != Code.NO_DOMAIN:
             raise
@@ -41,7 +40,7 @@ def look_up(peer: Peer, uuid: bytes) -> libvirt.virDomain | None:
 
 
 def find_again(peer: Peer, error: libvirt.libvirtError, uuid: bytes) -> libvirt.virDomain | None:
-    """A fresh handle of the domain about which a call failed; None if the domain is gone.
+    """Return a new handle of the domain about which a call failed; None if the domain is gone.
 
     Raises:
         libvirt.libvirtError: `error` itself where the connection is lost, or where the look-up
@@ -66,19 +65,18 @@ def ask_about(
     domains: list[libvirt.virDomain],
     ask: Callable[[list[libvirt.virDomain]], list[T]],
 ) -> list[T]:
-    """What one call answers about several domains, some of which may be gone.
+    """Return what one call answers about several domains, some of which may be gone.
 
-    A libvirt that fails the call because of one of them is asked again without those.
+    If libvirt fails the call because a domain is gone, it is asked again without that domain.
 
     Raises:
-        libvirt.libvirtError: the call failed, and not because a domain is gone.
+        libvirt.libvirtError: the call failed for another reason.
 
-    Cost: 1 call. Where it fails, 1 for each domain to find who is gone, and 1 more.
+    Cost: 1 call. If it fails, 1 for each domain to find which are gone, and 1 more.
     """
     while domains:
-        peer.calls += 1
         try:
-            return ask(domains)
+            return peer.call(ask, domains)
         except libvirt.libvirtError as error:
             if unsupported(error) or peer.lost(error):
                 raise

@@ -1,8 +1,8 @@
-"""The host itself: its processors, its memory, and what kinds of guests it can run.
+"""The host itself: its processors, its memory, and the kinds of guests that it can run.
 
-In: a peer. Out: a `Node`. What only a new libvirt or another machine changes is asked once per
-connection; what moves, each time. Capabilities that are no XML are an error of libvirt's; what is
-missing in them is None.
+In: a peer. Out: a `Node`. Facts that only a new libvirt or another machine changes are asked once
+per connection; the others each time. Capabilities that are no XML are an error of libvirt's; a fact
+that is missing in them is None.
 
 Source: libvirt docs/formatcaps.rst; Nova nova/virt/libvirt/host.py for which of it a compute
 driver reports.
@@ -51,9 +51,9 @@ class GuestKind:
 
 @dataclass(frozen=True, slots=True)
 class Hypervisor:
-    """What a new libvirt or another machine changes. `version` is 9002003 for 9.2.3.
+    """The facts that only a new libvirt or another machine changes. `version` is 9002003 for 9.2.3.
 
-    `uuid` is the machine's, of its firmware or of libvirtd.conf; None where libvirt does not tell.
+    `uuid` is the machine's, from its firmware or libvirtd.conf; None where libvirt does not tell.
     """
 
     hostname: str
@@ -66,7 +66,7 @@ class Hypervisor:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A host at one instant: `memory_mib` is all it has, `online_cpus` how many it may run on."""
+    """A host at one instant: `memory_mib` is all its memory, `online_cpus` its usable CPUs."""
 
     hypervisor: Hypervisor
     online_cpus: int
@@ -74,21 +74,21 @@ class Node:
 
 
 class NodeMemory:
-    """The host at the other end of one connection; what lasts is asked once."""
+    """The host at the other end of one connection; facts that last are asked once."""
 
     def __init__(self, peer: Peer, hypervisor: Hypervisor | None = None) -> None:
         self.peer = peer
         self.hypervisor = hypervisor
-        """What lasts, once it is known."""
+        """The facts that last, once they are known."""
 
     def now(self) -> Node:
-        """The host as it is.
+        """Return the host as it is now.
 
         Raises:
             libvirt.libvirtError: a call failed.
             LibvirtFailure: the capabilities are no XML.
 
-        Cost: 2 calls; 4 more where what lasts is not known yet.
+        Cost: 2 calls; 4 more while the facts that last are not known.
         """
         self.hypervisor = self.hypervisor or _hypervisor(self.peer)
         info = self.peer.connection.getInfo()
@@ -125,9 +125,9 @@ def _hypervisor(peer: Peer) -> Hypervisor:
 
 
 def available_kib() -> int | None:
-    """What this machine's kernel could give away: free, buffers and cached, in KiB.
+    """Return the memory that this machine's kernel could give away: free, buffers, cached, in KiB.
 
-    None where the kernel does not tell: without /proc, or with one that lacks a line of these.
+    None where the kernel does not tell: /proc is missing, or lacks one of these lines.
 
     Cost: no call; reads /proc/meminfo.
     """

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import libvirt
 
@@ -34,6 +34,7 @@ daemon died; the clients between that and 1.2.8 were not measured."""
 LONGEST_CLOSE = 10.0
 """Seconds that closing may take before `close` returns without it."""
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -61,14 +62,24 @@ class Peer:
         self.label = short(uri)
         self.keepalive = keepalive
         self.calls = 0
-        """Calls about domains so far: lists, states, look-ups, XML and metadata, also those that
-        helpers made of the details. Not among them are the connection's own (opening, events,
-        versions, closing), facts of the host, statistics, and the one list of each helper."""
+        """The number of calls about domains so far, which `call` counts: lists, states, look-ups,
+        XML and metadata, also those that helpers made to read details (`count`). The calls of the
+        connection itself (opening, events, versions, closing), facts of the host, statistics and
+        the one list of each helper are not in it."""
         self._streams: dict[int, Stream | None] = {}
         self._daemon: int | None = None
         self._closed = False
         self._lock = threading.Lock()
         process.leave_to_parent(connection)
+
+    def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Make a call about domains, and count it in `calls`, whether it fails or not."""
+        self.count(1)
+        return function(*args, **kwargs)
+
+    def count(self, calls: int) -> None:
+        """Add calls that were made for this peer: by `call`, or by helpers on their connections."""
+        self.calls += calls
 
     def alive(self) -> bool:
         """Return whether libvirt still holds the connection open. Cost: none."""

@@ -1,8 +1,8 @@
 """Instance, its Details and Snapshot: frozen values, and libvirt's words for states and reasons.
 
-In: plain values from whoever asked libvirt. Out: records that may be kept, compared, sorted and
-handed to another thread. A value that is None is not known, or not there; none is made up. Touches
-no libvirt, checks nothing: text in a record is as hostile as where it came from.
+In: plain values that libvirt has answered. Out: records that may be kept, compared, sorted and
+handed to another thread. A value that is None is not known, or not there; no value is made up.
+Touches no libvirt and checks nothing: text in a record is as hostile as its source.
 
 Source: libvirt include/libvirt/libvirt-domain.h (virDomainState, virDomain*Reason); words as virsh
 prints them (tools/virsh-domain-monitor.c).
@@ -103,17 +103,20 @@ _REASON_WORDS = {
     DomainState.CRASHED: ("unknown", "panicked"),
     DomainState.PMSUSPENDED: ("unknown",),
 }
-"""Of each state, the words for its reasons: a reason's number is its place."""
+"""The words for the reasons of each state: a reason's number is its place."""
 
 
 def state_reason(state: int, reason: int) -> str:
-    """Why a domain is in its state, in virsh's words; "unknown" for numbers libvirt adds later."""
+    """Return why a domain is in its state, in virsh's words.
+
+    "unknown" for numbers that libvirt adds later, as virsh says it.
+    """
     words = _REASON_WORDS[DomainState(state)]
     return words[reason] if 0 <= reason < len(words) else words[0]
 
 
 class SourceKind(StrEnum):
-    """Where a disk has its bytes: libvirt's `<disk type=…>`. NONE is a drive without a medium."""
+    """Where a disk's bytes are: libvirt's `<disk type=…>`. NONE is a drive without a medium."""
 
     NONE = "none"
     FILE = "file"
@@ -127,7 +130,7 @@ class SourceKind(StrEnum):
 
 
 class DiskDevice(StrEnum):
-    """What a disk looks like to its guest: libvirt's `<disk device=…>`."""
+    """The device that the guest sees: libvirt's `<disk device=…>`."""
 
     DISK = "disk"
     CDROM = "cdrom"
@@ -137,7 +140,7 @@ class DiskDevice(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The part of a file or device that is an image, in bytes; None is not known."""
+    """The part of a file or device that is an image, in bytes; None: not known."""
 
     offset: int | None
     size: int | None
@@ -145,17 +148,17 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a disk, or one image of its backing chain, has its bytes. What it names is one image.
+    """One image: where the bytes of a disk, or of one image of its backing chain, are.
 
     `location` is, by `kind`: the path (file, dir, vhostuser), the device (block, vhostvdpa),
     "protocol://host:port/name" (network; several hosts with commas between; nothing is encoded),
     "pool/volume", or "nvme://address/namespace". `format` is None where the XML does not say: then
     QEMU takes the image for raw.
 
-    `slice` is the part of it that is the image, None for all of it. `encryption` is what libvirt
-    calls the format of its encryption, None without any: a raw image with "luks" is a LUKS volume,
-    and its guest sees what is behind the header. `fd_group` names the descriptors that a program
-    has handed to libvirt, and which are used in place of `location`.
+    `slice` is the part of the location that is the image, None for all of it. `encryption` is
+    libvirt's name of the encryption's format, None without any: a raw image with "luks" is a LUKS
+    volume, and the guest sees what is behind its header. `fd_group` names the descriptors that a
+    program has handed to libvirt, which are used in place of `location`.
     """
 
     kind: SourceKind | None
@@ -168,10 +171,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """One `<disk>`. `target` is libvirt's name for it (vda): the guest may call it otherwise.
+    """One `<disk>`. `target` is libvirt's name for it (vda); the guest may use another name.
 
-    `backing` are the images below `source`, nearest first, as far as the XML tells them;
-    `backing_known` says that they are all: the XML ends them with libvirt's explicit terminator.
+    `backing` are the images below `source`, nearest first, as far as the XML tells them.
+    `backing_known` is true if there are no others: the XML ends the chain with libvirt's explicit
+    terminator.
     """
 
     target: str | None
@@ -204,7 +208,7 @@ class Nic:
 
 @dataclass(frozen=True, slots=True)
 class Flavor:
-    """Nova's flavor, as it was when Nova last wrote the domain. Nova's GB are GiB, its MB MiB."""
+    """Nova's flavor when Nova last wrote the domain. What Nova calls GB is GiB, and MB is MiB."""
 
     name: str | None
     memory_mib: int | None
@@ -216,7 +220,7 @@ class Flavor:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who asked Nova for the instance. Keystone's ids are text: not all of them are UUIDs."""
+    """The user and project that the instance belongs to. Keystone's ids are text, not all UUIDs."""
 
     user_id: str | None
     user_name: str | None
@@ -226,7 +230,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A Neutron port of the instance, and its addresses: Nova writes them since 1.1."""
+    """A Neutron port of the instance, and its addresses. Nova writes them since version 1.1."""
 
     uuid: UUID | None
     ips: tuple[IPv4Address | IPv6Address, ...] = ()
@@ -234,10 +238,10 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class NovaMetadata:
-    """What Nova wrote into the domain's `<metadata>`. Names in it are text that tenants choose.
+    """What Nova wrote into the domain's `<metadata>`. Tenants choose the names in it.
 
-    `version` is the namespace's, `package` Nova's own; `created_at` is aware, in UTC. The root is
-    None for an instance that boots from a volume.
+    `version` is the namespace's version, `package` Nova's own; `created_at` is aware, in UTC. The
+    root is None for an instance that boots from a volume.
     """
 
     version: str
@@ -253,18 +257,19 @@ class NovaMetadata:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What a domain's XML says that does not move between its starts.
+    """What a domain's XML says that stays the same until the domain is started again.
 
-    The numbers are the XML elements of the same name: `vcpus` and `memory_kib` are what the domain
-    has at most without memory hotplug (libvirt's `info()` calls the latter maxMem),
-    `current_vcpus` and `current_memory_kib` what it has now, `max_memory_kib` how far memory may be
-    hot-plugged, None where it may not. `id` is the one it runs under, None while it is inactive.
+    The numbers are the XML elements of the same name. `vcpus` and `memory_kib` are the most that
+    the domain can have without memory hotplug (libvirt's `info()` calls the latter maxMem).
+    `current_vcpus` and `current_memory_kib` are what it has now. `max_memory_kib` is the limit of
+    memory hotplug, None where there is none. `id` is libvirt's id, None while the domain is
+    inactive.
 
     `unknown` names what should be there and could not be read ("memory", "disk vda: source",
-    "xml: undeclared entity, line 9"), never in words out of the XML. With an "xml: …" among them
-    the text was broken: more may be missing than is named; "xml: no answer within 3 s" says that
-    the guest is stuck, on a libvirt that asks it (see `Host.snapshot`). `xml` is the document
-    itself where the host keeps it (`Host(keep_xml=True)`); it is left out of comparisons.
+    "xml: undeclared entity, line 9"), never in words from the XML. An "xml: …" among them means
+    that the text was broken, and more may be missing than is named. "xml: no answer within 3 s"
+    means that the guest is stuck, on a libvirt that asks it (see `Host.snapshot`). `xml` is the
+    document itself where the host keeps it (`Host(keep_xml=True)`); comparisons ignore it.
     """
 
     uuid: UUID | None
@@ -285,23 +290,24 @@ class Details:
 
     @property
     def devices_known(self) -> bool:
-        """Whether `disks` and `nics` are all that there are."""
+        """Whether `disks` and `nics` are complete."""
         return not any(map(hides_devices, self.unknown))
 
 
 def hides_devices(unknown: str) -> bool:
-    """Whether an unknown of `Details` means that there may be devices which are not in them."""
+    """Return whether an entry of `Details.unknown` means that devices may be missing."""
     return unknown in ("domain", "devices") or unknown.startswith("xml: ")
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One domain at one instant. `id` is None while it is inactive; `reason` belongs to `state`.
+    """One domain at one instant. `id` is None while the domain is inactive.
 
-    `ours` is whether the host's `launched_by` says so; Domain-0 is nobody's.
-    `details` is None where nobody asked for them, or the domain was gone before they could be read.
-    `statistics`, where they were asked for, has libvirt's names and values ("balloon.current":
-    524288): None of an inactive one, and of one that did not answer.
+    `reason` is libvirt's number for why the domain is in its `state`; `reason_text` has the words.
+    `ours` is what the host's `launched_by` says; Domain-0 is not ours. `details` is None if they
+    were not asked for, or if the domain was gone before they could be read. `statistics`, if they
+    were asked for, has libvirt's names and values ("balloon.current": 524288); it is None for an
+    inactive domain, and for one that did not answer.
     """
 
     uuid: UUID
@@ -319,14 +325,24 @@ class Instance:
         """Whether libvirt calls it active: it has an id (running, paused, shutting down, …)."""
         return self.id is not None
 
+    @property
+    def reason_text(self) -> str:
+        """Why it is in its state, in virsh's words ("booted", "destroyed", "I/O error").
+
+        "reason 17" for a number that this guestlist does not know.
+        """
+        words = _REASON_WORDS[self.state]
+        known = 0 <= self.reason < len(words)
+        return words[self.reason] if known else f"reason {self.reason}"
+
 
 class Snapshot(Mapping[UUID, Instance]):
     """One instant of a host: its instances by UUID. Iterates by name, then by UUID.
 
-    `cost` is how many calls to libvirt it took. `stale_for` is the seconds for which a live view
-    had been stale: 0.0 in step, and where libvirt was asked. `unanswered` are the UUIDs
-    of the active instances of which statistics were asked that did not answer, or not in full:
-    their guests are stuck; or libvirt could not be asked, and `statistics_failure` says why.
+    `cost` is the number of calls to libvirt that it took. `stale_for` is the seconds for which the
+    live view was stale: 0.0 in step, and where libvirt was asked. `unanswered` has the UUIDs of
+    active instances that were asked for statistics and did not answer, or not in full, because
+    their guests are stuck; if libvirt could not be asked, `statistics_failure` says why.
     """
 
     __slots__ = ("_by_uuid", "_in_order", "cost", "stale_for", "statistics_failure", "unanswered")
@@ -347,16 +363,6 @@ class Snapshot(Mapping[UUID, Instance]):
         self.unanswered = frozenset(unanswered)
         self.statistics_failure = statistics_failure
 
-    @classmethod
-    def over(
-        cls, by_uuid: Mapping[UUID, Instance], *, in_order: bool, stale_for: float = 0.0
-    ) -> Snapshot:
-        """One over a mapping that never changes, and so is not copied."""
-        made = cls((), stale_for=stale_for)
-        made._by_uuid = by_uuid
-        made._in_order = in_order
-        return made
-
     @property
     def instances(self) -> tuple[Instance, ...]:
         """The instances, by name."""
@@ -376,9 +382,19 @@ class Snapshot(Mapping[UUID, Instance]):
         return f"<Snapshot of {len(self)} instances{stale}>"
 
     def _ordered(self) -> Mapping[UUID, Instance]:
-        """Put in order by whoever looks first: a live view is read far less often than it moves."""
+        """Sort when first read: a live view changes far more often than it is read."""
         if not self._in_order:
             ordered = sorted(self._by_uuid.values(), key=lambda each: (each.name, each.uuid))
             self._by_uuid = {each.uuid: each for each in ordered}
             self._in_order = True
         return self._by_uuid
+
+
+def snapshot_over(
+    by_uuid: Mapping[UUID, Instance], *, in_order: bool, stale_for: float = 0.0
+) -> Snapshot:
+    """Return a snapshot of a mapping that never changes, and so is not copied."""
+    made = Snapshot((), stale_for=stale_for)
+    made._by_uuid = by_uuid
+    made._in_order = in_order
+    return made

@@ -1,9 +1,9 @@
-"""One instant of a host: who is here and in what state, in one call; the details once per domain.
+"""One instant of a host: the states of all domains in one call, and the details once per domain.
 
-In: a listing. Out: a `Snapshot`. State, reason and id of every domain come from one
-`virConnectGetAllDomainStats(STATE)`, whose records never contradict themselves and which enters no
-QEMU monitor: a stuck guest holds nothing up. Where libvirt (before 1.2.8) lacks it: the listing,
-and then the state of each.
+In: a session. Out: a `Snapshot`. State, reason and id of every domain come from one
+`virConnectGetAllDomainStats(STATE)`, whose records never contradict themselves. It enters no QEMU
+monitor, so a stuck guest delays nothing. Where libvirt lacks it (before 1.2.8), the domains are
+listed first, and then each is asked for its state.
 
 Source: libvirt src/qemu/qemu_driver.c (qemuDomainGetStatsState).
 """
@@ -12,18 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import libvirt
 
 from guestlist.errors import LibvirtFailure, ListingUnstable, short
 from guestlist.handle import INACTIVE_ID, Stated
-from guestlist.listing import ACTIVE, ALL, Listing
+from guestlist.listing import ACTIVE, ALL
 from guestlist.lookup import ask_about, find_again, look_up
 from guestlist.peer import Peer, unsupported
 from guestlist.records import Details, DomainState, Instance, Snapshot
-from guestlist.statistics import Answers
+from guestlist.session import Session
+
+if TYPE_CHECKING:
+    from guestlist.statistics import Answers
 
 _STATE_GROUP = 1
 """VIR_DOMAIN_STATS_STATE; older bindings lack the name."""
@@ -35,43 +38,40 @@ Record = tuple[libvirt.virDomain, dict[str, Any]]
 
 
 def take(
-    listing: Listing,
+    session: Session,
     *,
     include_inactive: bool,
     include_foreign: bool,
     include_dom0: bool,
     details: bool,
 ) -> Snapshot:
-    """The instances that match, at one instant; see `Host.snapshot`."""
-    peer, memory = listing.peer, listing.details
-    before = peer.calls
+    """Return the instances that match, at one instant; see `Host.snapshot`."""
+    before = session.peer.calls
     if details:
-        memory.watch()
-    stated = states(listing, include_inactive=include_inactive)
+        session.details.watch()
+    stated = states(session, include_inactive=include_inactive)
     if details:
-        memory.catch_up()
-    if memory:
-        listed = {one.uuid for one in stated}
-        memory.discard_absent(listed, include_inactive=include_inactive)
-    matching, unclear = listing.sorted_out(
-        ((one, one.id, one.name) for one in stated),
-        include_foreign=include_foreign,
-        include_dom0=include_dom0,
+        session.details.catch_up()
+    session.discard_absent(stated, include_inactive=include_inactive)
+    matching = session.ownership.matching_handles(
+        stated, include_foreign=include_foreign, include_dom0=include_dom0
     )
-    matching += listing.ours_by_metadata(unclear)
-    known = memory.read(matching) if details else {}
+    known = session.details.read(matching) if details else {}
     instances = {
         one.uuid: made
         for one in matching
-        if (made := instance(listing, one, known.get(one.uuid))) is not None
+        if (made := instance(session, one, known.get(one.uuid))) is not None
     }
     if details:
-        listing.last = instances
-    return Snapshot(instances.values(), cost=peer.calls - before)
+        session.instances = instances
+    return Snapshot(instances.values(), cost=session.peer.calls - before)
 
 
 def with_statistics(snapshot: Snapshot, answers: Answers) -> Snapshot:
-    """The same instant, with what each active instance answered since, and who did not."""
+    """Return the same instant with the statistics that each active instance answered since.
+
+    Instances that did not answer in full are in `Snapshot.unanswered`.
+    """
     instances, unanswered = [], []
     for instance in snapshot.values():
         answer = answers.by_uuid.get(instance.uuid.bytes)
@@ -90,43 +90,44 @@ def with_statistics(snapshot: Snapshot, answers: Answers) -> Snapshot:
     )
 
 
-def one(listing: Listing, uuid: UUID) -> Instance | None:
-    """The domain with this UUID, whoever launched it, without details; None if there is none.
+def one(session: Session, uuid: UUID) -> Instance | None:
+    """Return the domain with this UUID, of any launcher, without details; None if there is none.
 
     Cost: 2 calls, and 1 more, once, if its name does not tell who launched it. Without the bulk
     statistics 2 more for each time that it starts or stops meanwhile.
     """
-    domain = look_up(listing.peer, uuid.bytes)
+    domain = look_up(session.peer, uuid.bytes)
     if domain is None:
         return None
-    for stated in states_of(listing, [domain]):
-        return instance(listing, stated, None)
+    for stated in states_of(session, [domain]):
+        return instance(session, stated, None)
     return None
 
 
-def states(listing: Listing, *, include_inactive: bool) -> States:
-    """State and reason of each domain, or of each that is active.
+def states(session: Session, *, include_inactive: bool) -> States:
+    """Return state and reason of each domain, or of each that is active.
 
-    Cost: 1 call; without that call the listing's and n.
+    Cost: 1 call; without that call those of the list, and 1 per domain.
     """
-    flags = ALL if include_inactive else ACTIVE
-    stated = _bulk_states(listing, lambda: _all_stats(listing.peer, flags))
+    peer, flags = session.peer, ALL if include_inactive else ACTIVE
+    stated = _bulk_states(
+        session, lambda: peer.call(peer.connection.getAllDomainStats, _STATE_GROUP, flags)
+    )
     if stated is None:
-        domains = listing.domains(include_inactive=include_inactive)
-        stated = _states_one_by_one(domains, listing.peer)
+        domains = session.listing.domains(include_inactive=include_inactive)
+        stated = _states_one_by_one(domains, peer)
     return stated if include_inactive else [one for one in stated if one.id != INACTIVE_ID]
 
 
-def states_of(listing: Listing, domains: list[libvirt.virDomain]) -> States:
-    """State and reason of each of these domains; of those that are gone, none.
+def states_of(session: Session, domains: list[libvirt.virDomain]) -> States:
+    """Return state and reason of each of these domains, without those that are gone.
 
     Cost: 1 call; without that call 1 per domain, and 2 more for each that started or stopped. More
     only where the call fails, see `lookup.ask_about`.
     """
-    peer = listing.peer
-    connection = peer.connection
+    peer, connection = session.peer, session.peer.connection
     stated = _bulk_states(
-        listing,
+        session,
         lambda: ask_about(
             peer, domains, lambda left: connection.domainListGetStats(left, _STATE_GROUP)
         ),
@@ -134,32 +135,27 @@ def states_of(listing: Listing, domains: list[libvirt.virDomain]) -> States:
     return _states_one_by_one(domains, peer) if stated is None else stated
 
 
-def _all_stats(peer: Peer, flags: int) -> list[Record]:
-    peer.calls += 1
-    return peer.connection.getAllDomainStats(_STATE_GROUP, flags)
-
-
-def _bulk_states(listing: Listing, ask: Callable[[], Iterable[Record]]) -> States | None:
-    """The states in one call; None where there is no such call."""
-    if listing.bulk_stats is False:
+def _bulk_states(session: Session, ask: Callable[[], Iterable[Record]]) -> States | None:
+    """Return the states that one call tells; None where there is no such call."""
+    if session.bulk_stats is False:
         return None
     try:
         records = ask()
     except (libvirt.libvirtError, AttributeError) as error:
         if not unsupported(error):
-            listing.raise_if_too_many(error)
+            session.listing.raise_if_too_many(error)
             raise
-        listing.bulk_stats = False
+        session.bulk_stats = False
         return None
-    listing.bulk_stats = True
-    return [_stated(domain, record, listing.peer) for domain, record in records]
+    session.bulk_stats = True
+    return [_stated(domain, record, session.peer) for domain, record in records]
 
 
 def _stated(domain: libvirt.virDomain, record: dict[str, Any], peer: Peer) -> Stated:
-    """The state that a record tells.
+    """Return the state that a record tells.
 
     Raises:
-        LibvirtFailure: it tells none. No libvirt leaves it out.
+        LibvirtFailure: the record tells none. No libvirt leaves it out.
     """
     state, reason = record.get("state.state"), record.get("state.reason")
     if isinstance(state, int) and isinstance(reason, int):
@@ -171,7 +167,9 @@ def _stated(domain: libvirt.virDomain, record: dict[str, Any], peer: Peer) -> St
 
 
 def _states_one_by_one(domains: Iterable[libvirt.virDomain], peer: Peer) -> States:
-    """State and reason of each, which agree with the id of its handle; of those gone, none.
+    """Return state and reason of each domain, without those that are gone.
+
+    They agree with the id of the handle: the domain had both at one instant.
 
     Raises:
         ListingUnstable: a domain started and stopped between every two calls.
@@ -183,7 +181,7 @@ def _states_one_by_one(domains: Iterable[libvirt.virDomain], peer: Peer) -> Stat
 
 
 def _settled_or_gone(domain: libvirt.virDomain, peer: Peer) -> Stated | None:
-    """As `_settled`; one that is back under its UUID after a failure is asked again."""
+    """Return what `_settled` does; ask again about a domain that is there after a failure."""
     try:
         return _settled(domain, peer)
     except libvirt.libvirtError as error:
@@ -199,10 +197,9 @@ def _settled_or_gone(domain: libvirt.virDomain, peer: Peer) -> Stated | None:
 
 
 def _settled(domain: libvirt.virDomain, peer: Peer) -> Stated | None:
-    """A handle of the domain with the state that it has under the handle's id; None if gone."""
+    """Return the domain's state under the id of its handle; None if the domain is gone."""
     for _ in range(_TRIES):
-        peer.calls += 1
-        state, reason = domain.state()
+        state, reason = peer.call(domain.state)
         if (state == DomainState.SHUTOFF) == (domain.ID() == INACTIVE_ID):
             return Stated(domain, state, reason)
         again = look_up(peer, domain.UUID())
@@ -215,13 +212,14 @@ def _settled(domain: libvirt.virDomain, peer: Peer) -> Stated | None:
     )
 
 
-def instance(listing: Listing, stated: Stated, details: Details | None) -> Instance | None:
-    """The record; None where only the metadata could tell whose it is, and it is gone.
+def instance(session: Session, stated: Stated, details: Details | None) -> Instance | None:
+    """Return the record of a domain that was found in this state, with these details.
 
-    Where nothing has changed it is the last snapshot's: making one costs more than looking.
+    Where nothing has changed it is the record of the last snapshot: to make one costs more than to
+    compare. None if only the metadata could tell who launched the domain, and it is gone.
     """
     id = None if stated.id == INACTIVE_ID else stated.id
-    last = listing.last.get(stated.uuid)
+    last = session.instances.get(stated.uuid)
     if (
         last is not None
         and last.details is details
@@ -231,8 +229,8 @@ def instance(listing: Listing, stated: Stated, details: Details | None) -> Insta
         and last.name == stated.name
     ):
         return last
-    launcher = listing.launcher(stated)
-    if launcher is None:
+    verdict = session.ownership.of(stated)
+    if verdict is None:
         return None
     return Instance(
         uuid=UUID(bytes=stated.uuid),
@@ -240,7 +238,7 @@ def instance(listing: Listing, stated: Stated, details: Details | None) -> Insta
         id=id,
         state=DomainState(stated.state),
         reason=stated.reason,
-        launcher=launcher,
+        launcher=verdict.launcher,
         details=details,
-        ours=listing.is_ours(stated),
+        ours=verdict.ours,
     )

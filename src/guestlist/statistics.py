@@ -342,9 +342,8 @@ def _disk_counters(peer: Peer, uuid: bytes, targets: Iterable[str]) -> dict[str,
     if domain is None:
         return counted
     for target in targets:
-        peer.calls += 1
         try:
-            reads, read, writes, written, *_ = domain.blockStats(target)
+            reads, read, writes, written, *_ = peer.call(domain.blockStats, target)
         except libvirt.libvirtError as error:  # it has stopped, or has no such disk
             if peer.lost(error):
                 raise

@@ -1,16 +1,17 @@
 """The details of domains: their XML, read once and remembered.
 
-In: handles off a listing. Out: `Details`, and the namespaces in their metadata; nothing for those
-that are gone. Never raises for what one domain's XML is like: what could not be read is named in
-its `Details.unknown`, and logged once. Only a lost connection is the caller's to hear.
+In: handles from a list. Out: `Details`, and the namespaces in their metadata; nothing for domains
+that are gone. XML that cannot be read raises no error: `Details.unknown` names what is missing, and
+the log does so once. Only a lost connection is an error.
 
-    __init__    the memory: what is known, and when it is no longer true
-    reading     one domain's XML to Details, whatever becomes of it
-    crew        many of them, side by side
-    bounded     many of them within a deadline, where a stuck guest does not answer
+    __init__    the memory: what is known, and until when it is true
+    reader      the XML of one domain, read to Details
+    parallel    the XML of many domains, read side by side
+    bounded     the same within a deadline, where a stuck guest does not answer
 
 Source: libvirt src/qemu/qemu_driver.c (qemuDomainGetXMLDesc takes the domain's lock, and neither a
-job nor the monitor: a stuck guest answers. Old ones differ, see `bounded.is_needed`).
+job nor the monitor, so that a stuck guest delays nothing. Old releases differ, see
+`bounded.is_needed`).
 """
 
 from __future__ import annotations
@@ -45,29 +46,31 @@ XML_EVENTS = (
     EventKind.TRAY_CHANGE,
     EventKind.DISK_CHANGE,
 )
-"""What changes a domain's XML while it runs; the newest first, see `Peer.events`."""
+"""Events that tell of a change in an active domain's XML; the newest first, see `Peer.events`."""
 
 _NEW_XML = Lifecycle.DEFINED, Lifecycle.STARTED, Lifecycle.RESUMED
-"""After these the XML is another: redefined, all of it there, migrated in."""
+"""Events after which the XML differs: the domain was redefined, started, or migrated in."""
+
+_ENDS = Lifecycle.STOPPED, Lifecycle.UNDEFINED
 
 _FAILED_AGE = 0.1
-"""The share of its age that XML which could not be read is believed for."""
+"""The share of `max_age` after which XML that could not be read is read again."""
 
 _LONGEST_TURN = 0.5
-"""Seconds that a snapshot waits for a turn of a busy event loop before it reads XML instead."""
+"""Seconds that a snapshot waits for a turn of a busy event loop; after that it reads the XML."""
 
 
 @dataclass(slots=True)
 class _Remembered:
-    """What was read of a domain while it had this id, and until when (monotonic) it is believed."""
+    """What was read of a domain while it had this id. It is believed until `due` (monotonic)."""
 
     id: int
     details: Details
-    namespaces: frozenset[str] | None  # None: not told by the XML, and not asked for yet
+    namespaces: frozenset[str] | None  # None: the XML did not tell, and nothing else was asked yet
     due: float
 
     def holds(self, handle: Handle, now: float) -> bool:
-        """Whether it is still so. A name that is another one tells of a renaming."""
+        """Return whether it is still true. A handle with another name tells of a renaming."""
         return (
             self.id == handle.id
             and now < self.due
@@ -76,18 +79,19 @@ class _Remembered:
 
 
 class DetailsMemory:
-    """What the XML of the domains of one connection says.
+    """Remembers what the XML of the domains of one connection says.
 
-    Remembered by UUID and id. An active domain's id is new at every start, so what was read stays
-    true while it runs but for what is changed meanwhile, and an event tells of nearly all of that:
-    redefined, devices plugged and unplugged, a disk's image exchanged, the balloon, the metadata.
-    What no event tells of (vCPUs plugged by hand, an external snapshot, a change of the inactive
-    configuration by `--config`; on drivers without events, anything) is seen after `max_age`
-    seconds. It is forgotten when a listing that would have shown the domain does not, and with the
-    connection.
+    It is remembered by UUID and id. A domain gets a new id at every start, so what was read stays
+    true while the domain runs, except for what changes meanwhile. An event tells of nearly every
+    such change: the domain is redefined, devices are plugged and unplugged, a disk's image is
+    exchanged, the balloon or the metadata changes. No event tells of vCPUs plugged by hand, of an
+    external snapshot, of a change of the inactive configuration by `--config`, and on drivers
+    without events of anything: such a change is seen after `max_age` seconds. The memory of a
+    domain ends when an event tells that it stopped or was undefined, when a list that should show
+    the domain does not, and with the connection.
 
-    Threads take turns on the connection. Where XML is read aside the turn is given up meanwhile, so
-    several may read at a time; events come at any time.
+    Threads take turns on the connection. While XML is read aside the turn is given up, so several
+    threads may read at a time; events come at any time.
     """
 
     def __init__(
@@ -103,18 +107,20 @@ class DetailsMemory:
         self._bounded = bounded_reader
         self._is_bounded: bool | None = None
         self._max_age = max_age
-        self._read_one = partial(reader.read, keep_xml=keep_xml)
+        self._reader = reader.XmlReader(keep_xml=keep_xml)
         self._connection = connection
         self._known: dict[bytes, _Remembered] = {}
-        self._changed_meanwhile: list[set[bytes]] = []  # one for each reading that goes on
+        self._changed_meanwhile: list[set[bytes]] = []  # one for each `_recall` under way
         self._watching = False
-        self._lock = threading.RLock()  # a signal handler may `discard` within any of it
+        self.hears_of_ends = False
+        """Whether events tell which domains stop and are undefined."""
+        self._lock = threading.RLock()  # a signal handler may call `discard` at any moment
 
     def __len__(self) -> int:
         return len(self._known)
 
     def watch(self) -> None:
-        """Have events tell what changes, and believe nothing that was read before they could.
+        """Register for the events that tell of changes; forget what was read before that.
 
         Cost: up to 9 calls, once per connection, which are not in `Peer.calls`.
         """
@@ -131,28 +137,36 @@ class DetailsMemory:
             lifecycle.subscribe(self._on_lifecycle)
         with self._lock:
             self._known.clear()
+        self.hears_of_ends = lifecycle is not None
         self._watching = True
 
     def catch_up(self) -> None:
-        """Take in the events that have arrived, or believe nothing that they may contradict.
+        """Take in the events that have arrived; where that takes too long, forget everything.
 
-        Cost: none; some 0.03 ms, and up to a second and a half on a loop that is busy.
+        Cost: no call; about 0.03 ms, and up to 1.5 s while the event loop is busy.
         """
-        if not drain(_LONGEST_TURN):
+        if self._known and not drain(_LONGEST_TURN):
             with self._lock:
                 self._known.clear()
 
     def believed(self, handle: Handle) -> Details | None:
-        """Its details, if they are known and nothing has contradicted them. Cost: none."""
+        """Return the details of a domain if they are known and no event contradicts them.
+
+        Cost: none.
+        """
         known = self._known.get(handle.uuid)
         return known.details if known and known.holds(handle, time.monotonic()) else None
 
     def read(self, handles: Iterable[Handle]) -> dict[bytes, Details]:
-        """The details of each, by UUID; of those that are gone, none.
+        """Return the details of each domain by UUID, without those that are gone.
 
-        Cost: 1 call for each that is not known, and a few for one whose XML does not pass. 2 for
-        each, over another connection, where a stuck guest does not answer: see `bounded`.
+        Cost: 1 call for each domain that is not known, and a few for XML that does not pass. Where
+        a stuck guest does not answer it is 2 for each, over another connection: see `bounded`.
         """
+        return {uuid: one.details for uuid, one in self._recall(handles).items()}
+
+    def _recall(self, handles: Iterable[Handle]) -> dict[bytes, _Remembered]:
+        """Return what is known of each domain by UUID; read the XML of the others first."""
         known, wanted = {}, []
         now = time.monotonic()
         changed: set[bytes] = set()
@@ -161,14 +175,13 @@ class DetailsMemory:
             for handle in handles:
                 one = self._known.get(handle.uuid)
                 if one is not None and one.holds(handle, now):
-                    known[handle.uuid] = one.details
+                    known[handle.uuid] = one
                 else:
                     wanted.append(handle)
         try:
             for handle, read in self._read(wanted) if wanted else ():
                 if read is not None:
-                    self._remember(handle, read, now, changed)
-                    known[handle.uuid] = read.details
+                    known[handle.uuid] = self._remember(handle, read, now, changed)
                 else:
                     self._known.pop(handle.uuid, None)
         finally:
@@ -179,16 +192,15 @@ class DetailsMemory:
         return known
 
     def namespaces(self, handle: Handle) -> frozenset[str] | None:
-        """The namespaces in its metadata; None if it is gone.
+        """Return the namespaces in a domain's metadata; None if the domain is gone.
 
         Raises:
-            libvirt.libvirtError: neither its XML nor its metadata could be read: no list may leave
-                it out unheard.
+            libvirt.libvirtError: neither the XML nor the metadata could be read. No list may leave
+                the domain out because of that.
 
-        Cost: 1 call where it is not known, and 2 more where its XML does not tell.
+        Cost: 1 call for a domain that is not known, and 2 more where its XML does not tell.
         """
-        self.read([handle])
-        known = self._known.get(handle.uuid)
+        known = self._recall([handle]).get(handle.uuid)
         if known is None:
             return None
         if known.namespaces is None:
@@ -196,12 +208,12 @@ class DetailsMemory:
         return known.namespaces
 
     def discard(self, uuid: bytes) -> None:
-        """Forget one that is gone."""
+        """Forget a domain."""
         with self._lock:
             self._known.pop(uuid, None)
 
     def discard_absent(self, listed: Container[bytes], *, include_inactive: bool) -> None:
-        """Forget those that a listing would have shown and did not."""
+        """Forget the domains that a list should show and does not."""
         with self._lock:
             for uuid, known in list(self._known.items()):
                 if uuid not in listed and (include_inactive or known.id != INACTIVE_ID):
@@ -213,24 +225,23 @@ class DetailsMemory:
         if self._is_bounded:
             return self._read_aside(handles)
         if len(handles) == 1:
-            return [(handles[0], self._read_one(handles[0], self._peer))]
-        return parallel.read(handles, self._peer, self._connection, self._read_one)
+            return [(handles[0], self._reader.read(handles[0], self._peer))]
+        return parallel.read(handles, self._peer, self._connection, self._reader)
 
     def _read_aside(self, handles: list[Handle]) -> list[tuple[Handle, reader.ReadDetails | None]]:
-        """Read within a deadline; others may ask over the connection meanwhile."""
+        """Read within a deadline; other threads may ask over the connection meanwhile."""
         peer = self._peer
-        read = partial(self._bounded.read, handles, self._read_one, self._answers_again)
+        read = partial(self._bounded.read, handles, self._reader, self._answers_again)
         outcome = self._connection.others_turn(
             lambda: threads.run_uninterrupted(read, "guestlist-details")
         )
-        peer.calls += outcome.calls
-        if outcome.failure is not None:  # is it our connection that is lost?
-            peer.calls += 1
-            peer.connection.numOfDomains()
+        peer.count(outcome.calls)
+        if outcome.failure is not None:  # find out whether this connection is lost, too
+            peer.call(peer.connection.numOfDomains)
         return outcome.read
 
     def _answers_again(self, uuid: bytes) -> None:
-        """A guest answers again: believe nothing noted in its place, or of those not asked."""
+        """Forget what was noted for a guest that answers again, and for guests not asked."""
         with self._lock:
             for each, known in self._known.items():
                 if each == uuid or bounded.was_not_asked(known.details):
@@ -238,8 +249,8 @@ class DetailsMemory:
 
     def _remember(
         self, handle: Handle, read: reader.ReadDetails, now: float, changed: Container[bytes]
-    ) -> None:
-        """Keep it, unless an event said meanwhile that it has changed: then for this once."""
+    ) -> _Remembered:
+        """Remember what was read. If an event told of a change meanwhile, it is used only once."""
         uuid = handle.uuid
         if read.failure is not None:
             before = self._known.get(uuid)
@@ -248,11 +259,25 @@ class DetailsMemory:
         age = self._max_age * (_FAILED_AGE if read.failure else 1)
         with self._lock:
             due = now if uuid in changed else now + age
-            self._known[uuid] = _Remembered(read.id, read.details, read.namespaces, due)
+            known = _Remembered(read.id, read.details, read.namespaces, due)
+            self._known[uuid] = known
+        return known
 
     def _on_lifecycle(self, domain: libvirt.virDomain, event: int, _detail: int) -> None:
         if event in _NEW_XML:
             self._on_change(domain)
+        elif event in _ENDS:
+            self._on_end(domain.UUID(), of_active=event == Lifecycle.STOPPED)
+
+    def _on_end(self, uuid: bytes, *, of_active: bool) -> None:
+        """Forget a domain that stopped, if it was read while active; as inactive if undefined.
+
+        The event may come late: then the domain may have been read since as what it is now.
+        """
+        with self._lock:
+            known = self._known.get(uuid)
+            if known is not None and (known.id != INACTIVE_ID) is of_active:
+                del self._known[uuid]
 
     def _on_change(self, domain: libvirt.virDomain, *_facts: object) -> None:
         uuid = domain.UUID()

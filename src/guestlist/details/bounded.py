@@ -1,7 +1,7 @@
-"""Many domains' XML within a deadline, where reading it may wait for a guest.
+"""The XML of many domains within a deadline, where reading it may wait for a guest.
 
-In: handles of one connection. Out: what was read of each over other connections; of a guest that
-did not answer its name, and why there is no more. The connection of the handles is not used.
+In: handles of one connection. Out: what was read of each domain over other connections; where a
+guest did not answer, the domain's name and the reason. The connection of the handles is not used.
 
 Source: libvirt src/qemu/qemu_driver.c, 0.9.12 and later (qemuDomainGetXMLDesc, the balloon).
 """
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from guestlist.connection import Connection
 from guestlist.details import reader
-from guestlist.details.parallel import Reader
 from guestlist.errors import GuestlistError
 from guestlist.handle import Handle
 from guestlist.lookup import look_up
@@ -28,17 +27,16 @@ _BALLOON_EVENT, _BALLOON_EVENT_IN_QEMU = 10_000, 1_002_000
 """The releases of libvirt and of QEMU that brought BALLOON_CHANGE: 0.10.0 and 1.2.0."""
 
 _NEW_QEMU_ONLY = 5_000_000
-"""The libvirt (5.0.0) from which on every QEMU that it can run is newer than that."""
+"""The libvirt (5.0.0) that runs no QEMU older than 1.2.0, and no later libvirt does."""
 
 _NOT_ASKED = "not asked"
 
 
 def is_needed(peer: Peer) -> bool:
-    """Whether XMLDesc may enter a guest's monitor, and so wait for a guest that is stuck.
+    """Return whether XMLDesc may enter a guest's monitor, and so wait for a guest that is stuck.
 
-    QEMU's driver asks the guest for its balloon where no event tells of that: in libvirt before
-    0.10.0, and in later ones with a QEMU before 1.2. Listing and states enter no monitor in any
-    release.
+    QEMU's driver asks the guest for its balloon where no event tells it: in libvirt before 0.10.0,
+    and in later ones with a QEMU before 1.2. Listing and states enter no monitor in any release.
 
     Raises:
         libvirt.libvirtError: the connection is lost.
@@ -57,13 +55,13 @@ def is_needed(peer: Peer) -> bool:
 
 
 def was_not_asked(details: Details) -> bool:
-    """Whether a domain was left out because others hang."""
+    """Return whether a domain was left out because other guests hang."""
     return any(what.startswith(f"xml: {_NOT_ASKED}") for what in details.unknown)
 
 
 @dataclass(frozen=True, slots=True)
 class BoundedOutcome:
-    """What was read of each domain, None of those gone; why a connection failed, where one did."""
+    """What was read of each domain, None if it is gone; and why a connection failed, if one did."""
 
     read: list[tuple[Handle, reader.ReadDetails | None]]
     calls: int
@@ -79,23 +77,28 @@ class BoundedReader:
         self._each = PerDomainCalls(self._side_calls)
 
     def read(
-        self, handles: Iterable[Handle], read_one: Reader, returned: Callable[[bytes], object]
+        self,
+        handles: Iterable[Handle],
+        xml_reader: reader.XmlReader,
+        returned: Callable[[bytes], object],
     ) -> BoundedOutcome:
-        """What each domain's XML says.
+        """Read each domain's XML.
+
+        Takes as long as the deadline where a guest hangs that did not hang before.
 
         Args:
             handles: the domains.
-            read_one: `reader.read`.
-            returned: is told the UUID of a domain whose guest answers again, on another thread.
+            xml_reader: reads the XML of one domain.
+            returned: is called, on another thread, with the UUID of a domain whose guest answers
+                again.
 
-        Cost: 2 calls per domain, over other connections. Seconds: the deadline where a guest hangs
-        that did not before.
+        Cost: 2 calls per domain, over other connections.
         """
         by_uuid = {handle.uuid: handle for handle in handles}
 
         def ask_one(peer: Peer, uuid: bytes) -> reader.ReadDetails | None:
             domain = look_up(peer, uuid)
-            return None if domain is None else read_one(by_uuid[uuid].over(domain), peer)
+            return None if domain is None else xml_reader.read(by_uuid[uuid].over(domain), peer)
 
         found = self._each.ask(
             "read the XML of the domains", by_uuid, ask_one, self._deadline, returned=returned

@@ -1,8 +1,8 @@
-"""One domain's XML to Details, whatever becomes of it.
+"""One domain's XML, read to Details, also where the XML cannot be read.
 
 In: a handle. Out: what could be read, or None where the domain is gone. XML of more than 4 MiB does
-not pass the wire (code 39, and the connection lives on): what is asked in its place says vCPUs and
-memory, and whether Nova's metadata is there. Raises only where the connection is lost.
+not pass the wire (code 39; the connection lives on). Other calls then tell vCPUs and memory, and
+whether the domain has Nova's metadata. Raises only where the connection is lost.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _METADATA_ELEMENT = 2
 
 @dataclass(frozen=True, slots=True)
 class ReadDetails:
-    """What one reading gave. `failure` is one line for the log where it did not give it all."""
+    """What was read of a domain under its id; `failure` is a line for the log if not all was."""
 
     id: int
     details: Details
@@ -33,44 +33,67 @@ class ReadDetails:
     failure: str | None = None
 
 
-def read(handle: Handle, peer: Peer, *, keep_xml: bool = False) -> ReadDetails | None:
-    """ReadDetails the domain's XML; None if the domain is gone.
+@dataclass(frozen=True, slots=True)
+class XmlReader:
+    """Reads the XML of one domain; `keep_xml` keeps the document in the details."""
 
-    `keep_xml`: the document stays in the details.
+    keep_xml: bool = False
 
-    Raises:
-        libvirt.libvirtError: the connection is lost.
+    def read(self, handle: Handle, peer: Peer) -> ReadDetails | None:
+        """Read the domain's XML; None if the domain is gone.
 
-    Cost: 1 call; 2 where the XML could not be had, 3 where `info` fails too.
-    """
-    peer.calls += 1
-    try:
-        document = handle.domain.XMLDesc(0)
-        details = domainxml.parse(document)
-    except ValueError as error:
-        return _without_xml(handle, peer, str(error))
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == Code.NO_DOMAIN:
-            return None
-        if peer.lost(error):
-            raise
-        return _without_xml(handle, peer, one_line(error))  # `info` tells whether it is gone
-    if keep_xml:
-        details = replace(details, xml=document)
-    if any(name.startswith("xml: ") or name == "domain" for name in details.unknown):
-        failure = f"the XML of domain {short(handle.name)!r} is flawed ({details.unknown[0]})"
-        return ReadDetails(handle.id, details, None, failure)
-    id = handle.id
-    if id == INACTIVE_ID and details.id is not None:  # it has started since it was listed
-        id = details.id
-    return ReadDetails(id, details, details.namespaces)
+        Raises:
+            libvirt.libvirtError: the connection is lost.
+
+        Cost: 1 call; 2 where libvirt does not give the XML, 3 where `info` fails too.
+        """
+        fetched = self.fetch(handle, peer)
+        return self.parse(handle, fetched, peer) if isinstance(fetched, str) else fetched
+
+    def fetch(self, handle: Handle, peer: Peer) -> str | ReadDetails | None:
+        """Return the document, or what is known without it; None if the domain is gone.
+
+        Errors and cost as `read`.
+        """
+        try:
+            return peer.call(handle.domain.XMLDesc, 0)
+        except ValueError as error:
+            return _without_xml(handle, peer, str(error))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == Code.NO_DOMAIN:
+                return None
+            if peer.lost(error):
+                raise
+            return _without_xml(handle, peer, one_line(error))  # `info` tells whether it is gone
+
+    def parse(self, handle: Handle, document: str, peer: Peer) -> ReadDetails | None:
+        """Return what the document says; None if it says nothing and the domain is gone.
+
+        Raises:
+            libvirt.libvirtError: the connection is lost.
+
+        Cost: none; 1 or 2 calls where the document cannot be parsed at all.
+        """
+        try:
+            details = domainxml.parse(document)
+        except ValueError as error:
+            return _without_xml(handle, peer, str(error))
+        if self.keep_xml:
+            details = replace(details, xml=document)
+        if any(name.startswith("xml: ") or name == "domain" for name in details.unknown):
+            failure = f"the XML of domain {short(handle.name)!r} is flawed ({details.unknown[0]})"
+            return ReadDetails(handle.id, details, None, failure)
+        id = handle.id
+        if id == INACTIVE_ID and details.id is not None:  # it has started since it was listed
+            id = details.id
+        return ReadDetails(id, details, details.namespaces)
 
 
 def nova_namespaces(handle: Handle, peer: Peer) -> frozenset[str] | None:
-    """Those of Nova's namespaces that the domain has metadata in; None if the domain is gone.
+    """Return Nova's namespaces that the domain has metadata in; None if the domain is gone.
 
     Raises:
-        libvirt.libvirtError: whatever else libvirt said.
+        libvirt.libvirtError: a call failed for another reason.
 
     Cost: 2 calls.
     """
@@ -83,11 +106,10 @@ def nova_namespaces(handle: Handle, peer: Peer) -> frozenset[str] | None:
 
 
 def _without_xml(handle: Handle, peer: Peer, why: str) -> ReadDetails | None:
-    """What a domain's `info` tells: some drivers and some XML give no more. None if it is gone."""
-    peer.calls += 1
+    """Return what a domain's `info` tells, in place of its XML; None if the domain is gone."""
     vcpus = memory_kib = current_memory_kib = None
     try:
-        _, memory_kib, current_memory_kib, vcpus, _ = handle.domain.info()
+        _, memory_kib, current_memory_kib, vcpus, _ = peer.call(handle.domain.info)
     except libvirt.libvirtError as error:
         if _is_gone(handle, peer, error):
             return None
@@ -102,7 +124,7 @@ def _without_xml(handle: Handle, peer: Peer, why: str) -> ReadDetails | None:
 
 
 def unread(handle: Handle, why: str) -> ReadDetails:
-    """What is known of a domain whose XML was not read in time. Cost: none."""
+    """Return what is known of a domain whose XML was not read in time. Cost: none."""
     details = _nothing_read(handle, f"xml: {why}")
     return ReadDetails(handle.id, details, None, _cannot_be_read(handle, why))
 
@@ -125,9 +147,9 @@ def _cannot_be_read(handle: Handle, why: str) -> str:
 
 
 def _is_gone(handle: Handle, peer: Peer, error: libvirt.libvirtError) -> bool:
-    """Whether a call failed because the domain is gone; see `lookup`.
+    """Return whether a call failed because the domain is gone; see `lookup`.
 
-    A look-up that fails on a living connection says nothing of the domain: then it is not gone.
+    False where the look-up itself fails on a living connection: that tells nothing of the domain.
     """
     try:
         return find_again(peer, error, handle.uuid) is None
@@ -138,9 +160,8 @@ def _is_gone(handle: Handle, peer: Peer, error: libvirt.libvirtError) -> bool:
 
 
 def _has_metadata(handle: Handle, uri: str, peer: Peer) -> bool:
-    peer.calls += 1
     try:
-        handle.domain.metadata(_METADATA_ELEMENT, uri)
+        peer.call(handle.domain.metadata, _METADATA_ELEMENT, uri)
     except libvirt.libvirtError as error:
         if error.get_error_code() != Code.NO_DOMAIN_METADATA:
             raise

@@ -30,7 +30,7 @@ from uuid import UUID
 
 from guestlist import event_loop, process, threads
 from guestlist.errors import GuestlistError, NotSynced
-from guestlist.host import Host
+from guestlist.host import Host, sessions_apart
 from guestlist.inventory.board import Board
 from guestlist.inventory.drift import Drift
 from guestlist.inventory.following import Follower
@@ -164,7 +164,7 @@ class Inventory:
             raise ValueError(f"longest_queue is {longest_queue!r}: it must be at least 1")
         self._board = Board(longest_queue)
         self._follower = Follower(
-            self._host.listings_apart(details_max_age),
+            sessions_apart(self._host, details_max_age),
             self._board,
             details=details,
             resync_every=resync_every,

@@ -44,10 +44,9 @@ from guestlist.inventory.facts import Facts
 from guestlist.inventory.feed import Feed, Inbox, Raw
 from guestlist.inventory.merging import Observation, View, merge
 from guestlist.inventory.rechecks import RECHECK_AFTER, Rechecks
-from guestlist.listing import Listing
-from guestlist.listing.listings import Listings
 from guestlist.peer import Peer
 from guestlist.records import DomainState, Instance
+from guestlist.session import Session, Sessions
 from guestlist.unpatched import threading
 
 log = logging.getLogger(__name__)
@@ -87,7 +86,7 @@ class Follower:
 
     def __init__(
         self,
-        listings: Listings,
+        listings: Sessions,
         board: Board,
         *,
         details: bool,
@@ -238,7 +237,7 @@ class Follower:
                 self._wait_before_retry()
         self._board.end()
 
-    def _follow_all(self, listing: Listing) -> None:
+    def _follow_all(self, listing: Session) -> None:
         try:
             self._follow(listing)
         finally:
@@ -246,7 +245,7 @@ class Follower:
             self._let_go()
             self.counts["calls"] += listing.peer.calls
 
-    def _follow(self, listing: Listing) -> None:
+    def _follow(self, listing: Session) -> None:
         self._peer = listing.peer
         feed.register(listing.peer)
         listing.details.watch()
@@ -261,7 +260,7 @@ class Follower:
         while not self.is_closing:
             self._step(listing)
 
-    def _step(self, listing: Listing) -> None:
+    def _step(self, listing: Session) -> None:
         """Wait until something is to be done, and do what is most urgent."""
         now = time.monotonic()
         raw = self._inbox.take(self._next_due() - now)
@@ -290,7 +289,7 @@ class Follower:
 
     # Whether all is well
 
-    def _is_in_doubt(self, listing: Listing, now: float) -> bool:
+    def _is_in_doubt(self, listing: Session, now: float) -> bool:
         """Whether something may have been missed, or somebody wants to be sure. Cost: none.
 
         Raises:
@@ -305,7 +304,7 @@ class Follower:
         stalled = now >= self._alive_at + PULSE and self._is_stalled(listing, now)
         return bool(lost) or stalled or self._wants_list != self._lists
 
-    def _is_stalled(self, listing: Listing, now: float) -> bool:
+    def _is_stalled(self, listing: Session, now: float) -> bool:
         """Whether the event loop is held up, so that events may wait."""
         if not listing.peer.alive():
             raise ConnectionLost(f"the connection to {self.label} is lost; it is opened again")
@@ -347,7 +346,7 @@ class Follower:
 
     # Asking
 
-    def _list(self, listing: Listing, raw: Sequence[Raw] = ()) -> None:
+    def _list(self, listing: Session, raw: Sequence[Raw] = ()) -> None:
         """List everybody and believe it, whatever was known.
 
         Cost: 1 call; the first time 1 more for each domain, for its details.
@@ -375,7 +374,7 @@ class Follower:
         self._lists = wanted
         self._moved.ring()
 
-    def _compare(self, listing: Listing) -> None:
+    def _compare(self, listing: Session) -> None:
         """List everybody, and look again at who is not as the view has it. Cost: 1 call."""
         self.facts.compared()
         found = {}
@@ -390,7 +389,7 @@ class Follower:
         self.listed_at = self._list_began
         self._answered()
 
-    def _states(self, listing: Listing, raw: Sequence[Raw] = ()) -> list[Stated]:
+    def _states(self, listing: Session, raw: Sequence[Raw] = ()) -> list[Stated]:
         self._list_began = began = time.monotonic()
         interval = self._interval()
         if not self._has_heard:
@@ -400,7 +399,7 @@ class Follower:
         self.counts["lists"] += 1
         return snapshot.states(listing, include_inactive=True)
 
-    def _read_facts(self, listing: Listing) -> None:
+    def _read_facts(self, listing: Session) -> None:
         """Read what the host is. Cost: 2 calls; 4 more the first time."""
         self._board.await_answer(time.monotonic())
         self.facts.read(listing.peer)
@@ -414,7 +413,7 @@ class Follower:
         longest = math.inf if self._has_events else WITHOUT_EVENTS
         return min(self._resync_every, self._verify_every or math.inf, longest)
 
-    def _ask(self, listing: Listing, raw: list[Raw], due: dict[bytes, libvirt.virDomain]) -> None:
+    def _ask(self, listing: Session, raw: list[Raw], due: dict[bytes, libvirt.virDomain]) -> None:
         """Ask about those whom events named, and those who are due. Cost: 1 call."""
         for one in raw:
             if one.kind in _MOVES_STATE:
@@ -430,7 +429,7 @@ class Follower:
 
     def _merge(
         self,
-        listing: Listing,
+        listing: Session,
         asked: dict[bytes, libvirt.virDomain] | None,
         stated: Iterable[Stated],
         raw: list[Raw],
@@ -454,7 +453,7 @@ class Follower:
             self._find_drift(changes, suspects)
 
     def _found(
-        self, listing: Listing, stated: Iterable[Stated], ran: Container[bytes]
+        self, listing: Session, stated: Iterable[Stated], ran: Container[bytes]
     ) -> dict[UUID, Instance]:
         """Who was found, and when each of them is to be looked at again.
 
@@ -478,7 +477,7 @@ class Follower:
                 self._rechecks.settle(one, before, instance, now)
         return found
 
-    def _forget(self, listing: Listing, uuids: Iterable[bytes]) -> None:
+    def _forget(self, listing: Session, uuids: Iterable[bytes]) -> None:
         """Forget those that are gone."""
         for uuid in uuids:
             self._rechecks.drop(uuid)
@@ -493,7 +492,7 @@ class Follower:
             self.counts["changes"] += len(changes)
         return changes
 
-    def _note(self, listing: Listing, raw: list[Raw], events: list[Event]) -> None:
+    def _note(self, listing: Session, raw: list[Raw], events: list[Event]) -> None:
         """Keep what events tell beside the states."""
         now = time.monotonic()
         for one, event in zip(raw, events, strict=True):
@@ -527,7 +526,7 @@ class Follower:
             self._was_deaf = True
             raise ConnectionLost(f"no events come from {self.label}, though its domains change")
 
-    def _instance(self, listing: Listing, one: Stated, before: Instance | None) -> Instance | None:
+    def _instance(self, listing: Session, one: Stated, before: Instance | None) -> Instance | None:
         """The domain as it was found; None where it is gone before it was known whose it is.
 
         Whose it is stays as it was under the same name until its XML is read again.
@@ -565,11 +564,11 @@ class Follower:
             ours=before.ours,
         )
 
-    def _reads(self, listing: Listing, one: Stated) -> bool:
+    def _reads(self, listing: Session, one: Stated) -> bool:
         """Whether its XML is read: for its details, or to tell whose it is."""
-        return self._details or not listing.is_told_by_name(one.name)
+        return self._details or not listing.ownership.is_told_by_name(one.name)
 
-    def _read_details(self, listing: Listing) -> None:
+    def _read_details(self, listing: Session) -> None:
         """Read the details of the one that has waited longest. Cost: 1 call."""
         began = time.monotonic()
         uuid, told = self._backlog.take()
@@ -578,13 +577,13 @@ class Follower:
             return
         self._board.await_answer(began)
         read = listing.details.read([one]).get(uuid)
-        launcher = listing.launcher(one) if read else None
+        verdict = listing.ownership.of(one) if read else None
         self._answered()
-        if launcher is None or listing.details.believed(one) is None:
+        if verdict is None or listing.details.believed(one) is None:
             self._rechecks.put(uuid, one.domain, began)  # it is gone, or has moved on meanwhile
-        if launcher is not None:
+        if verdict is not None:
             details = read if self._details else None
-            after = replace(before, details=details, launcher=launcher, ours=listing.is_ours(one))
+            after = replace(before, details=details, launcher=verdict.launcher, ours=verdict.ours)
             self._publish(Observation([after.uuid], {after.uuid: after}, datetime.now(UTC)), told)
         now = time.monotonic()
         self._backlog.took(uuid, now - began, now)

@@ -14,7 +14,7 @@ from uuid import UUID
 from guestlist.inventory.changes import Change
 from guestlist.inventory.merging import View
 from guestlist.launcher import Launcher
-from guestlist.records import Instance, Snapshot
+from guestlist.records import Instance, Snapshot, snapshot_over
 
 _WORTH_FOLLOWING = 0.25
 """The share of a view beyond which its changes cost more to follow than the part to filter."""
@@ -72,7 +72,7 @@ class Part:
             self._catch_up(self._coming)
         self._coming = []
         if self._last is None or self._last.stale_for or stale_for:
-            self._last = Snapshot.over(
+            self._last = snapshot_over(
                 self._instances, in_order=self._in_order, stale_for=stale_for
             )
         return self._last

@@ -1,10 +1,10 @@
-"""The two list calls of old, whole: active ids and inactive names, never cut short.
+"""The two old list calls, active ids and inactive names, never cut short.
 
-libvirt-python's `listDomainsID` and `listDefinedDomains` ask for the count first and then for at
-most that many, so a list that grew in between is cut and loses domains that never changed. The C
-calls underneath take the maximum as an argument and say how many they wrote: fewer than the maximum
-proves the list whole. They are reached with ctypes through the very library that the binding is
-linked to; both are in libvirt since 0.4.
+In: a peer. Out: all ids, or all names. libvirt-python's `listDomainsID` and `listDefinedDomains`
+ask for the count first and then for at most that many. So a list that grew in between is cut, and
+loses domains that never changed. The C calls underneath take the maximum as an argument and return
+how many items they wrote: fewer than the maximum proves that the list is full. ctypes reaches them
+through the library that the binding itself is linked to; both are in libvirt since 0.4.
 
 A connection that is not libvirt-python's own class is asked through its methods of those names.
 
@@ -24,12 +24,12 @@ from guestlist.errors import TooManyDomains
 from guestlist.peer import Peer
 
 _MAXIMA = (1_024, 16_384, 1_048_576)
-"""Asked for in turn. An old libvirt gives at most 1,024 names in a message, later ones 16,384 ids
-or names; beyond that only a driver inside this process answers."""
+"""Maxima to ask for, one after the other. An old libvirt puts at most 1,024 names into a message,
+later ones 16,384 ids or names; beyond that only a driver inside this process answers."""
 
 
 def active_ids(peer: Peer) -> list[int]:
-    """The ids of all active domains, in libvirt's order.
+    """Return the ids of all active domains, in libvirt's order.
 
     Raises:
         libvirt.libvirtError: the call failed.
@@ -38,20 +38,18 @@ def active_ids(peer: Peer) -> list[int]:
     Cost: 1 call up to 1,023 domains, 2 beyond.
     """
     if not isinstance(peer.connection, libvirt.virConnect):
-        peer.calls += 1
-        return list(peer.connection.listDomainsID())
+        return list(peer.call(peer.connection.listDomainsID))
     ids, count = _whole_list(peer, "virConnectListDomains", ctypes.c_int, "active")
     return list(ids[:count])
 
 
 def inactive_names(peer: Peer) -> list[str]:
-    """The names of all inactive persistent domains, in libvirt's order.
+    """Return the names of all inactive persistent domains, in libvirt's order.
 
-    Errors and cost as `active_ids`.
+    Errors and cost are those of `active_ids`.
     """
     if not isinstance(peer.connection, libvirt.virConnect):
-        peer.calls += 1
-        return list(peer.connection.listDefinedDomains())
+        return list(peer.call(peer.connection.listDefinedDomains))
     names, count = _whole_list(peer, "virConnectListDefinedDomains", ctypes.c_void_p, "inactive")
     try:
         return [ctypes.string_at(name).decode("utf-8", "surrogateescape") for name in names[:count]]
@@ -66,8 +64,7 @@ def _whole_list(peer: Peer, function: str, item: Any, kind: str) -> tuple[Any, i
     held = 0
     for maximum in _MAXIMA:
         array = (item * maximum)()
-        peer.calls += 1
-        count = call(handle, array, maximum)
+        count: int = peer.call(call, handle, array, maximum)
         if count < 0:
             error = libvirt.libvirtError(f"{function}() failed")
             if maximum == _MAXIMA[0] or peer.lost(error):
@@ -85,7 +82,7 @@ def _whole_list(peer: Peer, function: str, item: Any, kind: str) -> tuple[Any, i
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    """The libvirt that the binding is linked to, and the C library with its `free`."""
+    """Return the libvirt that the binding is linked to, and with it the C library's `free`."""
     return ctypes.CDLL(libvirtmod.__file__)
 
 

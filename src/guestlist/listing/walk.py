@@ -1,27 +1,30 @@
-"""The walk: a list where there is no bulk call, with nobody lost.
+"""The walk: a list of all domains where there is no bulk call, which loses no domain.
 
 In: a peer whose libvirt, or whose hypervisor driver, lacks `virConnectListAllDomains`. Out: one
-handle per domain. Uses nothing newer than libvirt 0.9.6, lifecycle events only where there are any.
+handle per domain. Uses nothing newer than libvirt 0.9.6, and lifecycle events only where they
+exist.
 
-Active domains alone are easy: one that is active throughout has one id throughout and is in any
-whole list of ids. Active and inactive ones together are not: a domain that starts between the list
-of ids and the list of names is in neither. What finds it all the same:
+To list the active domains alone is easy: a domain that is active throughout keeps its id and is in
+any full list of ids. To list active and inactive domains together is not: a domain that starts
+between the list of ids and the list of names is in neither. Four things find it all the same:
 
-1. Lists that are whole (`full_lists`), taken ids, names, ids, names in a row. A domain that is in
-   none of the four changed state at least three times meanwhile.
-2. An id or name that nobody answers to any more was somebody's, and not every change sends an
-   event, or sends it in time: a start that fails sends none. So the lists are taken again
-   (`_RollCall`), until each name on the last ones has been answered to; for an id, once:
-   whoever had it is on the next lists, as a start takes far longer to fail than lists to take.
-3. Each change of state is an event with the UUID. It may come later than the reply that shows it,
-   so where anything moved the walk waits until the late ones are in: time for the daemon to send
-   them, a reply behind them, a turn of the loop. Each UUID named is looked up.
+1. The lists are full (`full_lists`), and taken in the order ids, names, ids, names. A domain that
+   is in none of the four has changed its state at least three times meanwhile.
+2. An id or name that has no domain when it is looked up belonged to one before. Not every change
+   sends an event, or sends it in time: a start that fails sends none. So the lists are taken again
+   (`_RollCall`) until each name on the last lists has been found. For an id, once more is enough:
+   the domain that had it is on the next lists, since a start takes far longer to fail than the
+   lists take.
+3. Each change of state sends an event with the UUID. The event may come later than the reply that
+   shows the change. So where anything moved, the walk waits for late events: time for the daemon
+   to send them, one more reply behind them, and a turn of the event loop. Each UUID that an event
+   names is looked up.
 4. Each UUID that existed when this connection last looked is looked up unless it was listed.
-   `lookupByUUID` is atomic and the authority: "no domain" means gone, whatever a list said.
+   `lookupByUUID` is atomic and the authority: "no domain" means gone, whatever a list says.
 
-A round of that which finds nobody who was not expected proves the list (where there are no events,
-or the loop is too busy to hand them out, two in a row); otherwise there is another round. Both
-repetitions are bounded, and the walk raises where it hits the bound.
+A round that finds only expected domains proves the list. Where there are no events, or the event
+loop is too busy to deliver them, it takes two such rounds in a row. Otherwise another round
+follows. Both repetitions have a bound, and the walk raises where it reaches the bound.
 
 Source: libvirt src/conf/virdomainobjlist.c; lateness measured at -4 to +10 ms on libvirt 9.0.
 """
@@ -41,20 +44,20 @@ from guestlist.peer import Peer
 from guestlist.unpatched import threading
 
 ROUNDS = 8
-"""Rounds before the walk gives up. With events the second round is the last but for freak cases."""
+"""Rounds before the walk gives up. With events the second round is the last in nearly all cases."""
 
 ROLL_CALLS = 100
-"""How often a round may take the lists again because somebody on them did not answer."""
+"""How often a round may take the lists again because an id or a name on them has no domain."""
 
 LATE = 0.05
-"""Seconds within which a daemon sends the event of a change that its replies show already: five
-times the worst measured."""
+"""Seconds within which a daemon sends the event of a change that its replies already show: five
+times the worst case measured."""
 
 Key = TypeVar("Key", int, str)
 
 
 class Walk:
-    """The walk over one connection, and whom it knows there. Threads may share it."""
+    """The walk over one connection, and the UUIDs that it knows. Threads may share it."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
@@ -64,19 +67,22 @@ class Walk:
         self._subscribing = threading.Lock()
 
     def active(self) -> list[libvirt.virDomain]:
-        """The active domains. Cost: 1 call and 1 per domain (2 and 1 from 1,024 domains up)."""
+        """Return the active domains.
+
+        Cost: 1 call and 1 per domain; from 1,024 domains on 2 and 1 per domain.
+        """
         peer = self._peer
         listed = (_found(peer, peer.connection.lookupByID, id) for id in active_ids(peer))
         return [domain for domain in listed if domain is not None]
 
     def everyone(self) -> list[libvirt.virDomain]:
-        """The domains, active and inactive.
+        """Return all domains, active and inactive.
 
         Raises:
-            ListingUnstable: after `ROUNDS` rounds there still were domains that nothing announced.
+            ListingUnstable: `ROUNDS` rounds all found domains that nothing had announced.
 
-        Cost: on a quiet host 4 calls and 1 per domain; where domains come, go or change meanwhile,
-        twice that on the first call of a connection, and 1 for each that the lists missed.
+        Cost: on a quiet host 4 calls and 1 per domain. If domains come, go or change meanwhile:
+        twice that on the first call of a connection, and 1 for each domain that the lists missed.
         """
         self._subscribe()
         found: dict[str, libvirt.virDomain] = {}
@@ -97,7 +103,7 @@ class Walk:
         raise self._unstable()
 
     def _subscribe(self) -> None:
-        """Have the lifecycle events tell who exists, where there are any. Cost: 1 call, once."""
+        """Register for lifecycle events, if there are any: they name UUIDs. Cost: 1 call, once."""
         with self._subscribing:
             if self._has_events is None:
                 lifecycle = self._peer.lifecycle()
@@ -106,7 +112,7 @@ class Walk:
                 self._has_events = lifecycle is not None
 
     def _round(self) -> tuple[dict[str, libvirt.virDomain], bool]:
-        """Everybody whom the lists show, by UUID, and whether anything moved meanwhile."""
+        """Return every domain on the lists, by UUID, and whether anything moved meanwhile."""
         peer = self._peer
         roll = _RollCall(peer)
         ids, names = set(active_ids(peer)), set(inactive_names(peer))
@@ -129,18 +135,22 @@ class Walk:
         )
 
     def _take_in_events(self, *, late: bool) -> bool:
-        """Whether there are events, and those of every change until now have been handed out.
+        """Wait for the events of every change until now; return whether all were delivered.
 
-        Of changes just now, the late ones too: the daemon sends an event within `LATE`; it precedes
-        any later reply on the wire, so that one more reply has it in this process. Cost: 1 call if
-        `late`.
+        False where there are no events, and where the event loop is too busy.
+
+        Args:
+            late: also wait for the events of changes just now. The daemon sends them within `LATE`
+                seconds, before any later reply on the wire, so one more reply brings them into this
+                process.
+
+        Cost: 1 call if `late`.
         """
         if not self._has_events:
             return False
         if late:
             threading.Event().wait(LATE)
-            self._peer.calls += 1
-            self._peer.connection.numOfDomains()
+            self._peer.call(self._peer.connection.numOfDomains)
         return drain()
 
     def _look_up(self, uuids: Iterable[str]) -> dict[str, libvirt.virDomain]:
@@ -156,19 +166,19 @@ class Walk:
 
 
 class _RollCall:
-    """Who is present, called by the ids and names on one pair of lists after another."""
+    """The domains found by the ids and names on one pair of lists after another."""
 
     def __init__(self, peer: Peer) -> None:
         self.present: dict[str, libvirt.virDomain] = {}
         self._peer = peer
-        self._ids: dict[int, str] = {}  # the UUID that has answered to each
+        self._ids: dict[int, str] = {}  # the UUID that was found by each
         self._names: dict[str, str] = {}
 
     def call(self, ids: set[int], names: set[str]) -> tuple[bool, bool]:
-        """Look up each that nobody has answered to yet; whether all ids, and all names, now are.
+        """Look up each id and name that has no domain yet; return whether all ids and names have.
 
-        Two names that one domain has answered to are both looked up again: on one list they are
-        two domains, and one of them took the name that the other gave up.
+        Two names by which one domain was found are both looked up again: on one list they are two
+        domains, and one of them took the name that the other gave up.
         """
         connection = self._peer.connection
         doubled = self._doubled(names)
@@ -181,7 +191,7 @@ class _RollCall:
     def _look_up(
         self, lookup: Callable[[Key], libvirt.virDomain], keys: set[Key], answers: dict[Key, str]
     ) -> bool:
-        """Look each key up; whether each has a domain."""
+        """Look each key up; return whether each has a domain."""
         for key in keys:
             answers.pop(key, None)
             domain = _found(self._peer, lookup, key)
@@ -197,7 +207,7 @@ class _RollCall:
 
 
 class _KnownUuids:
-    """The UUIDs that exist as far as one connection knows: those it saw, and those events named."""
+    """The UUIDs that exist as far as one connection knows: seen by it, or named by an event."""
 
     def __init__(self) -> None:
         self.events = 0
@@ -224,7 +234,7 @@ class _KnownUuids:
             return self._marks.get(uuid)
 
     def forget(self, uuid: str, mark: int | None) -> None:
-        """Forget one that is gone, unless an event has named it again since `mark` was read."""
+        """Forget a UUID that is gone, unless an event has named it again since `mark` was read."""
         with self._lock:
             if self._marks.get(uuid) == mark:
                 self._marks.pop(uuid, None)
@@ -233,10 +243,9 @@ class _KnownUuids:
 def _found(
     peer: Peer, lookup: Callable[[Key], libvirt.virDomain], key: Key
 ) -> libvirt.virDomain | None:
-    """The domain, or None where there is none. Cost: 1 call."""
-    peer.calls += 1
+    """Return the domain with this key, None if there is none. Cost: 1 call."""
     try:
-        return lookup(key)
+        return peer.call(lookup, key)
     except libvirt.libvirtError as error:
         if error.get_error_code() != Code.NO_DOMAIN:
             raise
