@@ -34,7 +34,7 @@ from guestlist import (
     Stopped,
 )
 from guestlist.event_loop import ensure_loop
-from guestlist.inventory import feed, following
+from guestlist.inventory import doubt, feed, keeping, ledger
 
 STATS = "CONNECT_GET_ALL_DOMAIN_STATS"
 XML = "DOMAIN_GET_XML_DESC"
@@ -266,7 +266,7 @@ def test_where_the_node_cannot_be_read_aside_it_is_read_beside_the_events(daemon
 
 
 def test_who_is_never_asked_what_the_host_is_does_not_ask_either(daemon, proxy, monkeypatch):
-    monkeypatch.setattr(following, "FIRST_COMPARISON", 0.01)
+    monkeypatch.setattr(doubt, "FIRST_COMPARISON", 0.01)
     with synced(proxy.uri()) as live:
         wait_until(lambda: live.statistics().lists > 2)
         assert CAPABILITIES not in proxy.calls
@@ -357,7 +357,7 @@ def test_g1_who_comes_while_the_first_list_is_made_is_seen(daemon, proxy):
 
 
 def test_g1_who_comes_and_goes_between_two_comparisons_does_no_harm(daemon, proxy, monkeypatch):
-    monkeypatch.setattr(following, "RECHECK_AFTER", 0.3)
+    monkeypatch.setattr(keeping, "RECHECK_AFTER", 0.3)
     with populated(daemon.uri(), [ONE]) as connection:
         with synced(proxy.uri(), details=False, verify_every=1.0) as live:
             proxy.swallow(LIFECYCLE)
@@ -397,7 +397,7 @@ def test_g1_while_the_event_loop_is_held_up_the_view_comes_right_by_lists(daemon
 
 def test_g1_a_connection_over_which_no_event_ever_comes_is_replaced(daemon, proxy, monkeypatch):
     """libvirt may leave a registration dead, and a new one is not. It is tried once."""
-    monkeypatch.setattr(following, "FIRST_COMPARISON", 0.1)
+    monkeypatch.setattr(doubt, "FIRST_COMPARISON", 0.1)
     with populated(daemon.uri(), [ONE]) as connection:
         proxy.swallow(LIFECYCLE)
         with synced(proxy.uri(), details=False) as live, live.changes() as changes:
@@ -457,7 +457,7 @@ def test_g1_a_callback_that_fails_costs_a_list(daemon, monkeypatch, caplog):
 def test_what_fails_on_the_way_is_logged_and_tried_again(daemon, monkeypatch, caplog):
     with populated(daemon.uri(), [ONE]), synced(daemon.uri()) as live, live.changes() as changes:
         with monkeypatch.context() as patch:
-            patch.setattr(following, "merge", None)
+            patch.setattr(ledger, "merge", None)
             with pytest.raises(Exception, match="cannot follow the domains"):
                 live.resync(0.5)
             assert isinstance(changes.get(timeout=LONG), Stale)

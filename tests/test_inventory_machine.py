@@ -53,7 +53,7 @@ from guestlist import (
     Undefined,
 )
 from guestlist.event import EventKind, Lifecycle
-from guestlist.inventory import backlog, board, feed, following, rechecks
+from guestlist.inventory import backlog, board, doubt, feed, following, keeping, rechecks
 
 CAST = (
     nova_instance(1),
@@ -269,9 +269,9 @@ class LiveView(RuleBasedStateMachine):
         self.listen_to_the_log()
         self.patch.setattr(board, "PATIENCE", PATIENCE)
         self.patch.setattr(following, "BACKOFF", (0.001, 0.005))
-        self.patch.setattr(following, "PULSE", 0.005)
-        self.patch.setattr(following, "FIRST_COMPARISON", NEVER)
-        self.patch.setattr(following, "RECHECK_AFTER", 0.002)
+        self.patch.setattr(doubt, "PULSE", 0.005)
+        self.patch.setattr(doubt, "FIRST_COMPARISON", NEVER)
+        self.patch.setattr(keeping, "RECHECK_AFTER", 0.002)
         self.patch.setattr(rechecks, "RECHECK_AFTER", 0.002)
         self.patch.setattr(rechecks, "SLACK", 0.001)
         self.patch.setattr(rechecks, "SELDOM", 0.01)
@@ -298,7 +298,7 @@ class LiveView(RuleBasedStateMachine):
     def begin(  # noqa: PLR0917  each is drawn by its name
         self, details, restless, longest, most_asked, most_events, early, present
     ):
-        self.patch.setattr(following, "MOST_ASKED", most_asked)
+        self.patch.setattr(keeping, "MOST_ASKED", most_asked)
         self.patch.setattr(feed, "MOST", most_events)
         self.details, self.restless, self.longest = details, restless, longest
         self.furnish([place for place, there in enumerate(present) if there])

@@ -22,7 +22,7 @@ from lab.waiting import wait_until
 
 from guestlist import DomainState, Host, Inventory, Resynced, Stale, Stopped
 from guestlist.connection import Connection
-from guestlist.inventory import board, following, rechecks
+from guestlist.inventory import board, doubt, keeping, rechecks
 from guestlist.inventory.feed import Inbox
 
 ALL = {"include_inactive": True, "include_foreign": True, "include_dom0": True}
@@ -96,14 +96,14 @@ def test_who_is_gone_when_an_event_of_it_comes_is_asked_about_once(host):
         live.resync(TIMEOUT)
         await_truth(live)
         steps = []
-        original = following.Follower._ask
+        original = keeping.Keeping._ask
         with pytest.MonkeyPatch.context() as patch:
 
             def ask(*arguments):
                 steps.append(arguments)
                 original(*arguments)
 
-            patch.setattr(following.Follower, "_ask", ask)
+            patch.setattr(keeping.Keeping, "_ask", ask)
             for _ in range(3):
                 live.resync(TIMEOUT)
         assert len(steps) <= 1
@@ -135,7 +135,7 @@ def start_anew_for_an_instant(host):
 
 def test_one_that_was_shut_off_before_it_ran_for_an_instant_is_looked_at_again(host, monkeypatch):
     """G1. It was shut off, and is: but it is about to be gone, of which no event will tell."""
-    monkeypatch.setattr(following, "FIRST_COMPARISON", math.inf)
+    monkeypatch.setattr(doubt, "FIRST_COMPARISON", math.inf)
     visitor = appliance(1)
     host.define(visitor)
     with synced(details=False) as live:
@@ -149,7 +149,7 @@ def test_one_that_was_shut_off_before_it_ran_for_an_instant_is_looked_at_again(h
 
 def test_after_events_are_lost_all_that_are_shut_off_are_looked_at_again(host, monkeypatch):
     """G1. Any of them may have run meanwhile, and be about to be gone."""
-    monkeypatch.setattr(following, "FIRST_COMPARISON", math.inf)
+    monkeypatch.setattr(doubt, "FIRST_COMPARISON", math.inf)
     visitor = appliance(1)
     host.define(visitor)
     with synced(details=False) as live:
@@ -257,6 +257,22 @@ def test_while_events_are_missing_nothing_is_certain_until_all_were_listed(host)
         wait_until(lambda: live.undisputed(one.uuid) is not None)
 
 
+def test_a_loss_leaves_no_moment_without_doubt_while_the_thread_takes_it_in(host, monkeypatch):
+    """The view passed for whole between a look at its standing and a look at what was lost."""
+    monkeypatch.setattr(doubt, "PULSE", 3_600.0)  # the view's own thread takes nothing in
+    is_whole = doubt.Doubt.is_whole.fget
+
+    def is_whole_and_then_not(self):
+        before = is_whole(self)
+        self.demands_list(time.monotonic())
+        return before
+
+    with synced(details=False) as live:
+        live._follower._inbox.lost = "the laboratory says so"
+        monkeypatch.setattr(doubt.Doubt, "is_whole", property(is_whole_and_then_not))
+        assert live._follower.is_in_doubt(nova_instance(1).uuid.bytes)
+
+
 def test_nothing_is_certain_of_who_is_not_there_or_while_the_view_is_stale(host):
     with synced(details=False) as live:
         assert live.undisputed(nova_instance(2).uuid) is None
@@ -307,7 +323,7 @@ def test_a_reader_that_missed_the_stale_is_told_of_it_all_the_same(host):
 def test_a_view_gets_old_whatever_call_does_not_come_back(host, monkeypatch, asked):
     """G5. It passed for current while an XML was waited for, or the facts of the host."""
     monkeypatch.setattr(board, "PATIENCE", 0.01)
-    monkeypatch.setattr(following, "FIRST_COMPARISON", 0.05)
+    monkeypatch.setattr(doubt, "FIRST_COMPARISON", 0.05)
     hung, over = threading.Event(), threading.Event()
 
     def hang():
