@@ -1,15 +1,16 @@
 """`./dev torture inventory`: a live view under churn and restarts, held against what it promises.
 
 One process changes the domains of a real daemon as fast as it can, first those of libvirt's test
-driver, in one way after the other, then QEMU guests, of which some cannot start. This one has a
+driver, in one way after the other, then QEMU guests, of which some cannot start. This process has a
 live view of them with three readers of its changes (a quick one, one under asyncio, and one that is
-too slow) and a fourth thread that looks at the view every few milliseconds. Nobody may be missing,
-nothing may go back in time, and each reader's changes must add up to the view (`lab.views`).
+too slow) and a fourth thread that looks at the view every few milliseconds. No domain may be
+missing, no state may go back in time, and each reader's changes must add up to the view
+(`lab.views`).
 
 In rounds the changes pause, and within `SETTLE` seconds the view must equal what a new connection
-sees. In the end the daemon is killed under churn and started again, time after time: the view stays
-as it was meanwhile, is right again within `SETTLE` seconds, and leaves nothing behind. Prints a
-line per kind of churn, and exits 1 if anything was not as it must be.
+sees. In the end the daemon is killed under churn and started again, time after time: meanwhile the
+view stays as it was; then it is right again within `SETTLE` seconds, and leaves nothing behind.
+Prints a line per kind of churn, and exits 1 if there was a violation.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ LOOK_EVERY, SLOW_EVERY = 0.005, 0.05
 LONGEST_QUEUE = 2_000
 GUESTS, BROKEN_GUESTS = 4, 2
 GUEST_ROUND = 5.0
-"""Seconds of churn before each pause, where starting a guest takes half a second or more."""
+"""Seconds of churn before each pause: starting a guest takes half a second or more."""
 
 SHARES: dict[Mode, float] = {
     "switch": 0.14,
@@ -62,12 +63,12 @@ SHARES: dict[Mode, float] = {
     "rename": 0.12,
 }
 QEMU_SHARE = 0.22
-"""Of the time; what is left is the restarts'."""
+"""The share of QEMU guests; the restarts take the rest of the time."""
 
 
 @dataclass
 class Line:
-    """What a line of the result says. `wrong` has a line for each thing that may not be."""
+    """One line of the result. `wrong` has a line for each violation."""
 
     what: str
     rounds: int = 0
@@ -89,7 +90,7 @@ class Line:
         )
 
     def add(self, other: Line) -> None:
-        """Count another line in."""
+        """Add the counts of another line."""
         for name in ("rounds", "right", "changes", "heard", "missed", "looks", "drifts", "took"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.worst = max(self.worst, other.worst)
@@ -103,9 +104,9 @@ HEADER = (
 
 
 class Watch:
-    """A live view, everybody who reads it, and what they found wrong; a context manager.
+    """A live view, all its readers, and the violations that they found; a context manager.
 
-    `always` are the domains that no snapshot may lack; it may be empty, a snapshot may not.
+    No snapshot may lack a domain of `always`, which may be empty; a snapshot may not.
     """
 
     def __init__(self, uri: str, line: Line, always: Sequence[UUID]) -> None:
@@ -140,7 +141,7 @@ class Watch:
         statistics = self.live.statistics()
         self.line.drifts += statistics.drifts
         if self.always and statistics.connections != 1:
-            self._wrong.append(f"it has reconnected, though nothing was lost: {statistics}")
+            self._wrong.append(f"it has reconnected, though no connection was lost: {statistics}")
         self.live.close()
         for thread in self._threads:
             thread.join(30)
@@ -155,7 +156,7 @@ class Watch:
         self.line.wrong += self._wrong
 
     def settle(self, since: float) -> None:
-        """Count a round: nothing changes any more, and the view has so long to be right."""
+        """Count a round: from `since` on nothing changes, and the view must soon be right."""
         self.line.rounds += 1
         expected = truth(self.uri)
         try:
@@ -164,7 +165,7 @@ class Watch:
             seen = self.live.snapshot(**EVERYBODY)
             self._wrong.append(f"not right after {SETTLE} s: {seen}, {self.live.statistics()}")
             self._wrong += differences(seen, expected)
-            self.live.resync(SETTLE)  # the next rounds shall tell of something else
+            self.live.resync(SETTLE)  # so that the next rounds do not fail for the same reason
             return
         self.line.worst = max(self.line.worst, time.monotonic() - since)
         self.line.right += 1
@@ -188,14 +189,14 @@ class Watch:
             self._wrong.append(f"{threading.current_thread().name} failed: {error!r}")
 
     def _read_quickly(self) -> None:
-        """Take every change, and now and then see the view pass by among their sums."""
+        """Take every change, and check now and then that their sum equals a view that was read."""
         replica = self._quick
         while not self._finished.is_set():
             then, missed = self.live.snapshot(**EVERYBODY), replica.missed
             while replica.view != then and replica.missed == missed:
                 if not replica.take(SETTLE):
                     if not self._finished.is_set():
-                        self._wrong.append("no sum of changes is what the view was")
+                        self._wrong.append("no sum of changes equals a view that was read")
                     break
             for _ in range(100):
                 if not replica.take(LOOK_EVERY):
@@ -214,7 +215,7 @@ class Watch:
             seen = self.live.snapshot(**EVERYBODY)
             self.line.looks += 1
             if not seen or not self.always <= set(seen):
-                self._wrong.append(f"somebody is missing in {seen}: {self.always - set(seen)}")
+                self._wrong.append(f"a domain is missing in {seen}: {self.always - set(seen)}")
             for instance in seen.values() if self.always else ():  # a daemon that lives
                 if instance.id is not None:
                     if instance.id < self._ids.get(instance.uuid, 0):
@@ -223,7 +224,7 @@ class Watch:
 
 
 def main() -> int:
-    """Run it; the exit code."""
+    """Run all of it, and return the exit code."""
     options = _options()
     libvirt.registerErrorHandler(lambda *_: None, None)
     logging.getLogger("guestlist").setLevel(logging.CRITICAL)
@@ -263,7 +264,7 @@ def _print(line: Line, total: Line) -> None:
 
 
 def _run_mode(daemon: Daemon, mode: Mode, count: int, *, rounds: int, seconds: float) -> Line:
-    """A line: one kind of churn on the test driver."""
+    """Return a line: one kind of churn on the test driver."""
     domains = [nova_instance(n, active=starts_active(mode, n)) for n in range(count)]
     uuids = [domain.uuid for domain in domains]
     line = Line(mode)
@@ -277,7 +278,7 @@ def _run_mode(daemon: Daemon, mode: Mode, count: int, *, rounds: int, seconds: f
 
 
 def _run_guests(daemon: Daemon, seconds: float) -> Line:
-    """A line: QEMU guests that start, fail to, and are destroyed; two at a time.
+    """Return a line: QEMU guests that start, fail to start, and are destroyed; two at a time.
 
     A round takes longer than the others': it waits for a guest that is just starting.
     """
@@ -314,7 +315,7 @@ def _defined(uri: str, good: Sequence[Domain], broken: Sequence[Domain]) -> Iter
 def _churn_and_settle(
     watch: Watch, churners: Sequence[Churner], rounds: int, seconds: float
 ) -> None:
-    """So many rounds in so much time, or as many as it has room for: churn, then quiet."""
+    """Run rounds of churn, then quiet: as many as `rounds`, or as fit into `seconds`."""
     began = time.monotonic()
     for number in range(1, rounds + 1):
         if time.monotonic() - began > seconds:
@@ -330,7 +331,7 @@ def _churn_and_settle(
 
 
 def _run_restarts(daemon: Daemon, count: int, restarts: int) -> Line:
-    """A line: the daemon is killed under churn, and started again, so many times."""
+    """Return a line: the daemon is killed under churn and started again, `restarts` times."""
     domains = [nova_instance(n, active=n % 2 > 0) for n in range(count)]
     uuids = [domain.uuid for domain in domains]
     line, chance = Line("restarts"), random.Random(0)
@@ -346,7 +347,7 @@ def _run_restarts(daemon: Daemon, count: int, restarts: int) -> Line:
                 daemon.kill()
                 last = watch.live.snapshot(**EVERYBODY)
                 if not set(uuids) <= set(last):
-                    line.wrong.append(f"without libvirt, somebody is missing in {last}")
+                    line.wrong.append(f"without libvirt, a domain is missing in {last}")
             with contextlib.suppress(libvirt.libvirtError):
                 holder.close()
             daemon.restart()
@@ -367,7 +368,7 @@ def _run_restarts(daemon: Daemon, count: int, restarts: int) -> Line:
 
 
 def _held() -> dict[str, int]:
-    """What this process has open."""
+    """Count what this process has open."""
     gc.collect()
     connections: list[Any] = [each for each in gc.get_objects() if type(each) is libvirt.virConnect]
     return {
@@ -380,11 +381,11 @@ def _held() -> dict[str, int]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev torture inventory", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10.0, help="how long, more or less")
+    parser.add_argument("--minutes", type=float, default=10.0, help="minutes that it takes, about")
     parser.add_argument(
-        "--rounds", type=int, help="of churn, then quiet, on the test driver; 50 a minute"
+        "--rounds", type=int, help="rounds of churn, then quiet, on the test driver; 50 a minute"
     )
-    parser.add_argument("--restarts", type=int, help="of the daemon; 5 a minute")
+    parser.add_argument("--restarts", type=int, help="restarts of the daemon; 5 a minute")
     parser.add_argument("--domains", type=int, default=20, help="domains that change")
     return parser.parse_args()
 
