@@ -16,7 +16,7 @@ LARGEST_SHARE = 0.25
 """The largest share of its time for which the thread reads details while events keep coming."""
 
 FEW_EVENTS = 10.0
-"""Events a second at which the share is whole; more divide it: at 1,000 it is 1 % of the time."""
+"""The share is this, divided by the events a second: at 1,000 it is 1 % of the time."""
 
 CATCHING_UP_SHARE = 0.5
 """The share for domains that have not been read over this connection."""
@@ -47,7 +47,7 @@ class Backlog:
         self._waiting.setdefault(uuid, ())
 
     def catch_up(self) -> None:
-        """Note that the domains that wait now were never read over this connection: hurry."""
+        """Note that no domain that waits was ever read over this connection: all are urgent."""
         self._never_read = set(self._waiting)
 
     def tell(self, uuid: bytes, event: Event, now: float) -> None:

@@ -14,9 +14,9 @@ change sent no event (see `feed`). Five things break that, and each has its own 
     deaf registration  no event comes, though domains change     connect again, once: `Hearing`
 
 A stalled loop is no `Standing`: its events are late and not lost. They still come, and then each
-domain that they name is asked about, and one that ran in between is recognised by its STOPPED
-event. After a loss that event may never come: so every domain that is shut off counts as one that
-has just run (`merging.must_pass`).
+domain that they name is asked about, and a domain that ran in between is recognised by its STOPPED
+event. After a loss, and over a new connection, that event may never come: so a list counts every
+domain that is shut off as one that has just run (`merging.must_pass`).
 """
 
 from __future__ import annotations
@@ -50,11 +50,15 @@ STALL = 1.0
 
 
 class Standing(Enum):
-    """What the view rests on. It moves to LISTED with each list that is merged."""
+    """What the view rests on. Each list that is merged moves it to LISTED.
+
+    A connection begins with one of the first two. Losses are looked for after its first list only,
+    so EVENTS_LOST follows LISTED alone; an earlier loss asks for a second list then.
+    """
 
     FIRST = auto()
-    """On nothing: no list was ever merged. The first one tells of no change, and waits for the
-    details of all its domains, because no reader has a view that would stay meanwhile."""
+    """On nothing: no list was ever merged. The details of all domains are read before the first
+    list is shown, because no earlier view can stand meanwhile; and it tells of no change."""
     RECONNECTED = auto()
     """On an earlier connection. The view stays, and is stale until this connection's first list."""
     EVENTS_LOST = auto()
@@ -64,17 +68,17 @@ class Standing(Enum):
 
 
 class Hearing(Enum):
-    """Whether events come. All but HEARD outlive the connection.
+    """Whether events come. The next connection takes SILENT and REPLACED over.
 
-    A connection begins as SILENT, since its registration may be dead though the last one was not.
-    After a replacement it begins as REPLACED until an event comes: then it is not the registration
-    (a proxy swallows events, or the driver sends none), and another connection does not help.
+    After HEARD it begins as SILENT: its registration may be dead, though the last one was not. If
+    no event comes over a replacement either, the registration is not the cause, and a third
+    connection would not help; so REPLACED stays until an event comes over any connection.
     """
 
     SILENT = auto()
     """No event has come over this connection. A drift makes it REPLACED, and ends it."""
     REPLACED = auto()
-    """The same, and an earlier connection was replaced for it. A drift changes nothing."""
+    """Nor over this one, and an earlier connection was replaced for it. A drift changes nothing."""
     HEARD = auto()
     """An event has come over this connection: its registration lives."""
 
@@ -90,7 +94,7 @@ class ListRequests:
 
     @property
     def is_open(self) -> bool:
-        """Whether a caller waits for a list that has not begun."""
+        """Whether a caller waits for a list that is not merged yet."""
         return self._asked != self._answered
 
     def ask(self, timeout: float | None, or_if: Callable[[], bool]) -> bool:
@@ -153,7 +157,7 @@ class Doubt:
 
     @property
     def is_whole(self) -> bool:
-        """Whether what has happened is in the view, or named by events."""
+        """Whether all that has happened is in the view, or named by an event."""
         return self.standing is Standing.LISTED
 
     @property
@@ -210,7 +214,7 @@ class Doubt:
         return seconds
 
     def _is_stalled(self, now: float) -> bool:
-        """Whether the event loop does not turn, so that events may wait."""
+        """Whether the event loop does not turn, so that events may wait; raises for a dead peer."""
         if not self._peer.alive():
             raise ConnectionLost(
                 f"the connection to {self._peer.label} is lost; it is opened again"

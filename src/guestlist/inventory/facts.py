@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Facts:
-    """The facts of one host. Any thread may ask; `connected` to `lost` are for the follower's."""
+    """The facts of one host. Any thread may ask; the thread that follows tells what happens."""
 
     def __init__(self, connection: Connection, nudge: Callable[[], None]) -> None:
         self.is_due = False

@@ -53,7 +53,7 @@ WITHOUT_EVENTS = 5.0
 
 
 class Keeping:
-    """Keeps a board in step over one connection. One thread; the first three are for others too."""
+    """Keeps a board in step over one connection, on one thread."""
 
     def __init__(
         self,
