@@ -261,6 +261,7 @@ def test_while_events_are_missing_nothing_is_certain_until_all_were_listed(host)
 def test_a_loss_leaves_no_moment_without_doubt_while_the_thread_takes_it_in(host, monkeypatch):
     """The view passed for whole between a look at its standing and a look at what was lost."""
     monkeypatch.setattr(doubt, "PULSE", 3_600.0)  # the view's own thread takes nothing in
+    monkeypatch.setattr(doubt, "FIRST_COMPARISON", math.inf)
     is_whole = doubt.Doubt.is_whole.fget
 
     def is_whole_and_then_not(self):
