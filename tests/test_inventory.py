@@ -1,4 +1,4 @@
-"""A live view in fair weather: what each guarantee of `Inventory` (G1 to G10) means in practice."""
+"""A live view while nothing fails: what each guarantee of `Inventory` (G1 to G10) means."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from lab.waiting import LONG, wait_until
 from guestlist import (
     Anyone,
     Changed,
+    Changes,
     ConnectionFailed,
     Defined,
     DomainGone,
@@ -41,13 +42,13 @@ ONE, TWO = nova_instance(1), nova_instance(2)
 
 @pytest.fixture
 def node(daemon):
-    """A hand on `test:///default`, where one instance runs."""
+    """A connection to `test:///default`, where one instance runs."""
     with populated(daemon.uri(), [ONE]) as connection:
         yield connection
 
 
 def synced(host, **options):
-    """A live view that is in step."""
+    """Return a live view that is in step."""
     inventory = Inventory(host, **options)
     inventory.wait_synced(LONG)
     return inventory
@@ -63,7 +64,7 @@ def handle_of(connection, domain):
 def test_g9_a_snapshot_makes_no_call_and_is_the_same_object_while_nothing_changes(node, rpc):
     with synced(rpc.uri()) as live:
         wait_until(lambda: live.statistics().details_pending == 0)
-        live.node()  # the first time it is asked
+        live.node()  # the first call reads it
         first = live.snapshot()
         with rpc.counting() as calls:
             for _ in range(100):
@@ -115,7 +116,7 @@ def test_g1_with_an_older_daemon_it_comes_right_too(daemon, release, mode):
 
 @pytest.mark.parametrize("denied", range(1, 9))
 def test_g1_kinds_of_events_that_are_missing_are_done_without_one_by_one(node, proxy, denied):
-    """The first so many registrations are refused; the lifecycle is asked for last."""
+    """Refuse the first `denied` registrations; lifecycle events are registered last."""
     proxy.fail(REGISTRATION, libvirt.VIR_ERR_INTERNAL_ERROR, times=denied)
     with synced(proxy.uri()) as live:
         handle_of(node, ONE).destroy()
@@ -275,6 +276,12 @@ def test_a_host_lends_its_options_and_keeps_its_connection(daemon, rpc):
 # Changes
 
 
+def test_changes_show_a_reader_only_what_it_can_use():
+    """Its constructor, `put` and `end` were there for the inventory, and in sight of every user."""
+    shown = {name for name in dir(Changes) if not name.startswith("_")}
+    assert shown == {"close", "get", "missed", "snapshot"}
+
+
 def test_g4_g7_each_change_has_its_kind_and_its_times(node, daemon):
     with synced(daemon.uri(), details=False) as live, live.changes() as changes:
         assert changes.snapshot == live.snapshot(include_inactive=True)
@@ -335,7 +342,7 @@ def test_g4_what_no_event_tells_is_found_by_a_list(node, proxy):
 
 
 def test_a_domain_that_is_renamed_changes(node, daemon):
-    """libvirt tells of it as undefined and defined, under one UUID: it is neither."""
+    """libvirt sends events as if it was undefined and defined; it is neither, under one UUID."""
     with synced(daemon.uri()) as live, live.changes() as changes:
         handle = handle_of(node, ONE)
         handle.destroy()
@@ -387,7 +394,7 @@ def test_g8_a_slow_reader_is_told_what_it_missed_and_holds_up_nobody(node, daemo
         assert replaced.snapshot == live.snapshot(include_inactive=True)
         assert slow.missed == 0
         handle.destroy()
-        assert type(slow.get(timeout=LONG)) is Stopped, "from there on it hears all again"
+        assert type(slow.get(timeout=LONG)) is Stopped, "from there on it hears every change again"
         assert quick.missed == 0
 
 
@@ -403,7 +410,7 @@ def test_g3_the_first_snapshot_and_the_changes_are_the_view(daemon, mode):
                 then = live.snapshot(**EVERYBODY)
                 assert set(uuids) <= set(then)
                 while replica.view != then:
-                    assert replica.take(), "no sum of changes is what the view was"
+                    assert replica.take(), "no sum of changes equals a view that was read"
         wait_equal(live, truth(daemon.uri()))
         assert replica.caught_up() == live.snapshot(**EVERYBODY)
         assert not replica.wrong
@@ -471,7 +478,7 @@ def test_an_iteration_in_a_thread_ends_with_the_inventory_and_with_its_own_close
         threads[0].join(LONG)
     threads[1].join(LONG)
     assert not any(thread.is_alive() for thread in threads)
-    assert live.changes().get(timeout=LONG) is None, "nor does one that comes too late wait"
+    assert live.changes().get(timeout=LONG) is None, "a late reader does not wait either"
 
 
 # What it costs, and counts
@@ -506,7 +513,7 @@ def test_g1_g3_guests_start_and_stop(qemu_daemon):
 
 
 def test_g1_a_start_that_fails_says_nothing_and_passes_all_the_same(qemu_daemon):
-    """No event comes: who is seen starting up is asked about until it has passed."""
+    """No event comes: a domain that is seen starting up is asked about until that has passed."""
     connection = libvirt.open(qemu_daemon.qemu_uri)
     handle = connection.defineXML(broken_guest_xml(ONE))
     try:

@@ -1,6 +1,6 @@
 """A live view when things go wrong: libvirt killed, hung, restarted, cut off; events lost; closing.
 
-Each test names the guarantee of `Inventory` (G1 to G10) that it holds it to.
+Each test names the guarantee of `Inventory` (G1 to G10) that it checks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from guestlist import (
     Stopped,
 )
 from guestlist.event_loop import ensure_loop
-from guestlist.inventory import feed, following
+from guestlist.inventory import doubt, feed, keeping, ledger
 
 STATS = "CONNECT_GET_ALL_DOMAIN_STATS"
 XML = "DOMAIN_GET_XML_DESC"
@@ -43,7 +43,7 @@ ONE, TWO, THREE, FOUR = (nova_instance(n) for n in range(1, 5))
 
 
 def synced(host, **options):
-    """A live view that is in step."""
+    """Return a live view that is in step."""
     inventory = Inventory(host, **options)
     inventory.wait_synced(LONG)
     return inventory
@@ -55,7 +55,7 @@ def handle_of(connection, domain):
 
 @contextlib.contextmanager
 def in_the_background(call):
-    """Run this beside the block, and wait for it after."""
+    """Run the call beside the block, and wait for its end after the block."""
     thread = threading.Thread(target=call)
     thread.start()
     try:
@@ -67,10 +67,10 @@ def in_the_background(call):
 
 @pytest.fixture
 def own_node(own_daemon):
-    """`test:///default` of a daemon of the test's own: one runs, one does not."""
+    """`test:///default` of the test's own daemon, with one active domain and one inactive."""
     connection = populate(own_daemon.uri(), [ONE, replace(TWO, active=False)])
     yield connection
-    own_daemon.cont()  # else nobody could say goodbye to it
+    own_daemon.cont()  # a stopped daemon would not answer when connections close
     with contextlib.suppress(libvirt.libvirtError):
         connection.close()
 
@@ -112,7 +112,7 @@ def test_g6_what_changed_while_libvirt_was_away_comes_before_the_resynced(own_da
         own_daemon.kill()
         stale = changes.get(timeout=LONG)
         assert isinstance(stale, Stale)
-        proxy.stall()  # nobody gets in before the host is as it shall be
+        proxy.stall()  # no client connects before the host is ready
         own_daemon.restart()
         with populated(own_daemon.uri(), [TWO, THREE]):
             proxy.resume()
@@ -132,7 +132,7 @@ def test_g6_what_changed_while_libvirt_was_away_comes_before_the_resynced(own_da
 
 
 def test_g5_a_daemon_that_hangs_makes_the_view_old_and_one_that_goes_on_young(own_daemon, own_node):
-    """Nobody is told anything: keepalive has not given it up."""
+    """Readers are told nothing: keepalive has not given the daemon up."""
     with synced(own_daemon.uri()) as live, live.changes() as changes:
         before = live.snapshot(include_inactive=True)
         own_daemon.stop()
@@ -208,7 +208,7 @@ def test_g5_a_connection_lost_before_it_was_in_step_is_tried_again(daemon, proxy
         with Inventory(proxy.uri()) as live:
             changes = live.changes()
             proxy.resume()
-            assert isinstance(changes.get(timeout=LONG), Resynced), "nobody hears of it"
+            assert isinstance(changes.get(timeout=LONG), Resynced), "no reader hears of the failure"
             wait_equal(live, truth(daemon.uri()))
 
 
@@ -217,7 +217,7 @@ CAPABILITIES = "CONNECT_GET_CAPABILITIES"
 
 @contextlib.contextmanager
 def capabilities_held_up(proxy):
-    """No call for capabilities is answered within this block; how many were made."""
+    """Delay each call for capabilities until the block ends; yield a semaphore that counts them."""
     released, asked = threading.Event(), threading.Semaphore(0)
 
     def hold():
@@ -258,7 +258,7 @@ def test_g1_the_view_is_in_step_and_follows_while_capabilities_are_not_answered(
 
 
 def test_where_the_node_cannot_be_read_aside_it_is_read_beside_the_events(daemon, proxy):
-    """A node file is another host for each connection: so are the facts of a second one."""
+    """A node file is another host for each connection: a second one has other facts."""
     uri = proxy.uri(daemon.write_node(node([ONE])))
     with synced(uri) as live, Host(uri) as host:
         assert live.node() == host.node()
@@ -266,7 +266,7 @@ def test_where_the_node_cannot_be_read_aside_it_is_read_beside_the_events(daemon
 
 
 def test_who_is_never_asked_what_the_host_is_does_not_ask_either(daemon, proxy, monkeypatch):
-    monkeypatch.setattr(following, "FIRST_COMPARISON", 0.01)
+    monkeypatch.setattr(doubt, "FIRST_COMPARISON", 0.01)
     with synced(proxy.uri()) as live:
         wait_until(lambda: live.statistics().lists > 2)
         assert CAPABILITIES not in proxy.calls
@@ -320,7 +320,7 @@ def test_g1_more_events_than_are_kept_make_a_new_list(daemon, proxy, monkeypatch
 
 
 def test_g1_events_lost_while_the_first_list_is_made_make_another(daemon, proxy, monkeypatch):
-    """Among the lost ones is the only one that told of a change after the list was answered."""
+    """Among the lost events is the only one of a change that came after the list's answer."""
     monkeypatch.setattr(feed, "MOST", 20)
     with populated(daemon.uri(), [ONE, TWO]) as connection, witness(daemon.uri()) as events:
         told = threading.Semaphore(0)
@@ -342,7 +342,7 @@ def test_g1_events_lost_while_the_first_list_is_made_make_another(daemon, proxy,
 
 
 def test_g1_who_comes_while_the_first_list_is_made_is_seen(daemon, proxy):
-    """Its event came too early to be asked about, and too late to be on the list."""
+    """Its event came before the list was merged, and the domain after the list was made."""
     with populated(daemon.uri(), [ONE]) as connection, witness(daemon.uri()) as events:
         told = threading.Event()
         events.subscribe(lambda *_: told.set())
@@ -357,13 +357,13 @@ def test_g1_who_comes_while_the_first_list_is_made_is_seen(daemon, proxy):
 
 
 def test_g1_who_comes_and_goes_between_two_comparisons_does_no_harm(daemon, proxy, monkeypatch):
-    monkeypatch.setattr(following, "RECHECK_AFTER", 0.3)
+    monkeypatch.setattr(keeping, "RECHECK_AFTER", 0.3)
     with populated(daemon.uri(), [ONE]) as connection:
         with synced(proxy.uri(), details=False, verify_every=1.0) as live:
             proxy.swallow(LIFECYCLE)
             handle = connection.defineXML(domain_xml(TWO))
             lists = live.statistics().lists
-            wait_until(lambda: live.statistics().lists > lists)  # it is to be looked at again
+            wait_until(lambda: live.statistics().lists > lists)  # it waits for its recheck
             handle.undefine()
             live.resync(LONG)
             lists = live.statistics().lists
@@ -373,7 +373,7 @@ def test_g1_who_comes_and_goes_between_two_comparisons_does_no_harm(daemon, prox
 
 
 def test_nothing_is_certain_while_the_event_loop_is_held_up(daemon):
-    """What has happened meanwhile may wait there."""
+    """Events of what has happened meanwhile may wait in the loop."""
     one = nova_instance(1)
     with populated(daemon.uri(), [one]) as connection, Inventory(daemon.uri()) as live:
         live.wait_synced(LONG)
@@ -396,8 +396,8 @@ def test_g1_while_the_event_loop_is_held_up_the_view_comes_right_by_lists(daemon
 
 
 def test_g1_a_connection_over_which_no_event_ever_comes_is_replaced(daemon, proxy, monkeypatch):
-    """libvirt may leave a registration dead, and a new one is not. It is tried once."""
-    monkeypatch.setattr(following, "FIRST_COMPARISON", 0.1)
+    """libvirt may leave a registration dead, where a new one lives. It is tried once."""
+    monkeypatch.setattr(doubt, "FIRST_COMPARISON", 0.1)
     with populated(daemon.uri(), [ONE]) as connection:
         proxy.swallow(LIFECYCLE)
         with synced(proxy.uri(), details=False) as live, live.changes() as changes:
@@ -408,7 +408,7 @@ def test_g1_a_connection_over_which_no_event_ever_comes_is_replaced(daemon, prox
             assert "no events come" in str(news[1].error)
             handle.resume()
             assert type(changes.get(timeout=LONG)) is Changed
-            assert live.statistics().connections == 2, "and it is left at that"
+            assert live.statistics().connections == 2, "it is replaced once only"
             proxy.reset()
             handle.suspend()
             assert changes.get(timeout=LONG).told_at is not None
@@ -416,7 +416,7 @@ def test_g1_a_connection_over_which_no_event_ever_comes_is_replaced(daemon, prox
 
 @pytest.mark.parametrize("verify_every", [0.2, None])
 def test_g4_an_event_that_never_came_is_found_by_comparison(daemon, proxy, caplog, verify_every):
-    """With `verify_every` the log says so, with what is known of it; `drifts` has it either way."""
+    """With `verify_every` the log tells it with its events; `drifts` has it with and without."""
     caplog.set_level(logging.WARNING, "guestlist")
     with populated(daemon.uri(), [ONE, TWO]) as connection:
         with synced(
@@ -457,7 +457,7 @@ def test_g1_a_callback_that_fails_costs_a_list(daemon, monkeypatch, caplog):
 def test_what_fails_on_the_way_is_logged_and_tried_again(daemon, monkeypatch, caplog):
     with populated(daemon.uri(), [ONE]), synced(daemon.uri()) as live, live.changes() as changes:
         with monkeypatch.context() as patch:
-            patch.setattr(following, "merge", None)
+            patch.setattr(ledger, "merge", None)
             with pytest.raises(Exception, match="cannot follow the domains"):
                 live.resync(0.5)
             assert isinstance(changes.get(timeout=LONG), Stale)
@@ -469,7 +469,7 @@ def test_what_fails_on_the_way_is_logged_and_tried_again(daemon, monkeypatch, ca
 
 
 def test_g1_ten_thousand_domains_and_thousands_of_changes():
-    """Within this process: libvirt's test driver takes a minute to make so many behind a daemon."""
+    """Run in this process: behind a daemon the test driver takes a minute to define so many."""
     ensure_loop()
     uri = "test:///default"
     domains = [nova_instance(n, active=n % 2 == 0) for n in range(10_000)]
@@ -582,7 +582,7 @@ def test_g10_in_the_middle_of_the_first_list(daemon, proxy, procedure):
 
 @pytest.mark.parametrize("asked", [False, True])
 def test_g10_while_the_daemon_hangs_and_nothing_would_ever_give_it_up(own_daemon, own_node, asked):
-    """Without keepalive nothing but the daemon ends what is under way, so close cannot wait."""
+    """Without keepalive only the daemon ends the call that is under way, so close cannot wait."""
     with Host(own_daemon.uri(), keepalive_interval=0) as host, leaving_nothing():
         live = synced(host)
         own_daemon.stop()
@@ -594,7 +594,7 @@ def test_g10_while_the_daemon_hangs_and_nothing_would_ever_give_it_up(own_daemon
 
 
 def test_g10_the_host_that_was_asked_beside_it_holds_nothing_up(own_daemon, own_node):
-    """It has a connection of its own, to the same daemon, and closing that takes a call."""
+    """The Host has its own connection to the same daemon, and closing that takes a call."""
     with leaving_nothing():
         live = synced(own_daemon.uri())
         live.host.snapshot()
@@ -602,7 +602,7 @@ def test_g10_the_host_that_was_asked_beside_it_holds_nothing_up(own_daemon, own_
         closing = threading.Thread(target=live.close)
         closing.start()
         closing.join(5.0)
-        assert not closing.is_alive(), "it waits for the farewell"
+        assert not closing.is_alive(), "it waits for the call that closes the connection"
         own_daemon.cont()
 
 

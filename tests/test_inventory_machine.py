@@ -1,12 +1,12 @@
 """The live view against its promises (G1 to G9 of `Inventory`), whatever happens to its host.
 
-Hypothesis acts on a host by hand, loses and delays what the host tells, drops the connection, has
-the daemon restarted, and reads: at once, late, or never. A hand writes down what each domain truly
+Hypothesis changes the domains of a host, loses and delays its events, drops the connection,
+restarts the daemon, and reads: at once, late, or never. A hand writes down what each domain truly
 was (lab.hands); readers check each piece of news as it comes; and whenever all is quiet, the view
 is what a fresh `Host` sees. The same machine runs over a fake host and over a real daemon.
 
-Nothing sleeps: who waits, waits for a change of the view. Seconds in the inventory that would make
-runs long are patched to milliseconds.
+Nothing sleeps: a wait ends with a change of the view. Seconds in the inventory that would make runs
+long are patched to milliseconds.
 
     pytest tests/test_inventory_machine.py --hypothesis-profile=long    thousands of runs
 """
@@ -53,7 +53,7 @@ from guestlist import (
     Undefined,
 )
 from guestlist.event import EventKind, Lifecycle
-from guestlist.inventory import backlog, board, feed, following, rechecks
+from guestlist.inventory import backlog, board, doubt, feed, following, keeping, rechecks
 
 CAST = (
     nova_instance(1),
@@ -73,7 +73,7 @@ NEVER = 300.0
 
 
 def until(condition, watch, complaint):
-    """Return once the condition holds; look again whenever the view has changed."""
+    """Wait until the condition holds; look again whenever the view has changed."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         with contextlib.suppress(TimeoutError):
@@ -83,7 +83,7 @@ def until(condition, watch, complaint):
 
 
 def difference(view, truth):
-    """Where two snapshots differ, for people."""
+    """Return where two snapshots differ, as text."""
     return "\n".join(
         f"view: {view.get(uuid)}\ntrue: {truth.get(uuid)}"
         for uuid in {**view, **truth}
@@ -92,7 +92,7 @@ def difference(view, truth):
 
 
 def without_reasons_of_shut_off(snapshot):
-    """Why a domain is shut off may be new without a word: a start failed, and nobody had looked."""
+    """Return it without them: a start that fails between two looks changes the reason silently."""
     return {
         uuid: instance if instance.active else replace(instance, reason=0)
         for uuid, instance in snapshot.items()
@@ -100,19 +100,19 @@ def without_reasons_of_shut_off(snapshot):
 
 
 def seen(instance):
-    """What a history is made of."""
+    """Return what a history keeps of an instance."""
     return instance and (instance.name, instance.id, int(instance.state), instance.reason)
 
 
 def tells_of_xml(letter):
-    """Whether an event tells of XML that is another now."""
+    """Whether an event tells that the XML has changed."""
     if letter.kind == LIFECYCLE:
         return letter.facts[0] == Lifecycle.DEFINED
     return letter.kind != REBOOT
 
 
 class Reader:
-    """A subscriber who applies what it is told, and believes no piece of news unseen."""
+    """A subscriber that applies what it is told, and checks each piece of news."""
 
     def __init__(self, live, scope, *, eager):
         self.live = live
@@ -139,7 +139,7 @@ class Reader:
             self.history[uuid].append(seen(self.mine.get(uuid)))
 
     def drain(self):
-        """Take what there is. Returns how many pieces of news that was."""
+        """Take all news that is there, and return how many pieces that was."""
         count = 0
         with contextlib.suppress(TimeoutError):
             while (news := self.changes.get(timeout=0)) is not None:
@@ -187,7 +187,7 @@ class Reader:
         return instance.ours or "include_foreign" in self.scope
 
     def kind_of(self, change):
-        """What the change must be called, by what its documentation says."""
+        """Return the class that the change must have by its documentation."""
         before, after = change.before, change.after
         said = {event.event for event in change.events if event.kind is EventKind.LIFECYCLE}
         if after is None:
@@ -203,7 +203,7 @@ class Reader:
         return Changed
 
     def check_exact(self, watch):
-        """Drained, it has what the view has. The view may move between two looks at it."""
+        """Check that it has the view once it is drained. The view may move between two looks."""
         before = after = None
 
         def still():
@@ -215,11 +215,11 @@ class Reader:
 
         until(still, watch, lambda: "the view never stands still")
         if self.mine is None:
-            return  # it subscribed before the view was in step, and is not told yet
+            return  # it subscribed before the view was in step, and has no view yet
         assert self.mine == dict(after), "G3\n" + difference(self.mine, after)
 
     def check_history(self, truth):
-        """Each state that it saw was there, in that order."""
+        """Check that each state that it saw was there, in that order."""
         for uuid, states in self.history.items():
             known = iter(truth.get(uuid, [None]))
             previous = object()
@@ -233,10 +233,10 @@ class Reader:
 
 
 def acting(act):
-    """A rule that does this, if it can be done to anybody.
+    """Return a rule that does this to a domain, if there is one to which it can be done.
 
-    What Hypothesis chooses from must not depend on threads: once something is to happen during a
-    call, nobody can say when, and the rule may find nobody.
+    What Hypothesis chooses from must not depend on threads. Once an act is armed for a call, its
+    time is unknown: then the rule is always offered, and may find no domain.
     """
 
     def rule_of_this(self, place):
@@ -249,11 +249,11 @@ def acting(act):
 
 
 class LiveView(RuleBasedStateMachine):
-    """What every host can undergo. A subclass has it.
+    """What every host can undergo. A subclass has the host.
 
-    `furnish` makes it, with the domains at these places of the cast, and a `hand` to act on it;
-    `uri` is how the inventory reaches it, and `true_uri` how the truth is told. `calm` ends what is
-    wrong with it, and `held_up` has it answer nobody.
+    `furnish` makes the host, with the domains at these places of the cast, and a `hand` to act on
+    it; the inventory reaches it by `uri`, and the truth is read by `true_uri`. `calm` ends what is
+    wrong with the host, and while `held_up` it answers no call.
     """
 
     live = None
@@ -269,9 +269,9 @@ class LiveView(RuleBasedStateMachine):
         self.listen_to_the_log()
         self.patch.setattr(board, "PATIENCE", PATIENCE)
         self.patch.setattr(following, "BACKOFF", (0.001, 0.005))
-        self.patch.setattr(following, "PULSE", 0.005)
-        self.patch.setattr(following, "FIRST_COMPARISON", NEVER)
-        self.patch.setattr(following, "RECHECK_AFTER", 0.002)
+        self.patch.setattr(doubt, "PULSE", 0.005)
+        self.patch.setattr(doubt, "FIRST_COMPARISON", NEVER)
+        self.patch.setattr(keeping, "RECHECK_AFTER", 0.002)
         self.patch.setattr(rechecks, "RECHECK_AFTER", 0.002)
         self.patch.setattr(rechecks, "SLACK", 0.001)
         self.patch.setattr(rechecks, "SELDOM", 0.01)
@@ -298,7 +298,7 @@ class LiveView(RuleBasedStateMachine):
     def begin(  # noqa: PLR0917  each is drawn by its name
         self, details, restless, longest, most_asked, most_events, early, present
     ):
-        self.patch.setattr(following, "MOST_ASKED", most_asked)
+        self.patch.setattr(keeping, "MOST_ASKED", most_asked)
         self.patch.setattr(feed, "MOST", most_events)
         self.details, self.restless, self.longest = details, restless, longest
         self.furnish([place for place, there in enumerate(present) if there])
@@ -362,18 +362,18 @@ class LiveView(RuleBasedStateMachine):
 
     @rule()
     def read_while_nothing_is_answered(self):
-        """G9."""
+        """G9: reading makes no call."""
         with self.held_up() as calls:
             before = calls()
             self.live.snapshot()
             self.live.snapshot(**ALL)
             self.live.statistics()
             self.live.changes().close()
-            assert calls() == before, "G9: a reader had libvirt asked"
+            assert calls() == before, "G9: reading has made a call"
 
     @rule()
     def be_quiet(self):
-        """G1, and who reads late has a bounded queue (G8)."""
+        """G1; and a reader that reads late has a bounded queue (G8)."""
         self.calm()
         with Host(self.true_uri) as host:
             truth = host.snapshot(**ALL, details=self.details)
@@ -383,7 +383,7 @@ class LiveView(RuleBasedStateMachine):
                 for scope in SCOPES:
                     options = {**scope, "include_inactive": inactive}
                     self.await_equal(host.snapshot(**options, details=self.details), options)
-        # Restless, it may only now find that a connection was deaf, and replace it.
+        # A restless view may find only now that a connection was deaf, and replace it.
         until(self.is_in_step, self.watch, lambda: f"G6: not in step: {self.live.failure}")
         until(lambda: not self.live.statistics().details_pending, self.watch, lambda: "G1: details")
         before = self.live.snapshot(**ALL)
@@ -401,7 +401,7 @@ class LiveView(RuleBasedStateMachine):
         return self.live.failure is None and self.live.snapshot().stale_for == 0
 
     def ask_what_nobody_told(self):
-        """Resync, if something has happened in silence."""
+        """Resync, if a domain has changed without an event."""
 
     def await_equal(self, truth, scope, but=dict):
         until(
@@ -419,11 +419,13 @@ class LiveView(RuleBasedStateMachine):
                 self.live.close()
                 for reader in self.readers:
                     reader.drain()
-                    assert reader.changes.get(timeout=0) is None, "it ends when it is closed"
+                    assert reader.changes.get(timeout=0) is None, (
+                        "its readers end when it is closed"
+                    )
 
 
 class FakeLiveView(LiveView):
-    """Over a fake host, which can undergo all that a libvirt can."""
+    """A live view of a fake host, which can undergo all that a libvirt can."""
 
     uri = true_uri = "fake:///default"
 
@@ -479,7 +481,7 @@ class FakeLiveView(LiveView):
 
     @rule(act=st.sampled_from(AMBUSHES), place=PLACES, call=CALLS, late=st.booleans())
     def act_during_a_call(self, act, place, call, late):
-        """Before libvirt has its answer to the next call of that name, or when it has it."""
+        """Act before libvirt makes its answer to the next call of that name, or after it."""
         self.is_open_ended = True
         calms = self.calms
 
@@ -504,7 +506,7 @@ class FakeLiveView(LiveView):
     @precondition(lambda self: not self.host.down)
     @rule(place=PLACES, given_up=st.booleans())
     def start_in_vain_and_be_seen(self, place, given_up):
-        """A start that fails tells nobody, and is seen under way."""
+        """Fail a start: it sends no event, and is seen under way."""
         self.act("begin to start", place)
         self.list_anew()
         if given_up:
@@ -515,7 +517,7 @@ class FakeLiveView(LiveView):
     @precondition(lambda self: not self.host.down)
     @rule(place=PLACES)
     def end_a_transient_one_and_let_it_be_seen(self, place):
-        """Told of too early, it is seen shut off for the instant before it is gone."""
+        """Send its event too early: it is seen shut off for the instant before it is gone."""
         self.await_connection()
         self.act("create transient", place)
         is_over = False
@@ -558,7 +560,7 @@ class FakeLiveView(LiveView):
     @precondition(lambda self: not self.host.down)
     @rule()
     def lose_the_daemon(self):
-        self.await_connection()  # else it may be old already, and about to be told something
+        self.await_connection()  # else the view may be stale already, and about to move
         self.host.down = True
         self.break_off()
         until(lambda: self.live.snapshot().stale_for, self.watch, lambda: "G5: it does not get old")
@@ -586,7 +588,7 @@ class FakeLiveView(LiveView):
             assert self.live.failure is not None
 
     def connections(self):
-        """Those of the inventory: nobody else keeps one."""
+        """Return the connections of the inventory, which alone keeps any."""
         with self.host.lock:
             return list(self.host.clients)
 
@@ -603,7 +605,7 @@ class FakeLiveView(LiveView):
             yield lambda: sum(len(client.calls) for client in self.connections())
 
     def calm(self):
-        """Let what is on its way arrive, and ask anew where something was lost."""
+        """Let events that are on their way arrive, and ask again where one was lost."""
         self.host.down = False
         with self.hand.turn:
             self.calms += 1
@@ -611,7 +613,7 @@ class FakeLiveView(LiveView):
             client.disarm()
             client.mail.spare()
             client.mail.release()
-        self.let_nobody_linger()  # what is on its way does not last
+        self.let_nobody_linger()  # a state that must pass does not last
         while self.hand.can("fail to start"):
             self.act("fail to start", 0)
         self.await_connection()
@@ -621,7 +623,7 @@ class FakeLiveView(LiveView):
         if not lost or self.restless:
             return
         if any(tells_of_xml(letter) for letter in lost):
-            # Nobody can know of XML that was changed in silence. Another connection reads it anew.
+            # XML that changed without an event is unknown. Another connection reads it again.
             self.break_off()
             self.await_connection()
         else:
@@ -643,7 +645,7 @@ class FakeLiveView(LiveView):
 
 
 class DaemonLiveView(LiveView):
-    """Over libvirt's test driver in a real daemon, behind a proxy that can drop the connection."""
+    """A live view of a real daemon's test driver, behind a proxy that can drop the connection."""
 
     daemon = None
 
@@ -661,7 +663,7 @@ class DaemonLiveView(LiveView):
 
     def act(self, act, place):
         super().act(act, place)
-        self.was_silent = self.was_silent or act == "rename"  # older test drivers tell nobody
+        self.was_silent = self.was_silent or act == "rename"  # older test drivers send no event
 
     @rule()
     def lose_the_connection(self):
@@ -679,7 +681,7 @@ class DaemonLiveView(LiveView):
         self.connections = self.live.statistics().connections + 1
 
     def await_connection(self):
-        """Wait for one at least: restless, it may have taken one for deaf, and replaced it."""
+        """Wait for one at least: a restless view may have taken one for deaf, and replaced it."""
         until(
             lambda: self.live.statistics().connections >= self.connections,
             self.watch,

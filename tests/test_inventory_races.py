@@ -1,7 +1,8 @@
-"""What the live view makes of what happens between two calls, one case at a time.
+"""The live view and changes that come between two calls, one case at a time.
 
 Over a fake host, whose connections' `before` and `after` dictate what happens during a call. Each
-case is one that a view has got wrong; the state machine (test_inventory_machine) looks for more.
+test tells what an earlier view did wrong; the state machine (test_inventory_machine) looks for
+more.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from lab.waiting import wait_until
 
 from guestlist import DomainState, Host, Inventory, Resynced, Stale, Stopped
 from guestlist.connection import Connection
-from guestlist.inventory import board, following, rechecks
+from guestlist.inventory import board, doubt, keeping, rechecks
 from guestlist.inventory.feed import Inbox
 
 ALL = {"include_inactive": True, "include_foreign": True, "include_dom0": True}
@@ -38,20 +39,20 @@ def host(monkeypatch):
 
 @contextlib.contextmanager
 def synced(**options):
-    """An inventory of the fake host that is in step: who subscribes now has a snapshot at once."""
+    """Yield an inventory of the fake host that is in step: a reader has a snapshot at once."""
     with Inventory("fake:///default", **options) as live:
         live.wait_synced(TIMEOUT)
         yield live
 
 
 def connection(host):
-    """The inventory's: there is no other."""
+    """Return the connection of the inventory, the only one there is."""
     (client,) = host.clients
     return client
 
 
 def await_truth(live, **options):
-    """Return when the view is what a host sees now."""
+    """Wait until the view is what a host sees now."""
     with Host(live.label) as host, live.changes(include_foreign=True, include_dom0=True) as changes:
         truth = host.snapshot(**ALL, **options)
         deadline = time.monotonic() + TIMEOUT
@@ -60,9 +61,9 @@ def await_truth(live, **options):
 
 
 def test_however_short_it_waits_for_events_it_does_not_wait_for_ever():
-    """G1, G6. Python's SimpleQueue (before 3.13) may: with it the view slept till the next event.
+    """G1, G6. Python's SimpleQueue (before 3.13) may wait for ever, and the view slept with it.
 
-    That is once among some thousand times; the view came there when something was due just now.
+    That happens once in some thousand waits that are very short: a recheck is due just now.
     """
     inbox = Inbox()
     for _ in range(40_000):
@@ -71,14 +72,14 @@ def test_however_short_it_waits_for_events_it_does_not_wait_for_ever():
 
 
 def test_a_newcomer_whose_name_tells_nothing_has_details(host):
-    """G1. To tell whose it is its XML is read; nobody looked whether it was then known."""
+    """G1. Its XML was read to tell who launched it, and the details of that XML were not used."""
     with synced() as live:
         host.create_transient(handmade(0))
         await_truth(live)
 
 
 def test_a_newcomer_told_of_when_the_list_was_made_already_is_asked_about(host):
-    """G1. Its event came in time, and named a domain of which the list had no handle."""
+    """G1. Its event came in time, but named a domain for which the list had no handle."""
     with synced() as live:
         connection(host).after(
             "getAllDomainStats", lambda: host.create_transient(replace(nova_instance(2)))
@@ -88,7 +89,7 @@ def test_a_newcomer_told_of_when_the_list_was_made_already_is_asked_about(host):
 
 
 def test_who_is_gone_when_an_event_of_it_comes_is_asked_about_once(host):
-    """A look at a domain without a handle was never done, and so was due for ever."""
+    """A recheck of a domain without a handle was never made, and so was due for ever."""
     host.create_transient(appliance(1))
     with synced() as live:
         client = connection(host)
@@ -96,21 +97,21 @@ def test_who_is_gone_when_an_event_of_it_comes_is_asked_about_once(host):
         live.resync(TIMEOUT)
         await_truth(live)
         steps = []
-        original = following.Follower._ask
+        original = keeping.Keeping._ask
         with pytest.MonkeyPatch.context() as patch:
 
             def ask(*arguments):
                 steps.append(arguments)
                 original(*arguments)
 
-            patch.setattr(following.Follower, "_ask", ask)
+            patch.setattr(keeping.Keeping, "_ask", ask)
             for _ in range(3):
                 live.resync(TIMEOUT)
         assert len(steps) <= 1
 
 
 def test_a_look_that_is_not_due_is_not_forgone_because_of_an_answer_before_it(host, monkeypatch):
-    """G1. A transient one was seen shut off twice in the instant before it was gone."""
+    """G1. A transient domain was seen shut off twice in the instant before it was gone."""
     monkeypatch.setattr(rechecks, "RECHECK_AFTER", 0.5)
     visitor = appliance(1)
     host.create_transient(visitor)
@@ -126,7 +127,7 @@ def test_a_look_that_is_not_due_is_not_forgone_because_of_an_answer_before_it(ho
 
 
 def start_anew_for_an_instant(host):
-    """One that is shut off is undefined; then it runs, and is seen shut off before it is gone."""
+    """Undefine a domain that is shut off, run it as transient, and stop it: it is still listed."""
     visitor = appliance(1)
     host.undefine(visitor.uuid)
     host.create_transient(visitor)
@@ -134,8 +135,8 @@ def start_anew_for_an_instant(host):
 
 
 def test_one_that_was_shut_off_before_it_ran_for_an_instant_is_looked_at_again(host, monkeypatch):
-    """G1. It was shut off, and is: but it is about to be gone, of which no event will tell."""
-    monkeypatch.setattr(following, "FIRST_COMPARISON", math.inf)
+    """G1. It was shut off, and is again; but it is about to be gone, and no event tells that."""
+    monkeypatch.setattr(doubt, "FIRST_COMPARISON", math.inf)
     visitor = appliance(1)
     host.define(visitor)
     with synced(details=False) as live:
@@ -148,8 +149,8 @@ def test_one_that_was_shut_off_before_it_ran_for_an_instant_is_looked_at_again(h
 
 
 def test_after_events_are_lost_all_that_are_shut_off_are_looked_at_again(host, monkeypatch):
-    """G1. Any of them may have run meanwhile, and be about to be gone."""
-    monkeypatch.setattr(following, "FIRST_COMPARISON", math.inf)
+    """G1. Each of them may have run meanwhile, and may be about to be gone."""
+    monkeypatch.setattr(doubt, "FIRST_COMPARISON", math.inf)
     visitor = appliance(1)
     host.define(visitor)
     with synced(details=False) as live:
@@ -163,7 +164,7 @@ def test_after_events_are_lost_all_that_are_shut_off_are_looked_at_again(host, m
 
 
 def test_a_newcomer_that_is_gone_before_its_xml_is_read_was_never_there(host, caplog):
-    """G4. It was noted to have its details read, without a handle to read them by."""
+    """G4. It was put into the backlog without a handle to read its XML by."""
     with synced() as live, live.changes(include_foreign=True) as changes:
         connection(host).before("XMLDesc", lambda: host.destroy(handmade(0).uuid))
         host.create_transient(handmade(0))
@@ -175,7 +176,7 @@ def test_a_newcomer_that_is_gone_before_its_xml_is_read_was_never_there(host, ca
 
 
 def test_without_details_metadata_still_tells_whose_a_domain_is(host):
-    """G1. Its XML was read to tell whose it is, once and never again."""
+    """G1. Its XML was read to tell who launched it, once and never again."""
     host.create_transient(handmade(0))
     with synced(details=False) as live:
         assert handmade(0).uuid not in live.snapshot()
@@ -187,11 +188,11 @@ def test_without_details_metadata_still_tells_whose_a_domain_is(host):
         host.alter(nova_instance(1).uuid, METADATA_CHANGE, 2, "http://…", metadata="")
         host.suspend(nova_instance(1).uuid)
         await_truth(live, details=False)
-        assert live.statistics().calls == calls + 1, "no XML is read of whom the name tells"
+        assert live.statistics().calls == calls + 1, "no XML where the name tells"
 
 
 def test_a_view_that_gets_old_gets_no_younger_when_the_reason_is_known(host, monkeypatch):
-    """G5. Its age began anew with the end of the call that had hung."""
+    """G5. `stale_for` began at 0 again when the call that had hung ended."""
     monkeypatch.setattr(board, "PATIENCE", 0.01)
     hung, over = threading.Event(), threading.Event()
 
@@ -220,7 +221,7 @@ def test_a_view_that_gets_old_gets_no_younger_when_the_reason_is_known(host, mon
 
 
 def test_of_a_domain_that_an_event_has_named_nothing_is_certain_until_it_was_asked(host):
-    """Who would else ask libvirt must not read a row that libvirt has said something of."""
+    """A caller that would else ask libvirt must not get a row that an event contradicts."""
     one, two = nova_instance(1), nova_instance(2)
     host.create_transient(two)
     with synced(details=False) as live:
@@ -235,7 +236,7 @@ def test_of_a_domain_that_an_event_has_named_nothing_is_certain_until_it_was_ask
         host.suspend(one.uuid)
         assert asked.wait(TIMEOUT)
         assert live.undisputed(one.uuid) is None
-        assert live.undisputed(two.uuid) is not None, "of nobody else was anything said"
+        assert live.undisputed(two.uuid) is not None, "no event named another domain"
         over.set()
         await_truth(live, details=False)
         wait_until(lambda: live.undisputed(one.uuid) is not None)
@@ -255,6 +256,23 @@ def test_while_events_are_missing_nothing_is_certain_until_all_were_listed(host)
         wait_until(lambda: known)
         assert known == [None]
         wait_until(lambda: live.undisputed(one.uuid) is not None)
+
+
+def test_a_loss_leaves_no_moment_without_doubt_while_the_thread_takes_it_in(host, monkeypatch):
+    """The view passed for whole between a look at its standing and a look at what was lost."""
+    monkeypatch.setattr(doubt, "PULSE", 3_600.0)  # the view's own thread takes nothing in
+    monkeypatch.setattr(doubt, "FIRST_COMPARISON", math.inf)
+    is_whole = doubt.Doubt.is_whole.fget
+
+    def is_whole_and_then_not(self):
+        before = is_whole(self)
+        self.demands_list(time.monotonic())
+        return before
+
+    with synced(details=False) as live:
+        live._follower._inbox.lost = "the laboratory says so"
+        monkeypatch.setattr(doubt.Doubt, "is_whole", property(is_whole_and_then_not))
+        assert live._follower.is_in_doubt(nova_instance(1).uuid.bytes)
 
 
 def test_nothing_is_certain_of_who_is_not_there_or_while_the_view_is_stale(host):
@@ -277,7 +295,7 @@ def test_nothing_is_certain_before_the_first_list():
 
 
 def test_a_reader_that_missed_the_stale_is_told_of_it_all_the_same(host):
-    """G5, G8. It was among what was given up, and the `Resynced` in its place read as its end."""
+    """G5, G8. The Stale was dropped too, and the `Resynced` in its place read as its end."""
     uuid = nova_instance(1).uuid
     with synced(longest_queue=1) as live, live.changes() as slow, live.changes() as quick:
         for act in (host.suspend, host.resume):
@@ -305,9 +323,9 @@ def test_a_reader_that_missed_the_stale_is_told_of_it_all_the_same(host):
 
 @pytest.mark.parametrize("asked", ["XMLDesc", "getInfo"])
 def test_a_view_gets_old_whatever_call_does_not_come_back(host, monkeypatch, asked):
-    """G5. It passed for current while an XML was waited for, or the facts of the host."""
+    """G5. It passed for current while the view waited for XML, or for the facts of the host."""
     monkeypatch.setattr(board, "PATIENCE", 0.01)
-    monkeypatch.setattr(following, "FIRST_COMPARISON", 0.05)
+    monkeypatch.setattr(doubt, "FIRST_COMPARISON", 0.05)
     hung, over = threading.Event(), threading.Event()
 
     def hang():
@@ -329,7 +347,7 @@ def test_a_view_gets_old_whatever_call_does_not_come_back(host, monkeypatch, ask
 
 
 def test_without_details_nothing_is_kept_of_who_has_come_and_gone(host):
-    """Each domain that an event ever named was kept in mind for a reading that never came."""
+    """Each domain that an event had named was remembered, for a reading that never came."""
     with synced(details=False) as live, live.changes(include_foreign=True) as changes:
         for n in range(20):
             host.create_transient(nova_instance(100 + n))
@@ -341,7 +359,7 @@ def test_without_details_nothing_is_kept_of_who_has_come_and_gone(host):
 
 
 def test_one_that_could_not_be_started_is_started_by_the_next_call(host, monkeypatch):
-    """It passed for started: whoever waited for it waited for ever, and closing it failed."""
+    """It passed for started: a caller that waited for it waited for ever, and closing it failed."""
     live = Inventory("fake:///default")
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
@@ -352,7 +370,7 @@ def test_one_that_could_not_be_started_is_started_by_the_next_call(host, monkeyp
 
 
 def test_a_connection_that_cannot_be_closed_is_replaced_all_the_same(host, monkeypatch):
-    """G5, G6. Where the process may have no more threads, the farewell has none: it was the end."""
+    """G5, G6. Without a thread to close the connection, the view was never in step again."""
     with synced() as live, live.changes() as changes:
         with monkeypatch.context() as patch:
             patch.setattr(Connection, "close", refuse)
@@ -362,5 +380,5 @@ def test_a_connection_that_cannot_be_closed_is_replaced_all_the_same(host, monke
 
 
 def refuse(_self):
-    """What Python does where the process may have no more threads."""
+    """Raise what Python raises where the process may have no more threads."""
     raise RuntimeError("can't start new thread")

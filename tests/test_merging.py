@@ -1,6 +1,6 @@
-"""Merging, and scopes: what a live view is made of, without libvirt, threads or a clock.
+"""Merging, and scopes: the pure part of a live view, without libvirt, threads or a clock.
 
-Each kind of change by itself; then properties over views, answers and events made at random.
+First each kind of change; then properties over random views, answers and events.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def reading(after, *, asked=UUIDS[:1]):
 
 
 def told(*events, uuid=UUIDS[0]):
-    """Events, a second apart; numbers are those of lifecycle events."""
+    """Return events, a second apart; a number is a lifecycle event."""
     return tuple(
         Event(uuid, event, NOW + timedelta(seconds=n))
         if isinstance(event, EventKind)
@@ -65,7 +65,7 @@ def told(*events, uuid=UUIDS[0]):
 
 
 def merged(before, after, events=(), **options):
-    """The changes, once the view is known to be right."""
+    """Return the changes, after a check that the view is right."""
     view = view_of() if before is None else view_of(before)
     new, changes = merge(view, reading(after, **options), events)
     assert dict(new) == ({} if after is None else {after.uuid: after})
@@ -92,7 +92,7 @@ KINDS = [
 @pytest.mark.parametrize("events", [(), (Lifecycle.DEFINED,), (Lifecycle.STOPPED, 2)])
 @pytest.mark.parametrize(("before", "after", "kind"), KINDS)
 def test_what_a_change_is_called_is_told_by_what_was_and_is(before, after, kind, events):
-    """Events tell what libvirt said, and when; not what has become of a domain that is there."""
+    """Events tell what libvirt said, and when; the two records tell what became of a domain."""
     (change,) = merged(before, after, told(*events))
     assert type(change) is kind
     assert (change.before, change.after, change.learned_at) == (before, after, NOW)
@@ -128,7 +128,7 @@ def test_a_reboot_is_a_change_though_nothing_is_new():
 @pytest.mark.parametrize("event", [kind for kind in EventKind if kind is not EventKind.REBOOT])
 def test_an_event_after_which_all_is_as_it_was_is_no_change(event):
     assert merged(UP, UP, told(event)) == ()
-    assert merged(UP, replace(UP), told(event)) == (), "the same in other words"
+    assert merged(UP, replace(UP), told(event)) == (), "an equal record is no change"
 
 
 def test_g4_who_comes_and_goes_between_two_answers_was_never_there():
@@ -226,7 +226,7 @@ SCOPES = st.builds(Scope, st.booleans(), st.booleans(), st.booleans())
 
 @st.composite
 def readings(draw):
-    """About all, or about some, of whom some may not exist; who is found was asked about."""
+    """Draw an answer about all domains, or about some; of these some may not exist."""
     found = draw(VIEWS)
     asked = draw(st.none() | st.sets(st.sampled_from(UUIDS)))
     if asked is not None:
@@ -235,7 +235,7 @@ def readings(draw):
 
 
 def expected(view, answer):
-    """What the view must be after an answer, said in the shortest way."""
+    """Return what the view must be after an answer, computed in the shortest way."""
     asked = {*view, *answer.found} if answer.asked is None else answer.asked
     return {uuid: each for uuid, each in view.items() if uuid not in asked} | answer.found
 
@@ -259,7 +259,7 @@ def test_g3_the_changes_make_the_new_view_of_the_old_one(view, answer, events):
 def test_g2_events_never_move_the_view_whatever_they_say_and_in_whatever_order(
     view, answer, events, others
 ):
-    """Late, twice, in another order, or not at all: they give names and times."""
+    """They may come late, twice, in another order, or not at all: they give names and times."""
     new, changes = merge(view, answer, events)
     for said in (others, events[::-1], events + events, []):
         again, told_otherwise = merge(view, answer, said)
@@ -310,7 +310,7 @@ def test_g3_a_part_that_follows_is_the_part_filtered_anew(view, answers, scope):
     for answer, events, age in answers:
         view, changes = merge(view, answer, events)
         part.follow(changes, view)
-        if age is not None:  # somebody reads
+        if age is not None:  # a reader reads
             snapshot = part.snapshot(view, age)
             assert dict(snapshot) == admitted(scope, view)
             assert snapshot.stale_for == age
@@ -322,7 +322,7 @@ def test_g3_a_part_that_follows_is_the_part_filtered_anew(view, answers, scope):
 
 
 def test_a_part_that_is_not_read_does_not_gather_changes_for_ever():
-    """Beyond a quarter of the view it is cheaper to filter anew."""
+    """Above a quarter of the view it is cheaper to filter the view again."""
     part, view = Part(Scope()), view_of(UP)
     part.snapshot(view, 0.0)
     for n in range(100):

@@ -342,7 +342,7 @@ def test_a_view_of_a_libvirtd_that_is_another_now_is_not_believed(own_daemon, mo
         with populated(own_daemon.uri(), [one]):
             add(ours, one)
             in_step(ours, [one])
-            ours.call("guestlist.inventory.following:__setattr__", "PULSE", 3_600.0)
+            ours.call("guestlist.inventory.doubt:__setattr__", "PULSE", 3_600.0)
             ours.call("_gate._questions._live._follower._inbox.nudge")
             in_step(ours, [one])
             own_daemon.restart()
@@ -357,7 +357,7 @@ def test_a_view_of_a_libvirtd_that_hangs_is_believed_for_a_second(own_daemon, mo
         add(ours, one)
         in_step(ours, [one])
         own_daemon.stop()
-        listed = "_gate._questions._live._follower.__setattr__"
+        listed = "_gate._questions._live._follower.progress.__setattr__"
         ours.call(listed, "listed_at", time.monotonic() - 1.5)
         asked = ours.begin("get_info", instance(one.uuid))
         for _ in range(20):
@@ -372,7 +372,7 @@ def test_many_that_ask_at_once_have_the_view_compared_once(daemon, proxy, ours):
     domains = [nova_instance(400 + n) for n in range(100)]
     with populated(daemon.uri(), domains), added(ours, *domains):
         in_step(ours, domains)
-        ours.call("_gate._questions._live._follower.__setattr__", "listed_at", -1e9)
+        ours.call("_gate._questions._live._follower.progress.__setattr__", "listed_at", -1e9)
         all_ask = threading.Event()
         proxy.on_call("CONNECT_GET_ALL_DOMAIN_STATS", all_ask.wait, times=1)
         with proxy.counting() as calls:

@@ -1,16 +1,16 @@
-"""`./dev torture inventory`: a live view under churn and restarts, compared with its promises.
+"""`./dev torture inventory`: a live view under churn and restarts, held against what it promises.
 
-One process changes the domains of a real daemon as fast as it can: first those of libvirt's test
-driver, with one kind of churn after the other, then QEMU guests, of which some cannot start. This
-process has a live view of them with three readers of its changes (a quick one, one under asyncio,
-and one that is too slow) and a fourth thread that looks at the view every few milliseconds. No
-domain may be missing or go back in time, and each reader's changes must add up to the view
+One process changes the domains of a real daemon as fast as it can, first those of libvirt's test
+driver, in one way after the other, then QEMU guests, of which some cannot start. This process has a
+live view of them with three readers of its changes (a quick one, one under asyncio, and one that is
+too slow) and a fourth thread that looks at the view every few milliseconds. No domain may be
+missing, no state may go back in time, and each reader's changes must add up to the view
 (`lab.views`).
 
 In rounds the changes pause, and within `SETTLE` seconds the view must equal what a new connection
-sees. At the end the daemon is killed under churn and started again, many times. Until it is back
-the view stays as it was; then it is right again within `SETTLE` seconds, and leaves nothing behind.
-Prints a line per kind of churn, and exits 1 if a promise was broken.
+sees. In the end the daemon is killed under churn and started again, time after time: meanwhile the
+view stays as it was; then it is right again within `SETTLE` seconds, and leaves nothing behind.
+Prints a line per kind of churn, and exits 1 if there was a violation.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ LOOK_EVERY, SLOW_EVERY = 0.005, 0.05
 LONGEST_QUEUE = 2_000
 GUESTS, BROKEN_GUESTS = 4, 2
 GUEST_ROUND = 5.0
-"""Seconds of churn before each pause, where starting a guest takes half a second or more."""
+"""Seconds of churn before each pause: starting a guest takes half a second or more."""
 
 SHARES: dict[Mode, float] = {
     "switch": 0.14,
@@ -63,12 +63,12 @@ SHARES: dict[Mode, float] = {
     "rename": 0.12,
 }
 QEMU_SHARE = 0.22
-"""The share of the time for QEMU guests; the rest is for the restarts."""
+"""The share of QEMU guests; the restarts take the rest of the time."""
 
 
 @dataclass
 class Line:
-    """One line of the result. `wrong` has a line for each broken promise."""
+    """One line of the result. `wrong` has a line for each violation."""
 
     what: str
     rounds: int = 0
@@ -104,9 +104,9 @@ HEADER = (
 
 
 class Watch:
-    """A live view, all its readers, and what they found wrong; a context manager.
+    """A live view, all its readers, and the violations that they found; a context manager.
 
-    No snapshot may lack a domain of `always`. `always` may be empty; a snapshot may not be.
+    No snapshot may lack a domain of `always`, which may be empty; a snapshot may not.
     """
 
     def __init__(self, uri: str, line: Line, always: Sequence[UUID]) -> None:
@@ -141,9 +141,7 @@ class Watch:
         statistics = self.live.statistics()
         self.line.drifts += statistics.drifts
         if self.always and statistics.connections != 1:
-            self._wrong.append(
-                f"the view reconnected although no connection was lost: {statistics}"
-            )
+            self._wrong.append(f"it has reconnected, though no connection was lost: {statistics}")
         self.live.close()
         for thread in self._threads:
             thread.join(30)
@@ -152,13 +150,13 @@ class Watch:
         self.line.heard += sum(replica.seen for replica in self._replicas)
         self.line.missed += sum(replica.missed for replica in self._replicas)
         if self._quick.stales > self._quick.resyncs:
-            self._wrong.append("a Stale without a Resynced after it")
+            self._wrong.append("stale, and no resynced after it")
         for replica in self._replicas:
             self._wrong += replica.wrong
         self.line.wrong += self._wrong
 
     def settle(self, since: float) -> None:
-        """Count a round: nothing changes, and the view must be right within `SETTLE` seconds."""
+        """Count a round: from `since` on nothing changes, and the view must soon be right."""
         self.line.rounds += 1
         expected = truth(self.uri)
         try:
@@ -167,7 +165,7 @@ class Watch:
             seen = self.live.snapshot(**EVERYBODY)
             self._wrong.append(f"not right after {SETTLE} s: {seen}, {self.live.statistics()}")
             self._wrong += differences(seen, expected)
-            self.live.resync(SETTLE)  # so that the next rounds do not report this again
+            self.live.resync(SETTLE)  # so that the next rounds do not fail for the same reason
             return
         self.line.worst = max(self.line.worst, time.monotonic() - since)
         self.line.right += 1
@@ -176,7 +174,7 @@ class Watch:
                 wait_until(lambda: replica.view == expected, SETTLE)  # noqa: B023
             except TimeoutError:
                 self._wrong.append(
-                    f"the changes of the {name} reader do not add up: "
+                    f"what the {name} reader heard does not add up: "
                     f"{differences(Snapshot(replica.view.values()), expected)}"
                 )
 
@@ -191,14 +189,14 @@ class Watch:
             self._wrong.append(f"{threading.current_thread().name} failed: {error!r}")
 
     def _read_quickly(self) -> None:
-        """Take every change, and check often that their sum was equal to the view."""
+        """Take every change, and check now and then that their sum equals a view that was read."""
         replica = self._quick
         while not self._finished.is_set():
             then, missed = self.live.snapshot(**EVERYBODY), replica.missed
             while replica.view != then and replica.missed == missed:
                 if not replica.take(SETTLE):
                     if not self._finished.is_set():
-                        self._wrong.append("no sum of changes equals the view")
+                        self._wrong.append("no sum of changes equals a view that was read")
                     break
             for _ in range(100):
                 if not replica.take(LOOK_EVERY):
@@ -226,7 +224,7 @@ class Watch:
 
 
 def main() -> int:
-    """Run all; return the exit code."""
+    """Run all of it, and return the exit code."""
     options = _options()
     libvirt.registerErrorHandler(lambda *_: None, None)
     logging.getLogger("guestlist").setLevel(logging.CRITICAL)
@@ -266,7 +264,7 @@ def _print(line: Line, total: Line) -> None:
 
 
 def _run_mode(daemon: Daemon, mode: Mode, count: int, *, rounds: int, seconds: float) -> Line:
-    """Return the line for one kind of churn on the test driver."""
+    """Return a line: one kind of churn on the test driver."""
     domains = [nova_instance(n, active=starts_active(mode, n)) for n in range(count)]
     uuids = [domain.uuid for domain in domains]
     line = Line(mode)
@@ -280,9 +278,9 @@ def _run_mode(daemon: Daemon, mode: Mode, count: int, *, rounds: int, seconds: f
 
 
 def _run_guests(daemon: Daemon, seconds: float) -> Line:
-    """Return the line for QEMU guests that start, fail to start, and are destroyed, two at a time.
+    """Return a line: QEMU guests that start, fail to start, and are destroyed; two at a time.
 
-    A round takes longer here: it waits for a guest that is just starting.
+    A round takes longer than the others': it waits for a guest that is just starting.
     """
     mode: Mode = "boot"
     good = [nova_instance(n, active=False) for n in range(GUESTS)]
@@ -317,7 +315,7 @@ def _defined(uri: str, good: Sequence[Domain], broken: Sequence[Domain]) -> Iter
 def _churn_and_settle(
     watch: Watch, churners: Sequence[Churner], rounds: int, seconds: float
 ) -> None:
-    """Run `rounds` rounds in `seconds` seconds, or fewer if time runs out: churn, then quiet."""
+    """Run rounds of churn, then quiet: as many as `rounds`, or as fit into `seconds`."""
     began = time.monotonic()
     for number in range(1, rounds + 1):
         if time.monotonic() - began > seconds:
@@ -333,7 +331,7 @@ def _churn_and_settle(
 
 
 def _run_restarts(daemon: Daemon, count: int, restarts: int) -> Line:
-    """Return the line for a daemon that is killed under churn and started again."""
+    """Return a line: the daemon is killed under churn and started again, `restarts` times."""
     domains = [nova_instance(n, active=n % 2 > 0) for n in range(count)]
     uuids = [domain.uuid for domain in domains]
     line, chance = Line("restarts"), random.Random(0)
@@ -360,7 +358,7 @@ def _run_restarts(daemon: Daemon, count: int, restarts: int) -> Line:
             wait_until(lambda: _held() == before, SETTLE)
         after = _held()
         if after != before:
-            line.wrong.append(f"left behind: {before} at the start, {after} at the end")
+            line.wrong.append(f"left behind: {before} at first, {after} in the end")
         connections = watch.live.statistics().connections
         if connections < restarts + 1:
             line.wrong.append(f"{connections} connections for {restarts} restarts")
@@ -370,7 +368,7 @@ def _run_restarts(daemon: Daemon, count: int, restarts: int) -> Line:
 
 
 def _held() -> dict[str, int]:
-    """Return the numbers of what this process has open."""
+    """Count what this process has open."""
     gc.collect()
     connections: list[Any] = [each for each in gc.get_objects() if type(each) is libvirt.virConnect]
     return {
@@ -383,9 +381,9 @@ def _held() -> dict[str, int]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev torture inventory", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10.0, help="how long the run takes, about")
+    parser.add_argument("--minutes", type=float, default=10.0, help="minutes that it takes, about")
     parser.add_argument(
-        "--rounds", type=int, help="rounds of churn and quiet on the test driver; 50 a minute"
+        "--rounds", type=int, help="rounds of churn, then quiet, on the test driver; 50 a minute"
     )
     parser.add_argument("--restarts", type=int, help="restarts of the daemon; 5 a minute")
     parser.add_argument("--domains", type=int, default=20, help="domains that change")

@@ -1,7 +1,7 @@
-"""What a live view must be: held against a fresh list, and against its own changes.
+"""Checks of a live view: against a fresh list, and against its own changes.
 
-In: an `Inventory`. Out: whether it is what libvirt has; and a `Replica`, which is told the changes
-alone, has the view from them, and counts what in them cannot be.
+In: an `Inventory`. Out: whether it equals what libvirt has; and a `Replica`, which builds the view
+from the changes alone, and notes each change that cannot be.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ SCOPES = tuple(
     dict(zip(("include_inactive", "include_foreign", "include_dom0"), options, strict=True))
     for options in itertools.product((False, True), repeat=3)
 )
-"""The eight ways to ask for a snapshot."""
+"""The eight combinations of options of a snapshot."""
 
 EVERYBODY = SCOPES[-1]
+"""The options of a snapshot of all domains."""
 
 _ENDS = Gone, Stopped, Undefined
 
 
 def truth(uri: str, *, details: bool = True) -> Snapshot:
-    """Everybody, as a new connection sees it."""
+    """Return all domains, as a new connection sees them."""
     with Host(uri) as host:
         return host.snapshot(
             include_inactive=True, include_foreign=True, include_dom0=True, details=details
@@ -46,10 +47,10 @@ def truth(uri: str, *, details: bool = True) -> Snapshot:
 
 
 def wait_equal(inventory: Inventory, expected: Snapshot, timeout: float = LONG) -> None:
-    """Return when the view is in step and equal to this, which includes everybody.
+    """Wait until the view is in step and equals this snapshot of all domains.
 
     Raises:
-        AssertionError: it is not, and this is what differs.
+        AssertionError: it does not; the message has the differences.
     """
 
     def equal() -> bool:
@@ -64,7 +65,7 @@ def wait_equal(inventory: Inventory, expected: Snapshot, timeout: float = LONG) 
 
 
 def differences(seen: Snapshot, expected: Snapshot) -> list[str]:
-    """What differs, a line for each domain."""
+    """Return what differs, a line for each domain."""
     return [
         f"{uuid}: seen {seen.get(uuid)}, expected {expected.get(uuid)}"
         for uuid in {*seen, *expected}
@@ -73,12 +74,11 @@ def differences(seen: Snapshot, expected: Snapshot) -> list[str]:
 
 
 class Replica:
-    """A view made of `Changes.snapshot` and the changes after it, as the guarantees say it can be.
+    """A view made of `Changes.snapshot` and the changes after it, as G3 promises.
 
-    `wrong` has a line for each thing that may not be: a change that does not begin where the last
-    one of that domain ended (G3), a domain that runs again under an id that is over (G2: ids only
-    grow while a daemon lives), one that was never there and ends (G4), something told after it was
-    learned (G7).
+    `wrong` has a line for each change that breaks a guarantee: its `before` is not the last `after`
+    of that domain (G3), a domain runs again under an id that is over (G2: ids only grow while a
+    daemon lives), a domain ends that did not exist (G4), `told_at` is after `learned_at` (G7).
     """
 
     def __init__(self, changes: Changes) -> None:
@@ -91,7 +91,7 @@ class Replica:
         self._over: dict[UUID, int] = {}
 
     def take(self, timeout: float = LONG) -> bool:
-        """Take in the next; False where there is none for so long, or there will be no more."""
+        """Take the next news in; False if none comes within `timeout`, or there will be no more."""
         try:
             news = self.changes.get(timeout=timeout)
         except TimeoutError:
@@ -102,13 +102,13 @@ class Replica:
         return True
 
     def caught_up(self) -> dict[UUID, Instance]:
-        """The view with every change in it that has been told so far."""
+        """Take in all news so far, and return the view."""
         while self.take(timeout=0):
             pass
         return self.view
 
     def hear(self, news: Change | Resynced | Stale) -> None:
-        """Take this in."""
+        """Take one piece of news in."""
         self.seen += 1
         if isinstance(news, Resynced):
             self._resynced(news)
@@ -128,8 +128,8 @@ class Replica:
             differ = differences(before, news.snapshot)
             self._expect(not differ, "changes did not lead to the Resynced after them", *differ)
         self.view, self.synced = dict(news.snapshot), True
-        self.stale = False  # if it is, a `Stale` comes next
-        self._over.clear()  # a daemon that was restarted counts anew
+        self.stale = False  # if the view is stale, a `Stale` comes next
+        self._over.clear()  # a daemon that was restarted counts its ids from 1 again
 
     def _changed(self, change: Change) -> None:
         known = self.view.get(change.uuid)
@@ -162,5 +162,5 @@ class Replica:
             self._over[change.uuid] = was
 
     def _expect(self, holds: bool, what: str, *facts: object) -> None:
-        if not holds:  # to put a change with its thousands of events into words takes long
+        if not holds:  # a message is made only then: a change may have thousands of events
             self.wrong.append(": ".join([what, *map(str, facts)]))

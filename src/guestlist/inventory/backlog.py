@@ -1,7 +1,8 @@
-"""Whose details are to be read again, in what order, and how fast.
+"""The domains whose details must be read again, in what order, and how fast. Pure.
 
-In: who may have changed, and what was said of it. Out: one at a time, when there is time for it:
-states come first, and details are a call for each domain. Knows no clock: it is told the time.
+In: domains whose XML may have changed, and the events that say so. Out: one domain at a time, when
+there is time for it: states come first, and details are a call for each domain. Reads no clock: the
+caller passes the time (monotonic).
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ QUIET = 0.05
 """Seconds without an event after which details are read at full speed."""
 
 LARGEST_SHARE = 0.25
-"""The share of its time that a thread reads details for while events keep coming, at most."""
+"""The largest share of its time for which the thread reads details while events keep coming."""
 
 FEW_EVENTS = 10.0
-"""By how many events a second the share is divided: at 1,000 it is a hundredth of the time."""
+"""The share is this, divided by the events a second: at 1,000 it is 1 % of the time."""
 
 CATCHING_UP_SHARE = 0.5
-"""The share for those that have not been read over this connection."""
+"""The share for domains that have not been read over this connection."""
 
 EVENTS_KEPT = 4
 """Events that are kept of one domain."""
@@ -42,15 +43,15 @@ class Backlog:
         return uuid in self._waiting
 
     def add(self, uuid: bytes) -> None:
-        """Have a domain's details read."""
+        """Add a domain whose details must be read."""
         self._waiting.setdefault(uuid, ())
 
     def catch_up(self) -> None:
-        """Nobody has read those who wait over this connection: they are in more of a hurry."""
+        """Note that no domain that waits was ever read over this connection: all are urgent."""
         self._never_read = set(self._waiting)
 
     def tell(self, uuid: bytes, event: Event, now: float) -> None:
-        """Note an event: it may tell of other details, or why others are waited for."""
+        """Note an event: it may tell of new details, or explain a domain that waits already."""
         self._last_event = now
         self._events += 1
         if event.kind is EventKind.REBOOT:
@@ -64,16 +65,16 @@ class Backlog:
         self._waiting.pop(uuid, None)
 
     def next(self) -> float:
-        """When the first may be read."""
+        """Return when the first domain may be read."""
         return min(self._due, self._last_event + QUIET)
 
     def take(self) -> tuple[bytes, tuple[Event, ...]]:
-        """The first, and what was said of it."""
+        """Return the domain that has waited longest, and its events."""
         uuid = next(iter(self._waiting))
         return uuid, self._waiting.pop(uuid)
 
     def took(self, uuid: bytes, seconds: float, now: float) -> None:
-        """Reading one took so long."""
+        """Note that reading a domain took so many seconds, and put the next one off by a share."""
         if uuid in self._never_read:
             self._never_read.discard(uuid)
             share = CATCHING_UP_SHARE

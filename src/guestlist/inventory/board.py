@@ -1,12 +1,12 @@
-"""What the readers of a live view read: the view, how old it is, and who wants to hear of changes.
+"""The board of a live view, which readers read: the view, how old it is, and who subscribes.
 
-In: views and changes, from the one thread that merges them. Out: snapshots, subscriptions, and the
-word when the view is in step. Everything happens under one lock that is never held for long: what
-is read is never changed, only replaced. Touches no libvirt.
+In: views and changes, from the one thread that merges them. Out: snapshots, subscriptions, and
+whether the view is in step. Everything happens under one lock that is held for a short time only:
+what is read is never changed, only replaced. Makes no call of libvirt's.
 
 A signal handler may read within a read of the same thread: the lock lets it in again, nothing moves
-meanwhile, and each step of a read that was left may be taken once more. What waits for the thread
-that merges raises there, since that would wait for the lock.
+meanwhile, and each step of the interrupted read may be taken once more. A method that waits for the
+thread that merges raises there, because that thread would wait for the lock.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from guestlist.errors import GuestlistError, NotSynced, without_frames
 from guestlist.inventory.changes import Change, News, Resynced, Stale
 from guestlist.inventory.merging import View
 from guestlist.inventory.scope import Part, Scope
-from guestlist.inventory.subscribers import Changes
+from guestlist.inventory.subscribers import Changes, Queue
 from guestlist.records import Instance, Snapshot
 from guestlist.unpatched import threading
 
 PATIENCE = 1.0
-"""Seconds that an answer may be outstanding before the view counts as stale."""
+"""Seconds that libvirt may owe an answer before the view counts as stale."""
 
 
 class Board:
-    """One host's view, as it is read. Threads may share it."""
+    """One host's view, as its readers see it. Threads may share it."""
 
     def __init__(self, longest_queue: int) -> None:
         self._longest_queue = longest_queue
@@ -43,7 +43,7 @@ class Board:
         self._awaiting_since: float | None = None
         self._failure: GuestlistError | None = None
         self._parts: dict[Scope, Part] = {}
-        self._subscribers: tuple[weakref.ref[Changes], ...] = ()
+        self._subscribers: tuple[weakref.ref[Queue], ...] = ()
         self._lock = threading.RLock()
         self._moved = threads.Bell()
 
@@ -51,9 +51,9 @@ class Board:
 
     @property
     def stale_for(self) -> float | None:
-        """Seconds for which nobody could say whether the view is right; 0.0 while it is in step.
+        """The seconds for which libvirt has not confirmed the view; 0.0 while it is in step.
 
-        None before it first was.
+        None before it was in step for the first time.
         """
         if not self._synced:
             return None
@@ -65,14 +65,14 @@ class Board:
 
     @property
     def failure(self) -> GuestlistError | None:
-        """What stands in the way while the view is stale, or not yet in step."""
+        """The error because of which the view is stale, or not yet in step."""
         return self._failure
 
     def snapshot(self, scope: Scope) -> Snapshot:
-        """The part of the view that a scope admits.
+        """Return the part of the view that a scope admits.
 
         Raises:
-            NotSynced: it has not been in step yet, so that nothing is known.
+            NotSynced: the view has not been in step yet, so nothing is known.
         """
         with self._lock:
             snapshot = self._snapshot(scope)
@@ -81,38 +81,38 @@ class Board:
         return snapshot
 
     def row(self, uuid: UUID) -> Instance | None:
-        """One domain of a view that is in step. Takes no lock."""
+        """Return one domain of a view that is in step, else None. Takes no lock."""
         return self._view.get(uuid) if self.stale_for == 0 else None
 
     def subscribe(self, scope: Scope, owner: object) -> Changes:
-        """A new reader of changes, which keeps its owner alive, and is itself kept by nobody here.
+        """Return a new reader of changes. It keeps `owner` alive; the board does not keep it.
 
         Raises:
             Reentered: a signal handler asks within a read.
         """
         self.refuse_within_read("follow the changes")
         with self._lock:
-            changes = Changes(
+            queue = Queue(
                 scope,
-                self._longest_queue,
-                self._lock,
-                self._snapshot,
-                self._forget,
+                longest=self._longest_queue,
+                lock=self._lock,
+                view=self._snapshot,
+                forget=self._forget,
                 stale=self._stale,
-                owner=owner,
             )
+            changes = Changes(queue, owner)
             if self._ended:
-                changes.end()
+                queue.end()
             else:
                 kept = (each for each in self._subscribers if each() is not None)
-                self._subscribers = (*kept, weakref.ref(changes))
+                self._subscribers = (*kept, weakref.ref(queue))
         return changes
 
     def wait_synced(self, timeout: float | None) -> None:
-        """Return when the view is in step: its stale_for is 0.0.
+        """Wait until the view is in step: its `stale_for` is 0.0.
 
         Raises:
-            GuestlistError: it is not after `timeout` seconds, and this is why.
+            GuestlistError: the view is not in step after `timeout` seconds, and this is why.
         """
         self.refuse_within_read("wait for the view")
         self._moved.wait_for(lambda: self.stale_for == 0 or self._ended, timeout)
@@ -130,22 +130,32 @@ class Board:
         )
 
     def refuse_within_read(self, what: str) -> None:
-        """Raise where this thread is within a read, and would wait for itself.
+        """Raise where this thread is within a read, so that it would wait for itself.
 
         Raises:
-            Reentered: a signal handler asks.
+            Reentered: a signal handler asks for `what` within a read.
         """
         if self.is_read_here():
             raise threads.reentered(what)
 
     def is_read_here(self) -> bool:
-        """Whether this thread is within a read: then a signal handler, or a finalizer, asks."""
+        """Whether this thread is within a read, which a handler or finalizer has interrupted."""
         return threads.is_held_here(self._lock)
 
     # For the thread that merges
 
+    @property
+    def view(self) -> View:
+        """The view of this moment; that thread alone replaces it."""
+        return self._view
+
+    @property
+    def is_in_step(self) -> bool:
+        """Whether the view is in step, or would be if libvirt answered in time."""
+        return self._synced and self._stale_since is None
+
     def publish(self, view: View, changes: Iterable[Change]) -> None:
-        """Replace the view by one that these changes made of it."""
+        """Replace the view by the one that these changes made of it."""
         with self._lock:
             self._view = view
             for part in self._parts.values():
@@ -154,14 +164,17 @@ class Board:
                 self._tell(changes)
 
     def await_answer(self, since: float | None) -> None:
-        """Since when (monotonic) libvirt has been asked, or told, what is not merged yet."""
+        """Note since when (monotonic) a question, or an event, has no answer; None: all have.
+
+        The view is stale when that lasts longer than `PATIENCE`.
+        """
         self._awaiting_since = since
         self._moved.ring()
 
     def in_step(self) -> None:
-        """The view is as libvirt has it, for the first time or again."""
+        """Note that the view is as libvirt has it, and tell the readers."""
         with self._lock:
-            if self._is_in_step() or self._ended:
+            if self.is_in_step or self._ended:
                 return
             self._synced = True
             self._stale_since = self._stale = self._failure = None
@@ -173,11 +186,11 @@ class Board:
         self._moved.ring()
 
     def fall_behind(self, since: float, error: GuestlistError) -> None:
-        """Libvirt cannot be asked, since (monotonic) then and for this reason."""
+        """Note that libvirt cannot be asked, since when (monotonic) and why; tell the readers."""
         with self._lock:
             self._failure = error
             self._awaiting_since = None
-            if not self._is_in_step():
+            if not self.is_in_step:
                 return
             self._stale_since = since
             now = datetime.now(UTC)
@@ -186,7 +199,7 @@ class Board:
             self._tell([self._stale])
 
     def end(self) -> None:
-        """Nothing will be merged any more. May be called again, and within a read."""
+        """Note that nothing will be merged any more. Harmless twice, and within a read."""
         with self._lock:
             self._ended = True
             if self._synced and self._stale_since is None:
@@ -197,14 +210,11 @@ class Board:
 
     # How it is done, under the lock
 
-    def _is_in_step(self) -> bool:
-        return self._synced and self._stale_since is None
-
     def _tell(self, news: Iterable[News]) -> None:
         for reader in self._readers():
             reader.put(news)
 
-    def _readers(self) -> Iterable[Changes]:
+    def _readers(self) -> Iterable[Queue]:
         return [reader for each in self._subscribers if (reader := each()) is not None]
 
     def _snapshot(self, scope: Scope) -> Snapshot | None:
@@ -216,9 +226,9 @@ class Board:
             part = self._parts[scope] = Part(scope)
         return part.snapshot(self._view, stale_for)
 
-    def _forget(self, changes: Changes) -> None:
+    def _forget(self, queue: Queue) -> None:
         with self._lock:
-            self._subscribers = tuple(each for each in self._subscribers if each() is not changes)
+            self._subscribers = tuple(each for each in self._subscribers if each() is not queue)
 
     def _not_synced(self, stale_for: float | None = None) -> NotSynced:
         if self._ended:

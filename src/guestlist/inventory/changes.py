@@ -1,7 +1,7 @@
-"""What a live view tells its readers: changes, and what libvirt said of them.
+"""What a live view tells its readers: changes, and the events that explain them. Pure.
 
-In: what a domain was and what it is, and the events that arrived about it. Out: records. Touches no
-libvirt, reads no clock.
+In: what a domain was and what it is, and the events that arrived about it. Out: records. Reads no
+clock.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from guestlist.records import Instance, Snapshot, state_reason
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One domain was `before` and is `after`: None where it was not there, or is not any more.
+    """A domain was `before` and is `after`: None where it did not exist, or is gone.
 
-    A reader who asked for some domains only sees one that comes among them, or leaves them, as one
-    that was, or is, not there. `events` are what libvirt sent of it since it was last looked at, in
-    order; none where it was found out without being told. `learned_at` is when libvirt answered.
+    For a reader that asked for some domains only, a domain that begins or ceases to match is one
+    that did not exist, or is gone. `events` are what libvirt sent of the domain since it was last
+    asked about, in order; none where no event told of the change. `learned_at` is when libvirt
+    answered.
     """
 
     before: Instance | None
@@ -31,76 +32,76 @@ class Change:
 
     @property
     def instance(self) -> Instance:
-        """The domain as it is; one that is not there any more as it last was."""
+        """The domain as it is; the last record of a domain that is gone."""
         known = self.after or self.before
         assert known is not None
         return known
 
     @property
     def uuid(self) -> UUID:
-        """Whose change it is."""
+        """The UUID of the domain."""
         return self.instance.uuid
 
     @property
     def told_at(self) -> datetime | None:
-        """When libvirt last said something of it; None where it did not."""
+        """When libvirt sent the last event of it; None where it sent none."""
         return self.events[-1].at if self.events else None
 
     @property
     def why(self) -> str:
-        """What libvirt said of it, in words; where it said nothing the state's own reason."""
+        """The events in words; without events the reason of the state."""
         if self.events:
             return ", ".join(dict.fromkeys(map(str, self.events)))
         return state_reason(self.instance.state, self.instance.reason) if self.after else ""
 
 
 class Started(Change):
-    """It runs, and did not before; or it has been started anew since, and both have an id."""
+    """The domain runs, and did not before; or it was started again, and both records have an id."""
 
     __slots__ = ()
 
 
 class Stopped(Change):
-    """It ran, and does not any more. One that was transient is gone with that."""
+    """The domain ran, and stopped. A transient domain is gone with that."""
 
     __slots__ = ()
 
 
 class Defined(Change):
-    """It is new, and does not run."""
+    """The domain is new, and does not run."""
 
     __slots__ = ()
 
 
 class Undefined(Change):
-    """It is gone, and libvirt said that its definition was removed."""
+    """The domain is gone, and libvirt said that its definition was removed."""
 
     __slots__ = ()
 
 
 class Changed(Change):
-    """Its state, reason, name or details are new; or it rebooted, and nothing is."""
+    """Its state, reason, name or details are new; or it rebooted, and nothing is new."""
 
     __slots__ = ()
 
 
 class Gone(Change):
-    """It is not there any more, and libvirt had not said so by the time that was found out."""
+    """The domain is gone, and no event had said so by the time when an answer lacked it."""
 
     __slots__ = ()
 
     @property
     def last_known(self) -> Instance:
-        """What it last was."""
+        """The last record of the domain."""
         return self.instance
 
 
 @dataclass(frozen=True, slots=True)
 class Resynced:
-    """The whole view as it is: forget what you had.
+    """The whole view as it is: it replaces what the reader had.
 
     Comes when the view is in step for the first time or again, and in place of the `missed` changes
-    that a reader was too slow for; while the view is stale, a `Stale` comes after that one.
+    for which a reader was too slow; while the view is stale, a `Stale` comes after that one.
     """
 
     snapshot: Snapshot
@@ -110,9 +111,9 @@ class Resynced:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """libvirt cannot be asked: what was last known stays, and gets old. A `Resynced` ends it.
+    """libvirt cannot be asked: the view stays as it is, and gets old. A `Resynced` ends it.
 
-    `since` is when libvirt was last known to be there; `error` what stands in the way.
+    `since` is when libvirt was last known to be there; `error` is the reason.
     """
 
     since: datetime

@@ -1,4 +1,4 @@
-"""A difference between the view and libvirt that no event had told of. Pure."""
+"""Drift: a difference between the view and libvirt of which no event told. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from guestlist.records import Instance
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What the view had, and what libvirt answered, twice; None: no such domain.
+    """What the view had, and what libvirt answered twice; None: no such domain.
 
     `heard` are the last events of that domain, in order.
     """
@@ -22,7 +22,7 @@ class Drift:
     noticed_at: datetime
 
     def __str__(self) -> str:
-        """One line for a log."""
+        """Return one line for a log."""
         either = self.found or self.viewed
         assert either is not None
         heard = ", ".join(f"{event} at {event.at:%H:%M:%S.%f}" for event in self.heard)

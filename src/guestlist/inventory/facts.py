@@ -1,10 +1,10 @@
-"""The host itself, beside its domains: read when it is first asked for, and after the first list.
+"""The facts of the host itself: read when a caller first asks for them, and after the first list.
 
-In: the connection of a live view, and callers who ask. Out: a `Node`. A daemon that has just been
+In: the connection of a live view, and callers that ask. Out: a `Node`. A daemon that has just been
 started may take seconds to tell its capabilities, because it probes each QEMU. So they are read on
 a connection and a thread of their own, and delay neither the list nor the questions that events
-ask. Where no second connection can be had (ssh that may want a password, a node file, a daemon that
-is full) they are read on the view's own one, when nothing else is due.
+cause. Where a second connection is impossible (ssh that may want a password, a node file, a daemon
+that is full) they are read on the view's own connection, when nothing else is due.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ log = logging.getLogger(__name__)
 
 
 class Facts:
-    """What one host is. Any thread may ask; `connected` to `lost` are for the one that follows."""
+    """The facts of one host. Any thread may ask; the thread that follows tells what happens."""
 
     def __init__(self, connection: Connection, nudge: Callable[[], None]) -> None:
         self.is_due = False
-        """Whether `read` is to be called when nothing else is due."""
+        """Whether the thread that follows must call `read` when nothing else is due."""
         self._connection = connection
         self._nudge = nudge
         self._is_here: bool | None = None
@@ -60,7 +60,7 @@ class Facts:
         return self._is_here
 
     def node(self, timeout: float | None) -> Node:
-        """The host as it last was. The first call starts the reading, and waits for it."""
+        """Return the host as it last was. The first call starts the reading, and waits for it."""
         if not self._is_wanted:
             threads.run_uninterrupted(self._want, "guestlist-inventory-node")
         _ = self.is_local
@@ -85,7 +85,7 @@ class Facts:
     # For the thread that follows
 
     def connected(self, peer: Peer) -> None:
-        """The view is in step over a new connection; the libvirt behind it may be another."""
+        """Note that the view is in step over a new connection; its libvirt may be another one."""
         location = peer.location()
         with self._lock:
             self._is_here, self._has_second = location.is_local, location.asked_again_at_will
@@ -95,12 +95,12 @@ class Facts:
             self._begin()
 
     def compared(self) -> None:
-        """Everybody was compared: read again what may have changed."""
+        """Read again what may have changed: all domains are being compared."""
         with self._lock:
             self._begin()
 
     def read(self, peer: Peer) -> None:
-        """Read it over the view's own connection. Cost: 2 calls; 4 more the first time.
+        """Read the facts over the view's own connection. Cost: 2 calls; 4 more the first time.
 
         Raises:
             libvirt.libvirtError: the connection is lost.
@@ -113,7 +113,7 @@ class Facts:
         self._changed.ring()
 
     def lost(self) -> None:
-        """The connection is gone; what is known stays as it is."""
+        """Note that the connection is gone; what is known stays as it is."""
         with self._lock:
             self._is_connected = self.is_due = False
         self._changed.ring()
@@ -121,7 +121,7 @@ class Facts:
     # How it is done, under the lock
 
     def _begin(self) -> None:
-        """Start the reading, if it ever was asked for."""
+        """Start the reading, if a caller has ever asked for the facts."""
         if not (self._is_wanted and self._is_connected) or self._is_being_read:
             return
         if self._hypervisor is None and self._has_second:
@@ -172,7 +172,7 @@ class Facts:
 
 
 def _read(memory: NodeMemory) -> Node | NotSupported:
-    """The host; or that it does not tell."""
+    """Return the host; or the error that says that it does not tell."""
     try:
         return memory.now()
     except (libvirt.libvirtError, LibvirtFailure) as error:

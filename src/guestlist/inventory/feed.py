@@ -1,8 +1,26 @@
-"""What libvirt tells of its own accord: the events of one connection, kept until they are taken.
+"""The events of one connection, kept until they are taken; and when an event comes.
 
-In: a peer. Out: who was named, and by what, in the order of arrival; and whether anything may have
-been lost on the way. libvirt's loop hands events out on a thread that must not be held up, so they
-are only kept here. Kinds that an old libvirt does not have are done without, one by one.
+In: a peer. Out: the domains that events named, in the order of arrival; and whether events may have
+been lost on the way. libvirt's loop hands events out on a thread that must not wait, so they are
+only kept here. Kinds of events that an old libvirt lacks are left out, one by one.
+
+**When an event comes.** libvirt changes a domain first and queues the event then, beside the
+replies to questions. From that follows:
+
+- An event never arrives before its change is visible: a question that is asked after the arrival is
+  answered with this change, or with a later one.
+- An event may arrive long after its change (0.76 s on QEMU): after an answer that shows it, after
+  the next change, twice. A view that believed what events say would go back in time.
+- An event that arrives while a question is under way tells nothing of the answer: that may show the
+  change or not, whichever of the two arrives first.
+- Some changes send no event: a start that fails; the removal of a transient domain, which may still
+  be listed as shut off when its STOPPED event arrives. And an event can be lost.
+
+So an event names a domain, and the domain is asked about after the event has arrived. Asking after
+the last event is enough, except for changes without an event: `merging.must_pass` knows the states
+that announce one, and a comparison with a new list finds the others.
+
+Source: libvirt src/qemu/qemu_process.c (qemuProcessHandleMonitorEOF stops, then queues the event).
 """
 
 from __future__ import annotations
@@ -23,14 +41,14 @@ from guestlist.peer import Peer
 from guestlist.unpatched import threading
 
 MOST = 10_000
-"""Events that are kept. Beyond it they are worth less than a new list, and are let go."""
+"""Events that are kept. More of them cost more than a new list, and are dropped."""
 
 _KINDS = (*XML_EVENTS, EventKind.REBOOT, EventKind.LIFECYCLE)
 """The newest first, see `Peer.events`."""
 
 
 class Raw(NamedTuple):
-    """An event as it arrived: `arrived` by the monotonic clock, `at` by the other one."""
+    """An event as it arrived: `arrived` is monotonic time, `at` is seconds since the epoch."""
 
     uuid: bytes
     domain: libvirt.virDomain
@@ -41,17 +59,17 @@ class Raw(NamedTuple):
     at: float
 
     def of(self, uuid: UUID) -> Event:
-        """The event as a value; `uuid` is its own."""
+        """Return the event as a value; `uuid` is its own, as an object."""
         at = datetime.fromtimestamp(self.at, UTC)
         return Event(uuid, self.kind, at, self.event, self.detail)
 
 
 class Inbox:
-    """What one thread is to look at next: events, and nudges. Any thread may put into it."""
+    """Events and nudges for the one thread that takes them. Any thread may put into it."""
 
     def __init__(self) -> None:
         self.lost: str | None = None
-        """Why something may be missing; whoever lists anew sets it back."""
+        """Why events may be missing; the thread that lists all domains for it sets it to None."""
         self._raws: list[Raw] = []
         self._named: dict[bytes, int] = {}
         self._is_nudged = False
@@ -59,22 +77,22 @@ class Inbox:
         self._bell = threads.Bell()
 
     def names(self, uuid: bytes) -> bool:
-        """Whether a domain may have changed since the last event that is `done`. Takes no lock."""
+        """Whether an event has named a domain, or was lost, and is not `done`. Takes no lock."""
         return uuid in self._named or self.lost is not None
 
     @property
     def waiting_since(self) -> float | None:
-        """When (monotonic) the first event arrived that is not taken yet. Takes no lock."""
+        """When (monotonic) the first event arrived that is not taken; None: all are. No lock."""
         raws = self._raws
         return raws[0].arrived if raws else None
 
     def nudge(self) -> None:
-        """Have `take` return. Takes no lock: also for signal handlers and finalizers."""
+        """Let `take` return. Takes no lock: also for signal handlers and finalizers."""
         self._is_nudged = True
         self._bell.ring()
 
     def put(self, raw: Raw) -> None:
-        """Keep an event, if there is room."""
+        """Keep an event; where there is no room, note the loss."""
         with self._lock:
             if len(self._raws) >= MOST:
                 self.lost = f"more than {MOST:,} events at a time"
@@ -84,7 +102,7 @@ class Inbox:
         self._bell.ring()
 
     def take(self, timeout: float = 0.0) -> list[Raw]:
-        """What has arrived since the last time; the first of it is waited for so long."""
+        """Return the events since the last call; wait `timeout` seconds for one, or for a nudge."""
         if timeout > 0:
             self._bell.wait_for(lambda: self._raws or self._is_nudged, timeout)
         with self._lock:
@@ -93,7 +111,7 @@ class Inbox:
             return taken
 
     def done(self, raws: Iterable[Raw]) -> None:
-        """What these events tell of is known now."""
+        """Note that the view has what these events told of."""
         with self._lock:
             for raw in raws:
                 if (left := self._named.get(raw.uuid, 0) - 1) > 0:
@@ -102,24 +120,25 @@ class Inbox:
                     self._named.pop(raw.uuid, None)
 
     def clear(self) -> None:
-        """Forget everything: the connection is gone, and its handles hold it open."""
+        """Forget all events: the connection is gone, and their handles hold its socket open."""
         self.take()
         with self._lock:
             self._named.clear()
 
 
 def register(peer: Peer) -> None:
-    """Have libvirt send the events, before anybody subscribes. Cost: 10 calls at most, once."""
+    """Register with libvirt for all kinds of events. Cost: 10 calls at most, once."""
     for kind in _KINDS:
         peer.events(kind, kind.since)
 
 
 class Feed:
-    """Puts the events of one peer, from now on, into an inbox."""
+    """The events of one peer, from now on, put into an inbox."""
 
     def __init__(self, peer: Peer, inbox: Inbox) -> None:
         self._inbox = inbox
         self.has_lifecycle = False
+        """Whether this driver has lifecycle events."""
         for kind in _KINDS:
             stream = peer.events(kind, kind.since)
             if stream is not None:

@@ -1,10 +1,9 @@
 """Merging what libvirt answered into a view. Pure: no thread, no libvirt, no clock.
 
 In: a view, one answer of libvirt's, the events that arrived. Out: the next view, and what changed.
-Only an answer moves the view: an event says that something happened to a domain, and when, never
-what the domain is now. It may come before the change can be seen, or long after the next one, and a
-view that believed it would go back in time. So whoever is named by an event is asked, and answers
-are merged in the order in which they were asked for.
+Only an answer moves the view, and answers are merged in the order in which they were asked for. An
+event tells that something happened to a domain, and when; it never tells what the domain is now,
+because it may arrive long after its change (`feed` argues when it comes).
 """
 
 from __future__ import annotations
@@ -29,20 +28,21 @@ from guestlist.inventory.changes import (
 from guestlist.records import DomainState, Instance
 
 View = Map[UUID, Instance]
-"""Every domain of a host as it was last seen, by UUID. Never changed: merging makes another, which
-shares with it whatever is the same."""
+"""Every domain of a host as it was last seen, by UUID. Never changed: merging makes another one,
+which shares all that is the same."""
 
 MOST_EVENTS = 32
-"""Events that a change carries, the last ones: a domain may change faster than anybody can ask."""
+"""Events that a change carries, the last ones: a domain may change faster than libvirt answers."""
 
 _PAUSED_STARTING_UP = 11
+"""VIR_DOMAIN_PAUSED_STARTING_UP."""
 
 
 class Observation(NamedTuple):
     """What libvirt answered about some domains, or about all.
 
-    `asked` are those it was asked about, None for everybody; `found` those that exist. Who was
-    asked about and not found does not exist.
+    `asked` are the domains that it was asked about, None for all; `found` are those of them that
+    exist. A domain that was asked about and not found does not exist.
     """
 
     asked: Iterable[UUID] | None
@@ -51,35 +51,35 @@ class Observation(NamedTuple):
 
 
 def merge(
-    view: View, reading: Observation, events: Iterable[Event] = ()
+    view: View, answer: Observation, events: Iterable[Event] = ()
 ) -> tuple[View, tuple[Change, ...]]:
-    """The view after an answer, and what is new in it, at most one change for each domain.
+    """Return the view after an answer, and what is new in it, at most one change for each domain.
 
     Args:
         view: what was known.
-        reading: the answer; asked for after whatever made `view`.
-        events: what has arrived since the domains were last asked about, in order. It tells what a
-            change is called, and when libvirt said so; a change carries the last `MOST_EVENTS`.
-            What is said of domains that were not asked about is not looked at.
+        answer: what libvirt answered; asked for after the answers that made `view`.
+        events: the events since the domains were last asked about, in order. They tell the name of
+            a change, and when libvirt said so; a change carries the last `MOST_EVENTS`. Events of
+            domains that were not asked about are not looked at.
 
     Cost: as many steps as domains were asked about, however many there are.
     """
     told: dict[UUID, list[Event]] = {}
     for event in events:
         told.setdefault(event.uuid, []).append(event)
-    asked = {*view, *reading.found} if reading.asked is None else reading.asked
+    asked = {*view, *answer.found} if answer.asked is None else answer.asked
     changes = []
     for uuid in asked:
-        before, after, said = view.get(uuid), reading.found.get(uuid), told.get(uuid, ())
+        before, after, said = view.get(uuid), answer.found.get(uuid), told.get(uuid, ())
         if before is not after or said:
             kind = _kind(before, after, said)
             if kind is not None:
-                changes.append(kind(before, after, tuple(said[-MOST_EVENTS:]), reading.at))
+                changes.append(kind(before, after, tuple(said[-MOST_EVENTS:]), answer.at))
     return (apply(view, changes) if changes else view), tuple(changes)
 
 
 def apply(view: View, changes: Iterable[Change]) -> View:
-    """The view with these changes made."""
+    """Return the view with these changes made."""
     changed = view.mutate()
     for change in changes:
         if change.after is not None:
@@ -90,11 +90,11 @@ def apply(view: View, changes: Iterable[Change]) -> View:
 
 
 def must_pass(before: Instance | None, after: Instance | None) -> bool:
-    """Whether a domain cannot stay as it was found, so that it is to be asked about again.
+    """Whether a domain cannot stay as it was found, so that it must be asked about again.
 
     A start that fails sends no event, and is seen as a domain that is starting up, or shutting
-    down. One that is shut off and just ran may be transient: libvirt shows it so for the instant in
-    which it removes it, and says nothing more afterwards.
+    down. A domain that is shut off and has just run may be transient: libvirt shows it so for the
+    instant in which it removes it, and sends no more events afterwards.
     """
     if after is None:
         return False
@@ -108,7 +108,7 @@ def must_pass(before: Instance | None, after: Instance | None) -> bool:
 def _kind(
     before: Instance | None, after: Instance | None, told: Iterable[Event]
 ) -> type[Change] | None:
-    """What the change is called; None if there is none."""
+    """Return the kind of a change; None if nothing has changed."""
     if after is None:
         return None if before is None else _end(told)
     if before is None:

@@ -1,7 +1,7 @@
-"""Who is to be asked about again, and when, though no event may ever name them.
+"""Rechecks: domains that must be asked about again, though no event may ever name them.
 
-In: what a domain was and was found to be. Out: the domains that are due. Knows no clock: it is told
-the time (monotonic).
+In: what a domain was and was found to be. Out: the domains that are due. Reads no clock: the caller
+passes the time (monotonic).
 """
 
 from __future__ import annotations
@@ -16,58 +16,61 @@ from guestlist.inventory.merging import must_pass
 from guestlist.records import Instance
 
 RECHECK_AFTER = 0.05
-"""Seconds after which who cannot stay as it is is asked about again; doubled each time, up to
-`SELDOM`."""
+"""Seconds after which a domain that cannot stay in its state is asked about again; doubled each
+time, up to `SELDOM`."""
 
 SELDOM = 1.0
+"""Seconds between two rechecks of a domain, at most."""
 
 SLACK = 0.05
-"""Seconds that a look may wait for an event, whose call it then shares."""
+"""Seconds that a recheck may wait for an event, to share the call that the event causes."""
 
 
 class _Recheck(NamedTuple):
+    """A domain, when it is due, and the seconds that it had to wait for that."""
+
     domain: libvirt.virDomain
     due: float
     patience: float
 
 
 class Rechecks:
-    """The looks that are to be taken. One thread."""
+    """The domains to ask about again, each with its time. One thread; `in` is for any."""
 
     def __init__(self) -> None:
         self._rechecks: dict[bytes, _Recheck] = {}
-        self._first = math.inf  # nobody is due before
+        self._first = math.inf  # no domain is due before
         self._suspects: set[bytes] = set()
 
     def put(self, uuid: bytes, domain: libvirt.virDomain, due: float) -> None:
-        """Have a domain asked about."""
+        """Add a domain to ask about."""
         self._rechecks[uuid] = _Recheck(domain, due, RECHECK_AFTER)
         self._first = min(self._first, due)
 
     def suspect(self, one: Stated, due: float) -> None:
-        """Have one asked about of which only a comparison tells that it has changed.
+        """Add a domain that a comparison found to differ from the view.
 
-        One that is to be asked about already is not put off.
+        A domain that was added before keeps its time.
         """
         if one.uuid not in self._rechecks:
             self.put(one.uuid, one.domain, due)
         self._suspects.add(one.uuid)
 
     def __contains__(self, uuid: bytes) -> bool:
-        """Whether a domain is to be asked about again."""
+        """Whether a domain must be asked about again."""
         return uuid in self._rechecks
 
     @property
     def suspects(self) -> frozenset[bytes]:
-        """Whom a comparison is why they are asked about."""
-        return frozenset(self._suspects) if self._suspects else _NOBODY
+        """The domains that are asked about only because a comparison found a difference."""
+        return frozenset(self._suspects) if self._suspects else _NONE
 
     def next(self) -> float:
-        """When somebody must be asked about, event or not."""
+        """Return when a domain must be asked about, with or without an event."""
         return self._first + SLACK
 
     def due(self, now: float, *, shared: bool) -> dict[bytes, libvirt.virDomain]:
-        """Who is due, by UUID; `shared`: for a call that is made anyway."""
+        """Return the domains that are due, by UUID; `shared`: for a call that is made anyway."""
         if now < (self._first if shared else self._first + SLACK):
             return {}
         soon = now + SLACK / 2
@@ -78,7 +81,7 @@ class Rechecks:
         return due
 
     def settle(self, one: Stated, before: Instance | None, after: Instance, now: float) -> None:
-        """Note what a domain was found to be: done with, or to be looked at again, later."""
+        """Note what a domain was found to be: it is settled, or must be asked about again."""
         last = self._rechecks.pop(one.uuid, None)
         if self._suspects:
             self._suspects.discard(one.uuid)
@@ -87,7 +90,9 @@ class Rechecks:
             self._rechecks[one.uuid] = _Recheck(one.domain, now + patience, patience)
             self._first = min(self._first, now + patience)
         elif last is not None and last.due > now + SLACK / 2 and not after.active:
-            self._rechecks[one.uuid] = last  # so soon it is as it was: about to be gone, perhaps
+            self._rechecks[one.uuid] = (
+                last  # asked before it was due: perhaps it is about to be gone
+            )
 
     def drop(self, uuid: bytes) -> None:
         """Forget a domain that is gone."""
@@ -95,4 +100,4 @@ class Rechecks:
         self._suspects.discard(uuid)
 
 
-_NOBODY: frozenset[bytes] = frozenset()
+_NONE: frozenset[bytes] = frozenset()

@@ -1,8 +1,8 @@
-"""Whom a reader wants to see, and the part of a view that they are. Pure.
+"""Scopes: the domains that a reader wants to see, and the part of a view that has them. Pure.
 
 In: a view, and its changes. Out: the instances that a scope admits, and the changes as a reader of
 that scope sees them. Work grows with the changes, not with the view: a part is filtered once, and
-then follows.
+then follows the changes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from guestlist.launcher import Launcher
 from guestlist.records import Instance, Snapshot, snapshot_over
 
 _WORTH_FOLLOWING = 0.25
-"""The share of a view beyond which its changes cost more to follow than the part to filter."""
+"""The share of a view. More changes than that cost more to follow than the part costs to filter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The options of `Host.snapshot` that widen it, under their names."""
+    """The options of `Host.snapshot` that add domains to it, under their names."""
 
     include_inactive: bool = False
     include_foreign: bool = False
@@ -37,7 +37,7 @@ class Scope:
         return instance.ours or self.include_foreign
 
     def seen(self, change: Change) -> Change | None:
-        """The change as a reader of this scope sees it; None if it does not."""
+        """Return the change as a reader of this scope sees it; None if it sees none."""
         before = change.before if change.before and self.admits(change.before) else None
         after = change.after if change.after and self.admits(change.after) else None
         if before is change.before and after is change.after:
@@ -52,20 +52,20 @@ class Part:
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
-        self._instances: Mapping[UUID, Instance] = {}  # never changed: another takes its place
+        self._instances: Mapping[UUID, Instance] = {}  # never changed: another one replaces it
         self._in_order = False
         self._last: Snapshot | None = None
-        self._coming: list[Change] | None = None  # None: filter anew
+        self._coming: list[Change] | None = None  # None: filter the view again
 
     def follow(self, changes: Iterable[Change], view: View) -> None:
-        """Take note of what was just merged into the view. Cost: none to speak of."""
+        """Note what was just merged into the view. Cost: no call, and little time."""
         if self._coming is not None:
             self._coming.extend(changes)
             if len(self._coming) > 16 + _WORTH_FOLLOWING * len(view):
                 self._coming = None
 
     def snapshot(self, view: View, stale_for: float) -> Snapshot:
-        """The part of a view, all of whose changes were followed."""
+        """Return the part of a view; each change that led to the view was followed."""
         if self._coming is None:
             self._filter(view)
         elif self._coming:

@@ -1,8 +1,9 @@
-"""The readers of a live view's changes: each with a queue of its own, which is bounded.
+"""The readers of a live view's changes, each with a queue of its own, which is bounded.
 
 In: changes as they are merged, from the one thread that merges. Out: the same, to any number of
 readers, in threads or under asyncio. Publishing never waits: a reader whose queue is full loses
-what is in it, and is given the whole view instead.
+what is in it, and is given the whole view instead. `Changes` is what a user holds; `Queue` is what
+the board fills.
 """
 
 from __future__ import annotations
@@ -22,71 +23,56 @@ from guestlist.unpatched import threading
 
 
 class Changes(Iterator[News], AsyncIterator[News]):
-    """What changes in a live view, from the moment that this was made: see `Inventory.changes`.
+    """The changes of a live view, from the moment on at which `Inventory.changes` made this.
 
     Iterate over it in a thread, or asynchronously under asyncio; it ends when the inventory, or
     this, is closed. One reader at a time.
-
-    `snapshot` is the view at that moment: with every change applied it is, at each later one, what
-    the view then was. None where the view was not yet in step: then the first that comes is a
-    `Resynced`, which carries it.
     """
 
-    def __init__(
-        self,
-        scope: Scope,
-        longest: int,
-        lock: threading.RLock,
-        view: Callable[[Scope], Snapshot | None],
-        forget: Callable[[Changes], None],
-        *,
-        stale: Stale | None,
-        owner: object,
-    ) -> None:
-        self._owner = owner  # lives as long as somebody reads its changes
-        self._scope = scope
-        self._longest = longest
-        self._view = view
-        self._forget = forget
-        self._queue: deque[News] = deque()
-        self._missed = 0
-        self._stale = stale  # the last, until a `Resynced` ends it
-        self._is_closed = False
-        self._is_taking = False
-        self._lock = lock
-        self._moved = threads.Bell()
-        self._wake: Callable[[], None] | None = None
-        self.snapshot: Snapshot | None = view(scope)
+    def __init__(self, queue: Queue, owner: object) -> None:
+        self._queue = queue
+        self._owner = owner  # an Inventory lives as long as its changes are read
+        self._snapshot = queue.view()
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The view at the moment when this was made.
+
+        With every change applied it is, at each later moment, what the view then was. None where
+        the view was not yet in step: then the first news is a `Resynced`, which carries it.
+        """
+        return self._snapshot
 
     @property
     def missed(self) -> int:
-        """How many changes were given up since the last `Resynced`, which says so too."""
-        return self._missed
+        """The number of changes that were dropped since the last `Resynced`; the next one says it.
+
+        They are dropped when more than `longest_queue` changes wait for this reader.
+        """
+        return self._queue.missed
 
     def get(self, timeout: float | None = None) -> News | None:
-        """The next; None when there will be no more.
+        """Wait for the next change and return it; None when there will be no more.
 
         Raises:
             TimeoutError: nothing changed for `timeout` seconds.
             ForkedProcess: the view is kept by the process that forked this one.
+            Reentered: a signal handler asks within a read.
         """
         process.check()
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            news, is_over = self._take()
+            news, is_over = self._queue.take()
             if news is not None or is_over:
                 return news
             left = None if deadline is None else deadline - time.monotonic()
-            if not self._moved.wait_for(self._has_news, left):
+            if not self._queue.wait(left):
                 raise TimeoutError(f"nothing changed for {timeout:g} s")
 
     def close(self) -> None:
-        """End it, for its reader too; harmless twice. Nothing in a forked process."""
-        if process.is_foreign():
-            return
-        self._forget(self)
-        with self._lock:
-            self.end()
+        """End it, for its reader too; harmless twice. Does nothing in a forked process."""
+        if not process.is_foreign():
+            self._queue.close()
 
     def __iter__(self) -> Changes:
         return self
@@ -103,13 +89,13 @@ class Changes(Iterator[News], AsyncIterator[News]):
     async def __anext__(self) -> News:
         process.check()
         while True:
-            news, is_over = self._take()
+            news, is_over = self._queue.take()
             if news is not None:
                 return news
             if is_over:
                 raise StopAsyncIteration
-            woken = self._await_wake()
-            if not self._has_news():  # since
+            woken = self._queue.woken()
+            if not self._queue.has_news():  # since it was taken from
                 await woken
 
     def __enter__(self) -> Changes:
@@ -118,38 +104,68 @@ class Changes(Iterator[News], AsyncIterator[News]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # For the inventory, which holds the lock
+
+class Queue:
+    """What one reader has still to be told. The board fills it, under the lock that both share."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        *,
+        longest: int,
+        lock: threading.RLock,
+        view: Callable[[Scope], Snapshot | None],
+        forget: Callable[[Queue], None],
+        stale: Stale | None,
+    ) -> None:
+        self.scope = scope
+        """The domains that the reader wants to see."""
+        self.missed = 0
+        self._longest = longest
+        self._lock = lock
+        self._view = view
+        self._forget = forget
+        self._news: deque[News] = deque()
+        self._stale = stale  # the last one, until a `Resynced` ends it
+        self._is_over = False
+        self._is_taking = False
+        self._moved = threads.Bell()
+        self._wake: Callable[[], None] | None = None
+
+    # For the board, which holds the lock
 
     def put(self, news: Iterable[News]) -> None:
-        """Hand on what this reader wants to see of it."""
+        """Queue what the reader wants to see of this; drop everything where that is too much."""
         for each in news:
-            seen = self._scope.seen(each) if isinstance(each, Change) else each
+            seen = self.scope.seen(each) if isinstance(each, Change) else each
             if seen is None:
                 continue
             if not isinstance(seen, Change):
                 self._stale = seen if isinstance(seen, Stale) else None
-            self._queue.append(seen)
-            if self._missed or len(self._queue) > self._longest:
-                self._missed += len(self._queue)
-                self._queue.clear()
-        if self._queue or self._missed:
+            self._news.append(seen)
+            if self.missed or len(self._news) > self._longest:
+                self.missed += len(self._news)
+                self._news.clear()
+        if self._news or self.missed:
             self._notify()
 
     def end(self) -> None:
-        """Nothing more will come."""
-        self._is_closed = True
+        """Tell the reader that nothing more will come."""
+        self._is_over = True
         self._notify()
 
-    @property
-    def scope(self) -> Scope:
-        """Whom its reader wants to see."""
-        return self._scope
+    # For its reader
 
-    def _has_news(self) -> bool:
-        return bool(self._queue or self._missed or self._is_closed)
+    def view(self) -> Snapshot | None:
+        """Return the view as the reader wants to see it; None before it was in step."""
+        return self._view(self.scope)
 
-    def _take(self) -> tuple[News | None, bool]:
-        """The next, if there is one, and whether there will be no more.
+    def has_news(self) -> bool:
+        """Whether `take` returns something, or that it is over."""
+        return bool(self._news or self.missed or self._is_over)
+
+    def take(self) -> tuple[News | None, bool]:
+        """Return the next news, if there is any, and whether there will be no more.
 
         An exception from a signal handler may lose it on the way: then it counts as missed.
 
@@ -159,34 +175,21 @@ class Changes(Iterator[News], AsyncIterator[News]):
         if threads.is_held_here(self._lock):
             raise threads.reentered("wait for a change")
         with self._lock:
-            if self._is_taking and self._view(self._scope) is not None:
-                self._missed += 1 + len(self._queue)
-                self._queue.clear()
-            is_over = self._is_closed
+            if self._is_taking and self.view() is not None:
+                self.missed += 1 + len(self._news)
+                self._news.clear()
+            is_over = self._is_over
             self._is_taking = True
             news = self._next()
         self._is_taking = False
         return news, is_over
 
-    def _next(self) -> News | None:
-        if self._missed:
-            snapshot = self._view(self._scope)
-            if snapshot is not None:
-                resynced = Resynced(snapshot, self._missed, datetime.now(UTC))
-                self._missed = 0
-                if self._stale is not None:  # it was among them, or is no longer believed
-                    self._queue.append(self._stale)
-                return resynced
-        return self._queue.popleft() if self._queue else None
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until there is news, `timeout` seconds at most; whether there is."""
+        return self._moved.wait_for(self.has_news, timeout)
 
-    def _notify(self) -> None:
-        self._moved.ring()
-        if self._wake is not None:
-            wake, self._wake = self._wake, None
-            wake()
-
-    def _await_wake(self) -> asyncio.Future[None]:
-        """A future of the running loop that is done when something may have come."""
+    def woken(self) -> asyncio.Future[None]:
+        """Return a future of the running loop that is done when something may have come."""
         loop = asyncio.get_running_loop()
         woken = loop.create_future()
 
@@ -201,3 +204,26 @@ class Changes(Iterator[News], AsyncIterator[News]):
         with self._lock:
             self._wake = wake
         return woken
+
+    def close(self) -> None:
+        """End it, and let the board forget it."""
+        self._forget(self)
+        with self._lock:
+            self.end()
+
+    def _next(self) -> News | None:
+        if self.missed:
+            snapshot = self.view()
+            if snapshot is not None:
+                resynced = Resynced(snapshot, self.missed, datetime.now(UTC))
+                self.missed = 0
+                if self._stale is not None:  # it was dropped, or `resynced` seems to end it
+                    self._news.append(self._stale)
+                return resynced
+        return self._news.popleft() if self._news else None
+
+    def _notify(self) -> None:
+        self._moved.ring()
+        if self._wake is not None:
+            wake, self._wake = self._wake, None
+            wake()
