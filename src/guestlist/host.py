@@ -22,6 +22,7 @@ from guestlist.handle import Handle
 from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched
 from guestlist.listing import Listing
 from guestlist.listing.listings import Listings
+from guestlist.lookup import look_up
 from guestlist.node import Node, NodeMemory
 from guestlist.opening import Attempt
 from guestlist.records import Instance, Snapshot
@@ -276,6 +277,21 @@ class Host:
         if found is None:
             raise DomainGone(f"there is no domain {uuid} on {self.label}")
         return found
+
+    def has_domain(self, uuid: UUID | str) -> bool:
+        """Return whether there is a domain with this UUID, from any launcher and in any state.
+
+        Raises:
+            GuestlistError: libvirt could not be asked; as `instance`.
+            ValueError: that is not a UUID.
+
+        Cost: 1 call.
+        """
+        uuid = uuid if isinstance(uuid, UUID) else UUID(uuid)
+        return self._listings.ask(
+            f"look up domain {uuid}",
+            lambda listing: look_up(listing.peer, uuid.bytes) is not None,
+        )
 
     def discard_details(self, uuid: UUID | str) -> None:
         """Believe nothing that was read of a domain: for who knows that its XML is another.

@@ -205,15 +205,12 @@ def counters_in(values: Values) -> dict[str, Counters]:
 
     A disk that has no name, or lacks one of its counters, is left out. Cost: none.
     """
-    disks: dict[str, Block] = {}
+    found: dict[str, Counters] = {}
     for block in blocks_in(values):
-        if block.name is not None:
-            disks.setdefault(block.name, block)  # the images of its chain come after it
-    counted = {
-        name: (block.rd_reqs, block.rd_bytes, block.wr_reqs, block.wr_bytes)
-        for name, block in disks.items()
-    }
-    return {name: each for name, each in counted.items() if _is_whole(each)}
+        counted = block.rd_reqs, block.rd_bytes, block.wr_reqs, block.wr_bytes
+        if block.name is not None and _is_whole(counted):
+            found.setdefault(block.name, counted)  # the images of its chain come after it
+    return found
 
 
 def _is_whole(counted: tuple[int | None, ...]) -> TypeGuard[Counters]:
