@@ -23,18 +23,18 @@ import libvirt
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.harness.callers_report import (
+from benchmarks.harness.callers_report import markdown, plot
+from benchmarks.harness.callers_results import (
     LIMITED_METHODS,
     METHODS,
     Hanging,
     Measured,
     Results,
     figure,
-    markdown,
-    plot,
 )
 from benchmarks.harness.options import Options
 from benchmarks.harness.pages import publish, report
+from benchmarks.harness.parsing import Parsed, measure
 from benchmarks.harness.race import Resident, Wrong, keep, race
 from benchmarks.harness.setting import Others, setting
 from lab.churn import populated
@@ -50,6 +50,8 @@ _QUESTIONS = Path(__file__).resolve().parent / "harness" / "questions.py"
 _FULL = {"sizes": [10, 100, 400], "guests": [10, 40], "rounds": 15}
 _QUICK = {"sizes": [3, 6], "guests": [2], "rounds": 2}
 _STUCK_TURNS = 3
+_PARSING_ROUNDS = 20
+"""Rounds of the parser for each round of the questions: it takes 5 ms."""
 
 _VOLUME = """\
 <disk type='block' device='disk'>
@@ -139,6 +141,7 @@ class Bench:
         self._setting: dict[str, str] = {}
         self._test, self._qemu = Measured(), Measured()
         self._hanging: Hanging | None = None
+        self._parsing: dict[str, Parsed] = {}
 
     def measure_test(self, size: int) -> None:
         """Everything on the test driver with so many instances, each with a volume.
@@ -171,6 +174,11 @@ class Bench:
                 report(f"{place}: one hangs")
                 self._hanging = self._hang(place, domains, ledger)
 
+    def measure_parser(self) -> None:
+        """Parse Nova's documents, with guestlist's parser and with lxml alone."""
+        report("parsing")
+        self._parsing = measure(self._options.rounds * _PARSING_ROUNDS)
+
     def results(self) -> Results:
         """What was measured so far."""
         return Results(
@@ -182,6 +190,7 @@ class Bench:
             test=self._test,
             qemu=self._qemu,
             hanging=self._hanging,
+            parsing=self._parsing,
         )
 
     def _measure(self, place: Place, measured: Measured) -> Ledger:
@@ -233,6 +242,7 @@ def main(arguments: Sequence[str]) -> int:
         report(f"nothing to measure: {reason}")
         return 1
     bench = Bench(options)
+    bench.measure_parser()
     try:
         for size in options.sizes:
             bench.measure_test(size)
@@ -249,7 +259,9 @@ def main(arguments: Sequence[str]) -> int:
 @contextlib.contextmanager
 def _questions(place: Place, uri: str, ledger: Ledger) -> Iterator[list[Question]]:
     """Every question, asked in every way."""
-    ways: dict[str, Sequence[str]] = dict.fromkeys(("guestlist", "new", "per domain"), METHODS)
+    ways: dict[str, Sequence[str]] = dict.fromkeys(
+        ("guestlist", "new", "per domain", "new per domain"), METHODS
+    )
     if place.qemu:
         ways["limited"] = LIMITED_METHODS
     with contextlib.ExitStack() as stack:

@@ -6,10 +6,11 @@ what was logged. The host has nova_instance(1) to nova_instance(SIZE), each with
 instances are at PATH. What an answer takes to be put into that form is off the clock.
 
 ways:
-    guestlist   one ComputeDriver, kept
-    new         a new Host and ComputeDriver each time, its connection opened on the way
-    per domain  the questions asked domain by domain, over one connection
-    limited     the same, with `qemu-img` run as Nova runs it
+    guestlist       one ComputeDriver, kept
+    new             a new Host and ComputeDriver each time, which opens its connection on the way
+    per domain      the questions asked domain by domain, over one connection
+    new per domain  the same, over a new connection each time, its opening included
+    limited         as per domain, with `qemu-img` run as Nova runs it
 """
 
 from __future__ import annotations
@@ -122,10 +123,26 @@ def new(uri: str, path: str) -> Way:
     return way
 
 
+def new_per_domain(uri: str, path: str) -> Way:
+    """Return a way that opens a connection for each question; closing is off the clock."""
+
+    def way(ask: Ask) -> tuple[Any, int]:
+        start = now()
+        connection = libvirt.open(uri)
+        try:
+            answer = ask(PerDomain(connection, path))
+            return answer, now() - start
+        finally:
+            connection.close()
+
+    return way
+
+
 WAYS: dict[str, Callable[[str, str], Way]] = {
     "guestlist": lambda uri, path: kept(driver_of(Host(uri), path)),
     "new": new,
     "per domain": lambda uri, path: kept(PerDomain(libvirt.open(uri), path)),
+    "new per domain": new_per_domain,
     "limited": lambda uri, path: kept(PerDomain(libvirt.open(uri), path, limited=True)),
 }
 
