@@ -152,7 +152,7 @@ class ComputeDriver:
             use_cache: whether a live view may answer. A Host has none, and asks libvirt.
 
         Raises:
-            DomainGone: libvirt does not have it.
+            DomainGone: libvirt has no such domain.
             ValueError: the instance is not named by a UUID.
 
         Cost: 2 calls.
