@@ -1,10 +1,11 @@
 """`./dev bench callers`: a compute driver's questions, by guestlist and domain by domain.
 
 A private libvirtd serves libvirt's test driver with 10, 100 and 400 running instances of Nova, and
-then real QEMU guests, paused, with a qcow2 disk each. guestlist's `ComputeDriver`, kept and made
-anew, and the per-domain way of Nova's own driver answer every question in turns; each answer is
-held against the others'. Calls on the wire are counted by a proxy in turns of their own. At last
-one guest hangs. Writes a page, a plot and all single times; prints the page.
+then real QEMU guests, paused, with a qcow2 disk each. guestlist's `ComputeDriver` and the
+per-domain way of Nova's own driver, both over a connection that stays and over a new one, answer
+every question in turns; all must give the same answer. A proxy counts calls on the wire in turns of
+their own. In the end one guest hangs. The parser is timed too. Writes a page, a plot and all single
+times; prints the page.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ _VOLUME = """\
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """So many domains behind a daemon, and a proxy beside it that counts."""
+    """A number of domains behind a daemon, and a proxy beside it that counts."""
 
     daemon: Daemon
     proxy: Proxy
@@ -72,12 +73,12 @@ class Place:
 
     @property
     def uri(self) -> str:
-        """Where to ask."""
+        """The URI of the daemon."""
         return self.daemon.qemu_uri if self.qemu else self.daemon.uri()
 
     @property
     def counted_uri(self) -> str:
-        """Where to ask if calls are to be counted."""
+        """The URI of the proxy, which counts calls."""
         return self.proxy.qemu_uri if self.qemu else self.proxy.uri()
 
     def __str__(self) -> str:
@@ -85,55 +86,55 @@ class Place:
 
 
 class Ledger:
-    """The first answer to each question: all later ones, whoever's, must be the same."""
+    """The first answer to each question: all later answers, in every way, must be the same."""
 
     def __init__(self, size: int) -> None:
         self._answers: dict[str, Any] = {"get_num_instances": size, "instance_exists": True}
 
-    def hold(self, way: str, method: str, answer: Any) -> None:
-        """Hold an answer against the first.
+    def compare(self, way: str, method: str, answer: Any) -> None:
+        """Compare an answer with the first one.
 
         Raises:
-            Wrong: it is another.
+            Wrong: it differs.
         """
         first = self._answers.setdefault(method, answer)
         if answer != first:
             raise Wrong(f"{way}: {method} is {_short(answer)}, and was {_short(first)} before")
 
     def agrees(self, method: str, answer: Any) -> bool:
-        """Whether it is the same as the first."""
+        """Return whether an answer is the same as the first one."""
         return bool(self._answers[method] == answer)
 
 
 class Question:
-    """One method asked of one resident: who takes turns here."""
+    """One method, asked in one way: what takes turns here."""
 
     def __init__(self, resident: Resident, way: str, method: str, ledger: Ledger) -> None:
         self.way, self.method = way, method
         self._resident, self._ledger = resident, ledger
 
     def ask(self) -> dict[str, Any]:
-        """Ask it once: what the resident tells, its answer not held against any."""
+        """Ask it once; return what the process tells, without comparing its answer."""
         told: dict[str, Any] = json.loads(self._resident.ask(self.method))
         return told
 
     def turn(self) -> dict[str, float]:
-        """See `Entrant`."""
+        """Take a turn; see `Entrant`."""
         return {figure(self.way, self.method): self.told()["ns"] / 1e9}
 
     def told(self) -> dict[str, Any]:
-        """Ask it once.
+        """Ask it once; return what the process tells.
 
         Raises:
-            Wrong: the answer is not what it was before.
+            Wrong: the answer is not the one of before.
         """
         told = self.ask()
-        self._ledger.hold(self.way, self.method, told["answer"])
+        self._ledger.compare(self.way, self.method, told["answer"])
         return told
 
 
 class Bench:
-    """One run. Measures a size at a time; `results` is what there is by then."""
+    """One run. Measures one size at a time; `results` returns what was measured so far."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
@@ -144,10 +145,10 @@ class Bench:
         self._parsing: dict[str, Parsed] = {}
 
     def measure_test(self, size: int) -> None:
-        """Everything on the test driver with so many instances, each with a volume.
+        """Measure all on the test driver with that many instances, each with a volume.
 
         Raises:
-            Wrong: somebody failed, or gave another answer than somebody else.
+            Wrong: a way failed, or two ways gave different answers.
         """
         domains = [replace(nova_instance(n), devices=_VOLUME.format(n)) for n in range(1, size + 1)]
         report(f"{size:,} domains: making them")
@@ -157,10 +158,10 @@ class Bench:
                 self._measure(Place(daemon, proxy, size), self._test)
 
     def measure_guests(self, size: int) -> None:
-        """Everything with so many paused QEMU guests, each with a qcow2 disk; then one hangs.
+        """Measure all with that many paused QEMU guests, each with a qcow2 disk; then one hangs.
 
         Raises:
-            Wrong: somebody failed, or gave another answer than somebody else.
+            Wrong: a way failed, or two ways gave different answers.
         """
         report(f"{size:,} guests: starting them")
         with Daemon() as daemon:
@@ -180,7 +181,7 @@ class Bench:
         self._parsing = measure(self._options.rounds * _PARSING_ROUNDS)
 
     def results(self) -> Results:
-        """What was measured so far."""
+        """Return what was measured so far."""
         return Results(
             setting={
                 **self._setting,
@@ -194,7 +195,7 @@ class Bench:
         )
 
     def _measure(self, place: Place, measured: Measured) -> Ledger:
-        """Race, then count; the answers that all gave."""
+        """Race, then count; return the answers that all ways gave."""
         rounds, ledger = self._options.rounds, Ledger(place.size)
         with _questions(place, place.uri, ledger) as questions:
             report(f"{place}: {rounds} rounds")
@@ -212,7 +213,7 @@ class Bench:
         return ledger
 
     def _hang(self, place: Place, domains: Sequence[Domain], ledger: Ledger) -> Hanging:
-        """What guestlist says, and how soon, when the first guest's QEMU is stopped."""
+        """Return what guestlist says, and how soon, when the first guest's QEMU is stopped."""
         hanging = Hanging(guests=len(domains), guest=domains[0].name)
         with _resident("guestlist", place, place.uri) as resident:
             questions = [Question(resident, "guestlist", method, ledger) for method in METHODS]
@@ -235,7 +236,7 @@ class Bench:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, write and print; the exit code: 1 if two answers differ."""
+    """Measure, write and print; return the exit code: 1 if two answers differ."""
     options = _options(arguments)
     libvirt.registerErrorHandler(lambda *_: None, None)
     if reason := daemon_available() or qemu_available() or qemu_img_available():
@@ -258,7 +259,7 @@ def main(arguments: Sequence[str]) -> int:
 
 @contextlib.contextmanager
 def _questions(place: Place, uri: str, ledger: Ledger) -> Iterator[list[Question]]:
-    """Every question, asked in every way."""
+    """Yield every question, asked in every way."""
     ways: dict[str, Sequence[str]] = dict.fromkeys(
         ("guestlist", "new", "per domain", "new per domain"), METHODS
     )
@@ -279,7 +280,7 @@ def _resident(way: str, place: Place, uri: str) -> Resident:
 
 
 def _image(daemon: Daemon, n: int) -> str:
-    """A disk for the n-th guest, none like its neighbour's."""
+    """Return a disk for the n-th guest, different from its neighbours'."""
     return make_image(daemon, size=(64 + n) * MIB, written=(n % 5 + 1) * MIB).disk()
 
 

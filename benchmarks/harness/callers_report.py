@@ -1,6 +1,6 @@
 """What `./dev bench callers` writes: its results as a page and as a plot.
 
-In: `Results`. Out: Markdown and SVG. Judges what was asked for by the figures alone; what was not
+In: `Results`. Out: Markdown and SVG. Judges the goals by the figures alone; a figure that was not
 measured is a dash.
 """
 
@@ -43,7 +43,7 @@ _PLOTTED = (
 
 
 def markdown(results: Results) -> str:
-    """The page."""
+    """Return the page."""
     test, qemu = results.test, results.qemu
     most, guests = max(test.sizes()), max(qemu.sizes())
     return paragraphs(
@@ -92,7 +92,7 @@ def markdown(results: Results) -> str:
 
 
 def plot(results: Results) -> str:
-    """The plot: medians of the question that asks them all."""
+    """Return the plot: medians of the question that asks all the others."""
     return chart(
         f"Time of {_ALL}",
         [
@@ -158,7 +158,7 @@ def _goals(results: Results) -> str:
 
 
 def _without_memory(measured: Measured, size: int) -> float:
-    """The ratio, had the per-domain way not asked each domain for its memory."""
+    """Return the ratio without the time that the per-domain way takes for domains' memory."""
     whole = measured.median("per domain", _ALL, size)
     memory = measured.median("per domain", "get_memory_mb_used", size)
     ours = measured.median("guestlist", _ALL, size)
@@ -234,7 +234,7 @@ def _hanging(hanging: Hanging | None) -> Iterable[str]:
 def _names(names: Sequence[str]) -> str:
     if len(names) > _MOST_NAMES:
         return f"{len(names)} guests, {names[0]} among them"
-    return ", ".join(names) or "nobody"
+    return ", ".join(names) or "none"
 
 
 def _turns(hanging: Hanging) -> int:
@@ -257,24 +257,25 @@ _INTRODUCTION = """\
 A private libvirtd serves libvirt's test driver with running instances of Nova, each with a volume
 on a block device; another runs real QEMU guests without KVM, paused, 16 MiB and one vCPU each, with
 a qcow2 disk of 65 MiB and more, a few of them written. guestlist keeps its `ComputeDriver`, or
-makes a new `Host` and driver for each question, connecting on the way. "Per domain" is
-`tests/lab/per_domain.py`: the questions as Nova's released driver (34.0.0) asks them, written anew
-from its behaviour, over one connection. Each way is a process of its own. Figures are medians of
-{rounds} turns, after one that does not count; all ways and methods take turns in an order drawn
-anew for each round. Every single time is in [callers.json](callers.json)."""
+makes a new `Host` and driver for each question, which connects on the way. "Per domain" is
+`tests/lab/per_domain.py`: the questions as Nova's released driver (34.0.0) asks them, written from
+its behaviour, over one connection that stays, or over a new one for each question. Each way is a
+process of its own. Figures are medians of {rounds} turns, after one that does not count; all ways
+and methods take turns in a new random order for each round. Every single time is in
+[callers.json](callers.json)."""
 
 _GOALS = """\
-Every answer of every turn was held against the first one to that question, whoever gave it: lists
+Every answer of every turn was compared with the first one to that question, in any way: lists
 sorted, numbers to the byte; a difference ends the run. Of `get_available_resource` the vCPUs, the
 memory, their use, the size of the disk and the hypervisor are compared; the space on the disk and
-the load move by themselves. The usage of volumes is compared on QEMU: the test driver makes up the
-numbers of one volume from the time of day, and tells none in bulk.
+the load change by themselves. The usage of volumes is compared on QEMU: the test driver invents the
+numbers of one volume from the time of day, and has no bulk statistics of volumes.
 
 Nova asks each guest for its memory only where guests' memory is backed by files; else it reads
 /proc/meminfo. Without those look-ups `get_available_resource` per domain takes
 {without_memory} times as long as guestlist's at {size:,} domains, and {guests_without_memory} times
-at {guests:,} QEMU guests. And "per domain" here runs `qemu-img` once for each disk. Nova runs it
-twice, each time by a Python process that first limits its memory: "as Nova runs qemu-img"."""
+at {guests:,} QEMU guests. "Per domain" here runs `qemu-img` once for each disk. Nova runs it twice,
+each time by a Python process that first limits its memory: "as Nova runs qemu-img"."""
 
 _RATIOS = """\
 How many times as long guestlist takes as the per-domain way: below 1 it is faster. A ratio that is
@@ -291,20 +292,20 @@ values by their text. Times are medians of the rounds, of processor time; ratios
 each round's ratio."""
 
 _CALLS = """\
-Counted by a proxy in front of the socket, in turns of their own. Those of a new Host include what
-opens and closes its connection. Of `instance_exists` and `get_info` one instance was asked; of
-`get_all_volume_usage` a volume of each. Per domain, one call of each question to the connection is
-Nova's own check whether it still lives."""
+A proxy in front of the socket counts the calls, in turns of their own. The calls of a new Host
+include those that open and close its connection. `instance_exists` and `get_info` are asked about
+one instance, `get_all_volume_usage` about a volume of each. Per domain, one call of each question
+is Nova's own check whether the connection is still alive."""
 
 _TEST = """\
-There are no disk images here, so no `qemu-img` either: this is the calls alone. Disk images are
-what makes the difference on a compute node."""
+There are no disk images here, and so no `qemu-img`: these are the calls alone. On a compute node
+the disk images make the difference."""
 
 _QEMU = """\
 On QEMU `vcpus()` fails without KVM, after all its calls were made; Nova then counts one vCPU."""
 
 _HANGING = """\
-The QEMU of {guest} is stopped with SIGSTOP, and its monitor silent. The longest was `{method}` with
-{took} ms. guestlist's log named: {named}. Of the {guests} volumes, `get_all_volume_usage` told of
-{volumes} in its turns, in their order. The per-domain way is not asked: its `blockStats` would
+The QEMU of {guest} is stopped with SIGSTOP, so its monitor is silent. The longest was `{method}`
+with {took} ms. guestlist's log named: {named}. Of the {guests} volumes, `get_all_volume_usage` told
+of {volumes} in its turns, in their order. The per-domain way is not asked: its `blockStats` would
 wait until the guest goes on."""

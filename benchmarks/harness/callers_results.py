@@ -26,7 +26,7 @@ METHODS = (
 """The questions, in the order of the tables."""
 
 LIMITED_METHODS = ("get_disk_over_committed_size_total", "get_available_resource")
-"""Those for which `qemu-img` is run."""
+"""The questions for which `qemu-img` is run."""
 
 WAYS = {
     "guestlist": "guestlist",
@@ -38,12 +38,12 @@ WAYS = {
 """The ways to ask, as the page names them."""
 
 Counts = dict[str, dict[int, int]]
-"""How often, by figure and number of domains."""
+"""Counts, by figure and number of domains."""
 
 
 @dataclass(slots=True)
 class Measured:
-    """Everything measured on one hypervisor driver."""
+    """All that was measured on one hypervisor driver."""
 
     calls: Counts = field(default_factory=dict)
     programs: Counts = field(default_factory=dict)
@@ -54,22 +54,22 @@ class Measured:
         return sorted({size for by_size in self.calls.values() for size in by_size})
 
     def median(self, way: str, method: str, size: int) -> float | None:
-        """Seconds that it took; None where it was not asked."""
+        """Return the median of the seconds; None where the question was not asked."""
         times = self.seconds.get(figure(way, method), {}).get(size)
         return median(times) if times else None
 
     def ratio(self, above: str, below: str, method: str, size: int) -> float | None:
-        """How many times as long the one takes as the other."""
+        """Return how many times as long one way takes as the other."""
         over, under = self.median(above, method, size), self.median(below, method, size)
         return over / under if over and under else None
 
 
 @dataclass(slots=True)
 class Hanging:
-    """What guestlist did while one guest of so many hung: the seconds of each turn, by method.
+    """What guestlist did while one of the guests hung: the seconds of each turn, by method.
 
-    `same` tells whether a method's answers were those of before, `named` whom the log named,
-    `volumes` how many were in the answer of each turn of `get_all_volume_usage`.
+    `same` tells whether a method gave the answers of before, `named` lists the guests that the log
+    named, `volumes` how many volumes each answer of `get_all_volume_usage` had.
     """
 
     guests: int
@@ -82,7 +82,7 @@ class Hanging:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Everything measured in one run."""
+    """All that was measured in one run."""
 
     setting: Mapping[str, str]
     rounds: int
@@ -93,5 +93,5 @@ class Results:
 
 
 def figure(way: str, method: str) -> str:
-    """The name of what was measured when this was asked in this way."""
+    """Return the name of the figure of a method that is asked in a way."""
     return f"{way}: {method}"

@@ -1,8 +1,9 @@
-"""Somebody who starts and stops domains at a rate, and writes down when.
+"""A process that starts and stops domains at a rate, and writes down when.
 
-In: a URI, changes a second, seconds. Every domain there is taken in turn, in an order drawn once,
-so that none changes twice within a view's reach. Out: one line of JSON: of each change the UUID,
-whether the domain was active after it, and the wall clock before the call and when it returned.
+In: a URI, changes a second, seconds. Takes all domains there in turn, in an order drawn once, so
+that a domain changes again only long after a view has seen its last change. Out: one line of JSON:
+for each change the UUID, whether the domain was active after it, and the wall clock before the call
+and at its return.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Lines over logarithmic axes, in SVG: no library, no script, readable on light and on dark.
+"""Lines over logarithmic axes, in SVG: no library, no script, readable on light and dark paper.
 
 In: panels of lines, all over the same axes. Out: the text of an SVG file. The background is part of
 it and follows the reader's colour scheme, so it is never dark on dark. Each line carries its name
@@ -37,7 +37,7 @@ _STYLE = """
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """`colour` is one of four, 0 to 3; 3 is dashed and pale, for what others are measured by."""
+    """A line. `colour` is one of four, 0 to 3; 3 is dashed and pale, for a measure of others."""
 
     name: str
     colour: int
@@ -46,14 +46,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One picture of several that share their axes."""
+    """One of several pictures that share their axes."""
 
     title: str
     lines: Sequence[Line]
 
 
 def chart(title: str, panels: Sequence[Panel], across: str, caption: str) -> str:
-    """The SVG. x counts something, named `across`; y is in seconds."""
+    """Return the SVG. x counts something, named `across`; y is in seconds."""
     points = [point for panel in panels for line in panel.lines for point in line.points]
     axes = _Axes([x for x, _ in points], [y for _, y in points])
     width = _LEFT + len(panels) * (_PANEL + _NAMES) + (len(panels) - 1) * _LEFT
@@ -73,7 +73,7 @@ def chart(title: str, panels: Sequence[Panel], across: str, caption: str) -> str
 
 
 class _Axes:
-    """Where a value is in a panel; the axes end at full powers of ten in y, at the data in x."""
+    """The place of a value in a panel; y ends at full powers of ten, x ends with the data."""
 
     def __init__(self, xs: Sequence[float], ys: Sequence[float]) -> None:
         self.xs = sorted(set(xs))
@@ -119,7 +119,7 @@ def _curve(line: Line, axes: _Axes) -> Iterable[str]:
 
 
 def _names(lines: Sequence[Line], axes: _Axes) -> Iterable[str]:
-    """Beside the last point of each line, from the top down, moved down where they would touch."""
+    """Yield the names beside the last points, from the top down, moved down where they touch."""
     ends = [(axes.x(line.points[-1][0]), axes.y(line.points[-1][1]), line) for line in lines]
     floor: dict[float, float] = {}
     for x, y, line in sorted(ends, key=lambda end: end[1]):
@@ -130,7 +130,7 @@ def _names(lines: Sequence[Line], axes: _Axes) -> Iterable[str]:
 
 
 def _duration(power: int) -> str:
-    """A power of ten seconds in words."""
+    """Return a power of ten seconds in words."""
     for unit, name in ((0, "s"), (-3, "ms"), (-6, "µs")):
         if power >= unit:
             return f"{10 ** (power - unit):,} {name}"

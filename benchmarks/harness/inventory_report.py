@@ -58,7 +58,7 @@ class Results:
 
 
 def markdown(results: Results) -> str:
-    """The page."""
+    """Return the page."""
     return paragraphs(
         "# The live view: what it costs, and how far behind it is",
         "![Staleness over the rate of changes](inventory.svg)",
@@ -89,7 +89,7 @@ def markdown(results: Results) -> str:
 
 
 def plot(results: Results) -> str:
-    """Median and 99th percentile of both views over the rate."""
+    """Return the plot: median and 99th percentile of both views over the rate."""
     panels = [
         Panel(
             title,
@@ -112,28 +112,28 @@ def plot(results: Results) -> str:
 
 
 def p99(times: Sequence[float]) -> float:
-    """The 99th percentile."""
+    """Return the 99th percentile."""
     return sorted(times)[int(len(times) * 0.99)]
 
 
 _INTRODUCTION = """\
 A private libvirtd serves libvirt's test driver with running instances of Nova. One process starts
-and stops {domains} of them in turn, at a rate, and writes down when; another has the view and
-nothing else: guestlist's `Inventory` with its details, or the barest view that could be written,
-which marks whom an event names and asks about the marked ones in one call
-(`benchmarks/harness/viewers.py`). The barest one has no keepalive, no details, no readers and no
-names for changes: it is what libvirt's client and Python take for the events and the calls alone.
+and stops {domains} of them in turn, at a rate, and writes down when. Another process has only the
+view: guestlist's `Inventory` with its details, or the smallest view that can be written, which
+marks each domain that an event names and asks about the marked domains in one call
+(`benchmarks/harness/viewers.py`). The smallest view has no keepalive, no details, no readers and no
+names for changes: it shows what libvirt's client and Python take for the events and calls alone.
 The two take turns, {rounds} each of {seconds} s. Staleness is the time from a change to the view
-that has it. The change lies somewhere between the call that makes it and its return: both are
-given. Idling was watched for {idle} s. Every single time is in [inventory.json](inventory.json)."""
+that has it. The change happens between the call that makes it and its return: both are given.
+Idling was watched for {idle} s. Every single time is in [inventory.json](inventory.json)."""
 
 _FOLLOWING = """\
-The share is that of one core, of the whole process of the view. Missed are changes that the view
-never showed: a domain that changes again before it was asked about is seen once."""
+The share is that of one core, for the whole process of the view. Missed are changes that the view
+never showed: a domain that changes again before the view asked about it is seen once."""
 
 _IDLING = """\
-At {size} domains an idle view takes {share} of a core. A list of all, made every {every} s, takes
-{list} ms of processor time: {more} more."""
+At {size} domains an idle view takes {share} of a core. A list of all domains, made every {every} s,
+takes {list} ms of processor time: {more} more."""
 
 
 def _goals(results: Results) -> str:

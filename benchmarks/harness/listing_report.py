@@ -1,7 +1,7 @@
 """What `./dev bench listing` writes: its results as a page and as a plot.
 
-In: `Results`. Out: Markdown and SVG. Says of each figure what it is, judges the ratios against
-their goals by the figures alone, and extrapolates nothing: what was not measured is a dash.
+In: `Results`. Out: Markdown and SVG. Says what each figure is, judges the ratios by their goals and
+the figures alone, and extrapolates nothing: a figure that was not measured is a dash.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Results:
 
 
 def markdown(results: Results) -> str:
-    """The page."""
+    """Return the page."""
     most = max(results.sizes)
     return paragraphs(
         "# Listing a host: every way in one run",
@@ -85,7 +85,7 @@ def markdown(results: Results) -> str:
 
 
 def plot(results: Results) -> str:
-    """The plot: medians of the ways that a person would choose from, and C to measure them by."""
+    """Return the plot: medians of the ways that a user can choose, and C to compare with."""
     far = f"With {results.round_trip_ms:g} ms of added round trip"
     return chart(
         "Time to list a host once",
@@ -193,37 +193,37 @@ def _difference(seconds: Mapping[str, BySize], size: int) -> str:
 
 _INTRODUCTION = """\
 A private libvirtd serves libvirt's test driver with running domains, all named as Nova names them,
-so that every way gives the same answer; one that does not find them all ends the run. Figures are
-medians of {rounds} turns. The entrants take turns in an order drawn anew for each round, after one
-turn that does not count. Each is a process of its own that keeps its connection, unless it says
-otherwise, and only the listing is on the clock: neither opening, where not named, nor freeing the
-result. Every single time is in [listing.json](listing.json)."""
+so that every way gives the same answer; a way that does not find all of them ends the run. Figures
+are medians of {rounds} turns. The entrants take turns in a new random order for each round, after
+one turn that does not count. Each is a process of its own that keeps its connection, unless its
+name says otherwise. Only the listing is on the clock: opening is not, unless it is named, and
+freeing the result is not. Every single time is in [listing.json](listing.json)."""
 
 _CALLS = """\
-Counted by a proxy in front of the socket, in turns of their own. The calls of a new Host and of
-virsh include those that open and close the connection. The walk asks for each count twice:
+A proxy in front of the socket counts the calls, in turns of their own. The calls of a new Host and
+of virsh include those that open and close the connection. The walk asks for each count twice:
 libvirt-python's lists ask for their own length first."""
 
 _SOCKET = """\
 The bare calls list the active domains (VIR_CONNECT_LIST_DOMAINS_ACTIVE), as guestlist does by
-default; the walk and virsh list all, which here are the same ones. "And id and name of each" is
-guestlist's answer in the fewest words: each domain whose id is not 0 and whose name is of the shape
-that Nova's default template makes. A new Host's first listing alone has its connection opened just
-before, off the clock, and so starts with its process and the daemon awake; nothing is remembered
-from any listing before. virsh is timed from outside: starting a process, connecting and printing
-included, which `virsh uri` shows by itself.
+default; the walk and virsh list all domains, which here are the same. "And id and name of each" is
+guestlist's answer in the fewest words: each domain whose id is not 0 and whose name has the shape
+of Nova's default template. "A new Host's first listing alone" opens its connection just before, off
+the clock, so its process and the daemon are awake; it remembers nothing of an earlier listing.
+virsh is timed from outside: this includes starting a process, connecting and printing, which `virsh
+uri` shows by itself.
 
 The walk's time grows faster than its calls: all domains are active here, each is looked up by id,
 and libvirt finds an id by trying one domain after another (virDomainObjListFindByID). It finds a
 name at once, so a walk of a host whose domains are shut off is faster than this one."""
 
 _FAR = """\
-The same through the proxy, which lets everything from the daemon arrive that much later; what the
-proxy itself costs is in these figures. The walk was raced this way once, not more often, and not
-beyond {limit:,} domains, where it would take minutes: a dash is "not measured"."""
+The same through the proxy, which delays all that the daemon sends by that much; the cost of the
+proxy itself is in these figures. The walk was raced this way only once, and only up to {limit:,}
+domains, since it takes minutes beyond: a dash is "not measured"."""
 
 _DIFFERENCE = """\
-Each step is a difference of two medians of this run; a small one may be noise. The same ids and
-names, read and matched in C, cost {reading} ms: not nothing there either, as virDomainGetID formats
-the domain's UUID for a debug message, wanted or not. The middle half of guestlist's turns took
+Each step is a difference of two medians of this run; a small difference may be noise. The same ids
+and names, read and matched in C, cost {reading} ms: virDomainGetID formats the domain's UUID for a
+debug message, also where no such message is written. The middle half of guestlist's turns took
 {low} to {high} ms."""

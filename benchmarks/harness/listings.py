@@ -1,8 +1,8 @@
 """A way to list a host, as a process of its own that lists when told to: `listings.py WAY URI`.
 
-In: on standard input, a line for each listing wanted. Out, a line for each: how many domains were
-found, and nanoseconds. `list_domains.c` speaks the same. Opening is off the clock, except where it
-is what is measured; so is freeing. Garbage collection is not: whoever lists pays for it.
+In: on standard input, a line for each listing. Out, a line for each: how many domains were found,
+and nanoseconds. `list_domains.c` does the same. Opening is off the clock, except in the way that
+measures it; so is freeing. Garbage collection is on the clock: it is a cost of the listing.
 
 ways:
     python     libvirt-python's call; the call with each domain's id read and its name matched
@@ -28,13 +28,13 @@ from lab.legacy import legacy_walk
 from guestlist import Host
 
 Answer = tuple[int, ...]
-"""How many were found, then nanoseconds."""
+"""How many domains were found, then nanoseconds."""
 
 _DOM0 = 0
 
 
 def python(uri: str) -> Callable[[], Answer]:
-    """The bare call, and what guestlist does with it in the fewest words."""
+    """Make the bare call, and what guestlist does with it in the fewest words."""
     connection = libvirt.open(uri)
     fits = re.compile("instance-(?:[0-9a-f]{8}|[1-9a-f][0-9a-f]{8,})").fullmatch
 
@@ -50,7 +50,7 @@ def python(uri: str) -> Callable[[], Answer]:
 
 
 def guestlist(uri: str) -> Callable[[], Answer]:
-    """One Host, kept."""
+    """Use one Host for all listings."""
     host = Host(uri)
 
     def listing() -> Answer:
@@ -63,7 +63,7 @@ def guestlist(uri: str) -> Callable[[], Answer]:
 
 
 def new(uri: str) -> Callable[[], Answer]:
-    """A Host each time, its connection opened in a step of its own, which Host does not offer."""
+    """Use a new Host each time, and open its connection in a step of its own."""
 
     def listing() -> Answer:
         start = now()
@@ -78,7 +78,7 @@ def new(uri: str) -> Callable[[], Answer]:
 
 
 def legacy(uri: str) -> Callable[[], Answer]:
-    """The walk, over one connection."""
+    """Walk, over one connection."""
     connection = libvirt.open(uri)
 
     def listing() -> Answer:

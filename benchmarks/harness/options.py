@@ -39,7 +39,7 @@ class Options:
         )
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """The options, and as `command` what was typed for them."""
+        """Return the options, and as `command` the command line."""
         self.parser.set_defaults(**(self._quick if "--quick" in arguments else self._full))
         options = self.parser.parse_args(arguments)
         options.sizes = sorted(set(options.sizes))

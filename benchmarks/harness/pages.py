@@ -1,7 +1,7 @@
 """What the benchmarks' pages have in common, and how they are published.
 
-In: a page, a plot and results. Out: three files of one name, and the page on standard output. Words
-about the progress go to standard error.
+In: a page, a plot and results. Out: three files of one name, and the page on standard output.
+Messages about the progress go to standard error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def report(text: str) -> None:
-    """Say how far it is."""
+    """Report the progress."""
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
@@ -37,12 +37,12 @@ def publish(
 
 
 def paragraphs(*parts: str) -> str:
-    """The page that these make; empty ones are left out."""
+    """Return a page of these parts; empty parts are left out."""
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def prose(template: str, **values: object) -> str:
-    """A text with these values in it, its paragraphs filled anew."""
+    """Return a text with these values in it, its paragraphs wrapped."""
     return "\n\n".join(
         textwrap.fill(paragraph, 100, break_long_words=False, break_on_hyphens=False)
         for paragraph in template.format(**values).split("\n\n")
@@ -50,7 +50,7 @@ def prose(template: str, **values: object) -> str:
 
 
 def setting_list(setting: Mapping[str, str]) -> str:
-    """The machine and the versions, as a list."""
+    """Return the machine and the versions, as a list."""
     return "\n".join(
         f"- {name}: `{text}`" if name == "Command" else f"- {name}: {text}"
         for name, text in setting.items()
@@ -58,11 +58,11 @@ def setting_list(setting: Mapping[str, str]) -> str:
 
 
 def yes(met: bool) -> str:
-    """In a word."""
+    """Return the word for it."""
     return "yes" if met else "no"
 
 
 def _written(results: DataclassInstance) -> str:
-    """Results as JSON, each list of times on a line."""
+    """Return results as JSON, each list of times on a line."""
     text = json.dumps(asdict(results), indent=2)
     return re.sub(r"\[[^\[\]{}]*\]", lambda found: " ".join(found[0].split()), text) + "\n"

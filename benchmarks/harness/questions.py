@@ -1,9 +1,9 @@
 """A way to ask a driver's questions, as a process that stays: `questions.py WAY URI PATH SIZE`.
 
-In: on standard input, the name of a method for each question wanted. Out, a line of JSON for each:
-nanoseconds, how many programs were started for it, the answer in a form that can be compared, and
-what was logged. The host has nova_instance(1) to nova_instance(SIZE), each with a volume at vda;
-instances are at PATH. What an answer takes to be put into that form is off the clock.
+In: on standard input, the name of a method for each question. Out, a line of JSON for each:
+nanoseconds, how many programs it started, the answer in a form that can be compared, and what was
+logged. The host has nova_instance(1) to nova_instance(SIZE), each with a volume at vda; instances
+are at PATH. Putting an answer into that form is off the clock.
 
 ways:
     guestlist       one ComputeDriver, kept
@@ -36,7 +36,7 @@ import guestlist
 from guestlist import Host
 
 VOLUME = "vda"
-"""Where each instance has a volume."""
+"""The target of each instance's volume."""
 
 _STEADY = (
     "vcpus",
@@ -48,7 +48,7 @@ _STEADY = (
     "hypervisor_version",
     "hypervisor_hostname",
 )
-"""What of `get_available_resource` does not move by itself, as the space on a disk does."""
+"""The keys of `get_available_resource` whose values do not change by themselves."""
 
 _COUNTERS = ("rd_req", "rd_bytes", "wr_req", "wr_bytes")
 
@@ -66,14 +66,14 @@ _COMPARABLE: dict[str, Callable[[Any], Any]] = {
 }
 
 Ask = Callable[[Any], Any]
-"""A question to a driver: its raw answer."""
+"""A question to a driver; returns its raw answer."""
 
 Way = Callable[[Ask], tuple[Any, int]]
-"""Asks it: the raw answer, and nanoseconds."""
+"""Asks a question; returns the raw answer, and nanoseconds."""
 
 
 def arguments(domains: Sequence[Domain]) -> Mapping[str, Sequence[Any]]:
-    """What the methods that take something are asked for, on a host of these."""
+    """Return the arguments of the methods that take some, on a host with these domains."""
     one = str(domains[len(domains) // 2].uuid)
     volumes = [_attached(domain) for domain in domains]
     return {
@@ -84,10 +84,10 @@ def arguments(domains: Sequence[Domain]) -> Mapping[str, Sequence[Any]]:
 
 
 def comparable(uri: str) -> Mapping[str, Callable[[Any], Any]]:
-    """What makes a raw answer one that two ways must give alike, for those that need it.
+    """Return, by method, what turns a raw answer into one that all ways must give alike.
 
-    What the test driver tells of one volume is made up from the time of day, and of all it tells
-    nothing: there is nothing to compare.
+    The test driver invents the usage of one volume from the time of day, and has no bulk statistics
+    of volumes: there is nothing to compare.
     """
     if uri.startswith("test"):
         return {**_COMPARABLE, "get_all_volume_usage": lambda _: None}
@@ -95,13 +95,13 @@ def comparable(uri: str) -> Mapping[str, Callable[[Any], Any]]:
 
 
 def driver_of(host: Host, path: str) -> Any:
-    """The driver over this host."""
+    """Return the driver over this host."""
     make: Any = guestlist.ComputeDriver
     return make(host, instances_path=path)
 
 
 def kept(driver: Any) -> Way:
-    """One driver for all questions."""
+    """Return a way that uses one driver for all questions."""
 
     def way(ask: Ask) -> tuple[Any, int]:
         start = now()
@@ -112,7 +112,7 @@ def kept(driver: Any) -> Way:
 
 
 def new(uri: str, path: str) -> Way:
-    """A Host and a driver for each question; closing is off the clock."""
+    """Return a way with a Host and a driver for each question; closing is off the clock."""
 
     def way(ask: Ask) -> tuple[Any, int]:
         start = now()
@@ -166,7 +166,7 @@ def main(name: str, uri: str, path: str, size: str) -> None:
 
 
 def _attached(domain: Domain) -> dict[str, Any]:
-    """The block device mapping of an instance with one volume, as Nova's manager hands it over."""
+    """Return the block device mapping of an instance with one volume, as Nova's manager has it."""
     return {
         "instance": SimpleNamespace(uuid=str(domain.uuid), name=domain.name),
         "instance_bdms": [{"device_name": f"/dev/{VOLUME}", "volume_id": f"of {domain.name}"}],
@@ -174,7 +174,7 @@ def _attached(domain: Domain) -> dict[str, Any]:
 
 
 def _count_programs() -> list[str]:
-    """The programs that this process starts, from now on, whoever starts them."""
+    """Return a list that gets each program that this process starts from now on."""
     programs: list[str] = []
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -186,7 +186,7 @@ def _count_programs() -> list[str]:
 
 
 def _hear_log() -> list[str]:
-    """What guestlist logs, from now on."""
+    """Return a list that gets each message that guestlist logs from now on."""
     said: list[str] = []
 
     class _Ear(logging.Handler):

@@ -1,4 +1,4 @@
-"""The machine and the versions that a figure belongs to; without them it says nothing."""
+"""The machine and the versions that a figure belongs to; without them a figure means nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from guestlist.capabilities import version_text
 
 
 def setting(connection: libvirt.virConnect, command: str) -> dict[str, str]:
-    """What to write beside the figures taken over this connection, by its name."""
+    """Return what to write beside the figures taken over this connection, by name."""
     return {
         "Command": command,
         "Date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -31,14 +31,14 @@ def setting(connection: libvirt.virConnect, command: str) -> dict[str, str]:
 
 
 class Others:
-    """Everybody else on this machine: figures taken in company are worth little."""
+    """The other processes on this machine: while they are busy, figures are worth little."""
 
     def __init__(self) -> None:
         """Begin to watch."""
         self._start, self._before = time.monotonic(), _others_seconds()
 
     def share(self) -> str:
-        """What they took since, in words. Counts ours rightly once our children have ended."""
+        """Return their share since then, in words. Call it when our own children have ended."""
         if self._before is None or (now := _others_seconds()) is None:
             return "unknown"
         share = (now - self._before) / (time.monotonic() - self._start)
@@ -46,7 +46,7 @@ class Others:
 
 
 def _others_seconds() -> float | None:
-    """Processor time of the machine without this process and its children; None off Linux."""
+    """Return processor seconds of all other processes but our children's; None without /proc."""
     path = Path("/proc/stat")
     if not path.exists():
         return None

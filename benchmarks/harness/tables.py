@@ -1,4 +1,4 @@
-"""Figures as Markdown: tables that are as readable in a terminal as on a page."""
+"""Figures as Markdown: tables that are readable in a terminal and on a page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: the first column to the left, the others to the right."""
+    """Return a Markdown table: the first column to the left, the others to the right."""
     widths = [max(3, *map(len, column)) for column in zip(heads, *rows, strict=True)]
     rule = [f":{'-' * (widths[0] - 1)}", *(f"{'-' * (width - 1)}:" for width in widths[1:])]
     return "\n".join(
@@ -21,7 +21,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def milliseconds(seconds: float) -> str:
-    """A duration with three significant digits or more, in ms."""
+    """Return a duration with three significant digits or more, in ms."""
     duration = seconds * 1e3
     digits = 2 if duration < 10 else 1 if duration < 100 else 0
     return f"{duration:,.{digits}f}"

@@ -1,12 +1,12 @@
 """The two views that are compared, each in a process of its own, and what they saw when.
 
-`live` is guestlist's `Inventory`; `bare` the least that could be called a view: events mark
-domains, one bulk call asks about the marked ones, a dictionary has the states. It survives nothing,
-tells nobody, and has no keepalive: it is what the calls themselves cost.
+`live` is guestlist's `Inventory`. `bare` is the smallest thing that can be called a view: events
+mark domains, one bulk call asks about the marked domains, a dictionary has the states. It does not
+survive a lost connection, has no readers and no keepalive: it shows what the calls themselves cost.
 
 The process says "ready". At each "begin" on standard input it forgets what it saw; at "end" it
-prints one line of JSON: processor seconds and seconds since, calls, and whom it saw become active
-or not, and when (wall clock). "snapshot" times reading, "resync" makes a list of all.
+prints one line of JSON: processor seconds and seconds since, calls, and which domains it saw become
+active or inactive, and when (wall clock). "snapshot" times reading, "resync" lists all domains.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ READS = 1_000
 
 
 class Live:
-    """guestlist's view; what its thread has published is noted as it is."""
+    """guestlist's view; records what its thread publishes."""
 
     def __init__(self, uri: str) -> None:
         self.seen: Seen = []
@@ -45,7 +45,7 @@ class Live:
                 if active != was:
                     self.seen.append((change.uuid.hex, active, now))
 
-        setattr(Board, "publish", stamped)  # noqa: B010  mypy would have it for a type
+        setattr(Board, "publish", stamped)  # noqa: B010  mypy takes an assignment for a type
         began = time.monotonic()
         self._view = Inventory(uri)
         self._view.wait_synced(600)
@@ -53,11 +53,11 @@ class Live:
 
     @property
     def calls(self) -> int:
-        """Calls for answers so far."""
+        """Calls made so far."""
         return self._view.statistics().calls
 
     def snapshot(self) -> float:
-        """Seconds that a snapshot takes while nothing changes."""
+        """Return the seconds that a snapshot takes while nothing changes."""
         self._view.snapshot(include_inactive=True)
         began = time.perf_counter()
         for _ in range(READS):
@@ -65,18 +65,18 @@ class Live:
         return (time.perf_counter() - began) / READS
 
     def first_snapshot(self) -> float:
-        """Seconds that the next snapshot takes: the first since something changed."""
+        """Return the seconds of the next snapshot: the first since something changed."""
         began = time.perf_counter()
         self._view.snapshot(include_inactive=True)
         return time.perf_counter() - began
 
     def resync(self) -> None:
-        """List everybody."""
+        """List all domains."""
         self._view.resync(60)
 
 
 class Bare:
-    """The least that could be called a view."""
+    """The smallest thing that can be called a view."""
 
     def __init__(self, uri: str) -> None:
         self.seen: Seen = []
@@ -133,7 +133,7 @@ def main(way: str, uri: str) -> None:
 
 
 def say(what: Any) -> None:
-    """One line of JSON."""
+    """Print one line of JSON."""
     print(json.dumps(what), flush=True)
 
 
