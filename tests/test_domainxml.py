@@ -35,7 +35,7 @@ from guestlist.records import (
 
 NOVA = "http://openstack.org/xmlns/libvirt/nova/"
 
-# How long an example takes is the machine's affair.
+# The machine decides how long an example takes.
 fuzz = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -108,7 +108,7 @@ def test_nothing_is_unknown_once_libvirt_has_read_it(name: str, test_host: libvi
     )
 
 
-# What is not XML, and what only nearly is.
+# What is not XML, and what is nearly XML.
 
 
 @pytest.mark.parametrize(
@@ -417,11 +417,11 @@ def test_what_nova_may_leave_out_is_not_unknown():
     assert (details.nova.owner, details.nova.root_type, details.nova.ports) == (None, None, ())
 
 
-# Whatever else there may be.
+# Any other document.
 
 
 def check(details: Details) -> None:
-    """What holds of any details, whatever they were read from."""
+    """Check what is true of the details of any document."""
     for value in _leaves(asdict(details)):
         if isinstance(value, str):
             assert 0 < len(value) <= LONGEST
@@ -435,7 +435,7 @@ def check(details: Details) -> None:
 
 
 def check_any(text: str) -> None:
-    """It is read, or it is refused for the one reason there is."""
+    """Check that a text is read, or refused for the only possible reason."""
     try:
         details = parse(text)
     except ValueError as error:
@@ -478,7 +478,7 @@ HOSTILE = st.one_of(
 
 
 def mutate(root: etree._Element, data: st.DataObject) -> None:
-    """Change one thing, anywhere."""
+    """Change one thing, at any place."""
     elements = list(root.iter(etree.Element))
     victim = data.draw(st.sampled_from(elements))
     parent = victim.getparent()
