@@ -58,7 +58,7 @@ def parse(xml: str) -> Details:
         raise ValueError(f"not XML: {error}") from error
     if root is None:
         raise ValueError("not XML: there is no element in it")
-    unknown, declares_type = Unknown(), _declares_type(root)
+    unknown, declares_type = Unknown(), "<!DOCTYPE" in xml and _declares_type(root)
     if declares_type:
         unknown.add("xml: document type")
     elif (errors := parser.error_log) and (flaw := _flaw(errors)):
@@ -148,7 +148,9 @@ def _details(root: etree._Element, unknown: Unknown) -> Details:
         unknown.add("max memory")
     read_disks = tuple([disk(place, each, unknown) for place, each in enumerate(disks, 1)])
     read_nics = tuple([nic(place, each, unknown) for place, each in enumerate(nics, 1)])
-    namespaces, nova = metadata_of(parts.get("metadata"), unknown)
+    namespaces, nova, gaps = metadata_of(parts.get("metadata"))
+    for gap in gaps:
+        unknown.add(gap)
     return Details(
         uuid,
         name,

@@ -54,17 +54,52 @@ _Parts = Mapping[str | None, etree._Element]
 """The first element of each name inside one of Nova's; None: the first that is not Nova's."""
 
 
-def metadata_of(
-    metadata: etree._Element | None, unknown: Unknown
-) -> tuple[frozenset[str], NovaMetadata | None]:
-    """Return the namespaces of the elements in a `<metadata>`, and what Nova wrote.
+class Metadata(NamedTuple):
+    """A `<metadata>`: the namespaces of its elements, what Nova wrote, and what is unknown."""
+
+    namespaces: frozenset[str]
+    nova: NovaMetadata | None
+    unknown: tuple[str, ...]
+
+
+_NO_METADATA = Metadata(frozenset(), None, ())
+
+_MOST_REMEMBERED = 1_024
+_LONGEST_REMEMBERED = 8_192
+"""Bytes of a `<metadata>` that is remembered; Nova's has some 1,300."""
+
+_remembered: dict[bytes, Metadata] = {}
+"""What was read, by the text that it was read from.
+
+A domain's XML is read again after each event that may change it, and Nova's metadata is mostly the
+one of before: to write it out costs a third of reading it. Threads share it: each step is atomic.
+"""
+
+
+def metadata_of(metadata: etree._Element | None) -> Metadata:
+    """Read a `<metadata>`.
 
     Of several versions of Nova's metadata the newest is read, and of that the first.
     """
+    if metadata is None:
+        return _NO_METADATA
+    text = etree.tostring(metadata)
+    found = _remembered.get(text)
+    if found is None:
+        found = _read(metadata)
+        if len(text) <= _LONGEST_REMEMBERED:
+            if len(_remembered) >= _MOST_REMEMBERED:
+                _remembered.clear()
+            _remembered[text] = found
+    return found
+
+
+def _read(metadata: etree._Element) -> Metadata:
+    unknown = Unknown()
     namespaces = set()
     newest: tuple[_Version, etree._Element] | None = None
     seen = set()
-    for child in () if metadata is None else inside(metadata):
+    for child in inside(metadata):
         tag = child.tag
         if not isinstance(tag, str):  # an entity reference
             continue
@@ -78,7 +113,8 @@ def metadata_of(
             newest = version, child
         seen.add(version.order)
     namespaces.discard("")
-    return frozenset(namespaces), None if newest is None else _instance(*newest, unknown)
+    nova = None if newest is None else _instance(*newest, unknown)
+    return Metadata(frozenset(namespaces), nova, unknown.names)
 
 
 def _namespace_of(tag: str) -> str:
@@ -201,24 +237,23 @@ def _ports_of(
     ports: list[Port] = []
     for child in inside(element):
         if names.get(child.tag) == "port":
-            addresses = [
-                attribute(ip, "address") for ip in inside(child) if names.get(ip.tag) == "ip"
-            ]
-            port, gaps = _port(attribute(child, "uuid"), *addresses)
-            ports.append(port)
-            for gap in gaps:
-                unknown.add(f"nova: port #{len(ports)} {gap}")
+            ports.append(_port(child, f"nova: port #{len(ports) + 1}", names, unknown))
     return tuple(ports)
 
 
-@lru_cache(maxsize=4_096)
-def _port(uuid: str | None, *addresses: str | None) -> tuple[Port, tuple[str, ...]]:
-    """Return a port and the names of its gaps; remembered: it is read again with its domain."""
-    known, ips = uuid_from(uuid), [_ip(address) for address in addresses]
-    gaps = ["uuid"] if known is None else []
-    if None in ips:
-        gaps.append("ip")
-    return Port(known, tuple([ip for ip in ips if ip is not None])), tuple(gaps)
+def _port(element: etree._Element, label: str, names: Mapping[str, str], unknown: Unknown) -> Port:
+    uuid = uuid_from(attribute(element, "uuid"))
+    if uuid is None:
+        unknown.add(f"{label} uuid")
+    ips = []
+    for child in inside(element):
+        if names.get(child.tag) == "ip":
+            ip = _ip(attribute(child, "address"))
+            if ip is None:
+                unknown.add(f"{label} ip")
+            else:
+                ips.append(ip)
+    return Port(uuid, tuple(ips))
 
 
 _is_time = re.compile(r"\d{4}-\d\d-\d\d (?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d", re.ASCII).fullmatch
