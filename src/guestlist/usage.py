@@ -126,6 +126,11 @@ def disk_over_committed_bytes(snapshot: Snapshot, images: Mapping[Source, Image]
     return of(snapshot, images).disk_over_committed_bytes
 
 
+def has_dom0(snapshot: Snapshot) -> bool:
+    """Return whether Domain-0 is among the instances: only then `of` needs `host_available_kib`."""
+    return any(map(_is_dom0, snapshot.values()))
+
+
 def sources(snapshot: Snapshot) -> tuple[Source, ...]:
     """Return the sources whose sizes `of` needs, each once.
 
@@ -150,7 +155,7 @@ def _instance_usage(
         return InstanceUsage(
             instance.uuid, instance.name, None, None, (), None, None, None, ("details",)
         )
-    if instance.launcher is Launcher.DOM0 or instance.id == 0:
+    if _is_dom0(instance):
         return _host_usage(instance, details, host_available_kib)
     vcpus, memory_kib, devices = _of_active(instance, details)
     (virtual, allocated, over_committed), unknown = _disks(details, images)
@@ -169,6 +174,10 @@ def _instance_usage(
         disk_over_committed_bytes=over_committed,
         unknown=tuple(unknown),
     )
+
+
+def _is_dom0(instance: Instance) -> bool:
+    return instance.launcher is Launcher.DOM0 or instance.id == 0
 
 
 def _host_usage(

@@ -276,7 +276,9 @@ class ComputeDriver:
         if with_images:
             sources = usage.sources(snapshot)
             images = self._images.measure(sources) if here else dict.fromkeys(sources, _ELSEWHERE)
-        used = usage.of(snapshot, images, host_available_kib=node.available_kib() if here else 0)
+        is_asked = here and usage.has_dom0(snapshot)
+        available_kib = node.available_kib() if is_asked else 0
+        used = usage.of(snapshot, images, host_available_kib=available_kib)
         self._say("usage of disks" if with_images else "usage", used.unknown)
         return used
 
