@@ -49,7 +49,7 @@ def parse(xml: str) -> Details:
         ValueError: the text is not XML at all.
 
     Cost: no call. Time and memory grow in proportion to the text: some 0.1 ms for an ordinary
-    guest, at most 2.5 times what lxml alone takes for it (`./dev bench callers`).
+    guest, two to three times what lxml alone takes for it (`./dev bench callers`).
     """
     parser = _parser()
     try:
