@@ -253,6 +253,7 @@ _NIC_SOURCE = {
 """The attribute of an interface's `<source>` that says where it leads; "dev" for other types."""
 
 _NIC_WITHOUT_SOURCE = {"user", "ethernet", "null"}
+_is_whole_mac = re.compile(":".join(["[0-9a-f]{2}"] * 6)).fullmatch
 _is_mac = re.compile(r"[0-9a-f]{1,2}(:[0-9a-f]{1,2}){5}", re.IGNORECASE | re.ASCII).fullmatch
 
 
@@ -260,32 +261,16 @@ def nic(place: int, element: etree._Element, unknown: Unknown) -> Nic:
     """Read an `<interface>`, the `place`-th of its domain, counted from 1."""
     parts = firsts(element)
     kind = attribute(element, "type")
-    nic, gaps = _nic(
-        attribute(parts.get("mac"), "address"),
-        kind,
-        _nic_source(kind, parts.get("source")),
-        attribute(parts.get("target"), "dev"),
-        attribute(parts.get("model"), "type"),
-    )
-    if gaps:
-        unknown.add_all(f"interface #{place}", gaps)
-    return nic
-
-
-@lru_cache(maxsize=4_096)
-def _nic(
-    mac: str | None, kind: str | None, source: str | None, target: str | None, model: str | None
-) -> tuple[Nic, tuple[str, ...]]:
-    """Return an interface and the names of its gaps; remembered: it is read again and again."""
-    mac = _mac(mac)
-    gaps = []
+    source = _nic_source(kind, parts.get("source"))
+    mac = _mac(attribute(parts.get("mac"), "address"))
     if kind is None:
-        gaps.append("type")
+        unknown.add(f"interface #{place}: type")
     elif source is None and kind not in _NIC_WITHOUT_SOURCE:
-        gaps.append("source")
+        unknown.add(f"interface #{place}: source")
     if mac is None:
-        gaps.append("mac")
-    return Nic(mac, kind, source, target, model), tuple(gaps)
+        unknown.add(f"interface #{place}: mac")
+    target, model = attribute(parts.get("target"), "dev"), attribute(parts.get("model"), "type")
+    return Nic(mac, kind, source, target, model)
 
 
 def _nic_source(kind: str | None, source: etree._Element | None) -> str | None:
@@ -302,6 +287,8 @@ def _nic_source(kind: str | None, source: etree._Element | None) -> str | None:
 
 def _mac(text: str | None) -> str | None:
     """Return a MAC address, in lower case and with all its digits."""
-    if text is None or not _is_mac(text):
+    if text is None or _is_whole_mac(text):
+        return text
+    if not _is_mac(text):
         return None
     return ":".join([octet.zfill(2) for octet in text.lower().split(":")])
