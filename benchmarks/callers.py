@@ -1,10 +1,11 @@
 """`./dev bench callers`: a compute driver's questions, by guestlist and domain by domain.
 
 A private libvirtd serves libvirt's test driver with 10, 100 and 400 running instances of Nova, and
-then real QEMU guests, paused, with a qcow2 disk each. Three ways answer every question in turns:
-guestlist's `ComputeDriver`, kept; a new one for each question; and the per-domain way of Nova's own
-driver. Their answers are compared. A proxy counts calls on the wire, in turns of their own. At the
-end one guest hangs. Writes a page, a plot and all single times; prints the page.
+then real QEMU guests, paused, with a qcow2 disk each. guestlist's `ComputeDriver` and the
+per-domain way of Nova's own driver, both over a connection that stays and over a new one, answer
+every question in turns; all must give the same answer. A proxy counts calls on the wire in turns of
+their own. In the end one guest hangs. The parser is timed too. Writes a page, a plot and all single
+times; prints the page.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ import libvirt
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.harness.callers_report import (
+from benchmarks.harness.callers_report import markdown, plot
+from benchmarks.harness.callers_results import (
     LIMITED_METHODS,
     METHODS,
     Hanging,
     Measured,
     Results,
     figure,
-    markdown,
-    plot,
 )
 from benchmarks.harness.options import Options
 from benchmarks.harness.pages import publish, report
+from benchmarks.harness.parsing import Parsed, measure
 from benchmarks.harness.race import Resident, Wrong, keep, race
 from benchmarks.harness.setting import Others, setting
 from lab.churn import populated
@@ -50,6 +51,8 @@ _QUESTIONS = Path(__file__).resolve().parent / "harness" / "questions.py"
 _FULL = {"sizes": [10, 100, 400], "guests": [10, 40], "rounds": 15}
 _QUICK = {"sizes": [3, 6], "guests": [2], "rounds": 2}
 _STUCK_TURNS = 3
+_PARSING_ROUNDS = 20
+"""Rounds of the parser for each round of the questions: it takes 5 ms."""
 
 _VOLUME = """\
 <disk type='block' device='disk'>
@@ -61,7 +64,7 @@ _VOLUME = """\
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A daemon with `size` domains, and a proxy beside it that counts calls."""
+    """A number of domains behind a daemon, and a proxy beside it that counts."""
 
     daemon: Daemon
     proxy: Proxy
@@ -70,12 +73,12 @@ class Place:
 
     @property
     def uri(self) -> str:
-        """Return the URI to ask."""
+        """The URI of the daemon."""
         return self.daemon.qemu_uri if self.qemu else self.daemon.uri()
 
     @property
     def counted_uri(self) -> str:
-        """Return the URI to ask when calls are counted."""
+        """The URI of the proxy, which counts calls."""
         return self.proxy.qemu_uri if self.qemu else self.proxy.uri()
 
     def __str__(self) -> str:
@@ -83,55 +86,55 @@ class Place:
 
 
 class Ledger:
-    """The first answer to each question; every later answer, of any way, must be the same."""
+    """The first answer to each question: all later answers, in every way, must be the same."""
 
     def __init__(self, size: int) -> None:
         self._answers: dict[str, Any] = {"get_num_instances": size, "instance_exists": True}
 
-    def hold(self, way: str, method: str, answer: Any) -> None:
+    def compare(self, way: str, method: str, answer: Any) -> None:
         """Compare an answer with the first one.
 
         Raises:
-            Wrong: the two differ.
+            Wrong: it differs.
         """
         first = self._answers.setdefault(method, answer)
         if answer != first:
             raise Wrong(f"{way}: {method} is {_short(answer)}, and was {_short(first)} before")
 
     def agrees(self, method: str, answer: Any) -> bool:
-        """Return whether the answer is the same as the first."""
+        """Return whether an answer is the same as the first one."""
         return bool(self._answers[method] == answer)
 
 
 class Question:
-    """One method that one resident answers: an `Entrant` of the race."""
+    """One method, asked in one way: what takes turns here."""
 
     def __init__(self, resident: Resident, way: str, method: str, ledger: Ledger) -> None:
         self.way, self.method = way, method
         self._resident, self._ledger = resident, ledger
 
     def ask(self) -> dict[str, Any]:
-        """Ask once, and return what the resident tells; its answer is not compared."""
+        """Ask it once; return what the process tells, without comparing its answer."""
         told: dict[str, Any] = json.loads(self._resident.ask(self.method))
         return told
 
     def turn(self) -> dict[str, float]:
-        """See `Entrant`."""
+        """Take a turn; see `Entrant`."""
         return {figure(self.way, self.method): self.told()["ns"] / 1e9}
 
     def told(self) -> dict[str, Any]:
-        """Ask once, and compare the answer.
+        """Ask it once; return what the process tells.
 
         Raises:
-            Wrong: the answer differs from the first.
+            Wrong: the answer is not the one of before.
         """
         told = self.ask()
-        self._ledger.hold(self.way, self.method, told["answer"])
+        self._ledger.compare(self.way, self.method, told["answer"])
         return told
 
 
 class Bench:
-    """One run. It measures one size at a time; `results` returns what was measured until then."""
+    """One run. Measures one size at a time; `results` returns what was measured so far."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
@@ -139,12 +142,13 @@ class Bench:
         self._setting: dict[str, str] = {}
         self._test, self._qemu = Measured(), Measured()
         self._hanging: Hanging | None = None
+        self._parsing: dict[str, Parsed] = {}
 
     def measure_test(self, size: int) -> None:
-        """Measure everything on the test driver with `size` instances, each with a volume.
+        """Measure all on the test driver with that many instances, each with a volume.
 
         Raises:
-            Wrong: a way failed, or gave another answer than another way.
+            Wrong: a way failed, or two ways gave different answers.
         """
         domains = [replace(nova_instance(n), devices=_VOLUME.format(n)) for n in range(1, size + 1)]
         report(f"{size:,} domains: making them")
@@ -154,10 +158,10 @@ class Bench:
                 self._measure(Place(daemon, proxy, size), self._test)
 
     def measure_guests(self, size: int) -> None:
-        """Measure everything with `size` paused QEMU guests with a qcow2 disk each; then one hangs.
+        """Measure all with that many paused QEMU guests, each with a qcow2 disk; then one hangs.
 
         Raises:
-            Wrong: a way failed, or gave another answer than another way.
+            Wrong: a way failed, or two ways gave different answers.
         """
         report(f"{size:,} guests: starting them")
         with Daemon() as daemon:
@@ -171,6 +175,11 @@ class Bench:
                 report(f"{place}: one hangs")
                 self._hanging = self._hang(place, domains, ledger)
 
+    def measure_parser(self) -> None:
+        """Parse Nova's documents, with guestlist's parser and with lxml alone."""
+        report("parsing")
+        self._parsing = measure(self._options.rounds * _PARSING_ROUNDS)
+
     def results(self) -> Results:
         """Return what was measured so far."""
         return Results(
@@ -182,10 +191,11 @@ class Bench:
             test=self._test,
             qemu=self._qemu,
             hanging=self._hanging,
+            parsing=self._parsing,
         )
 
     def _measure(self, place: Place, measured: Measured) -> Ledger:
-        """Measure times, then count calls; return the answers, on which all ways agree."""
+        """Race, then count; return the answers that all ways gave."""
         rounds, ledger = self._options.rounds, Ledger(place.size)
         with _questions(place, place.uri, ledger) as questions:
             report(f"{place}: {rounds} rounds")
@@ -203,7 +213,7 @@ class Bench:
         return ledger
 
     def _hang(self, place: Place, domains: Sequence[Domain], ledger: Ledger) -> Hanging:
-        """Return what guestlist answers, and how fast, while the first guest's QEMU is stopped."""
+        """Return what guestlist says, and how soon, when the first guest's QEMU is stopped."""
         hanging = Hanging(guests=len(domains), guest=domains[0].name)
         with _resident("guestlist", place, place.uri) as resident:
             questions = [Question(resident, "guestlist", method, ledger) for method in METHODS]
@@ -233,6 +243,7 @@ def main(arguments: Sequence[str]) -> int:
         report(f"nothing to measure: {reason}")
         return 1
     bench = Bench(options)
+    bench.measure_parser()
     try:
         for size in options.sizes:
             bench.measure_test(size)
@@ -248,8 +259,10 @@ def main(arguments: Sequence[str]) -> int:
 
 @contextlib.contextmanager
 def _questions(place: Place, uri: str, ledger: Ledger) -> Iterator[list[Question]]:
-    """Yield every question, once for every way."""
-    ways: dict[str, Sequence[str]] = dict.fromkeys(("guestlist", "new", "per domain"), METHODS)
+    """Yield every question, asked in every way."""
+    ways: dict[str, Sequence[str]] = dict.fromkeys(
+        ("guestlist", "new", "per domain", "new per domain"), METHODS
+    )
     if place.qemu:
         ways["limited"] = LIMITED_METHODS
     with contextlib.ExitStack() as stack:
@@ -267,7 +280,7 @@ def _resident(way: str, place: Place, uri: str) -> Resident:
 
 
 def _image(daemon: Daemon, n: int) -> str:
-    """Return a disk for the n-th guest; its size differs from its neighbours'."""
+    """Return a disk for the n-th guest, different from its neighbours'."""
     return make_image(daemon, size=(64 + n) * MIB, written=(n % 5 + 1) * MIB).disk()
 
 

@@ -1,4 +1,4 @@
-"""The driver: Nova's answers, at a price that does not grow, and nobody waited for."""
+"""The driver: Nova's answers, at a cost that does not grow, without waiting for a stuck guest."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ BLOCK_DISK = (
 
 
 def methods(driver, uuid):
-    """Every method of the driver, by name, as a question without arguments."""
+    """Return every method of the driver, by name, as a question without arguments."""
     return {
         "list_instances": driver.list_instances,
         "list_instance_uuids": driver.list_instance_uuids,
@@ -62,7 +62,7 @@ def methods(driver, uuid):
 
 
 def volume(uuid, *targets, identity="volume"):
-    """What Nova knows of an instance's volumes."""
+    """Return what Nova knows of an instance's volumes."""
     bdms = [
         {"device_name": f"/dev/{t}", "volume_id": f"{identity}-{t}"} for t in targets or ["vda"]
     ]
@@ -71,13 +71,13 @@ def volume(uuid, *targets, identity="volume"):
 
 @pytest.fixture
 def host(daemon, rpc):
-    """A household with something of every kind, Domain-0 among them, over the counting proxy."""
+    """A host with a domain of every kind, Domain-0 among them, over the counting proxy."""
     rpc.set_id(DOM0.uuid, 0)
     with populated(daemon.uri(), HOUSEHOLD), Host(rpc.uri()) as host:
         yield host
 
 
-# Who is here
+# Which instances there are
 
 
 def test_lists_the_instances_that_are_ours_active_or_not(host):
@@ -129,7 +129,7 @@ def test_states_are_novas(daemon, host):
     connection.close()
 
 
-# What they use
+# What the instances use
 
 
 def test_numbers_are_those_of_the_per_domain_way(daemon, rpc):
@@ -303,7 +303,7 @@ def test_a_directory_that_may_not_be_read_is_not_told_of(daemon, host, monkeypat
 
 
 def test_statistics_that_lie_are_no_answer():
-    """A count that is no number or beyond all bounds, counters that are text or missing."""
+    """A count is not a number, or beyond all bounds; counters are text or missing."""
     name = {"block.0.name": "vda", "block.1.name": "vda"}
     good = {f"block.1.{key}": 7 for key in ("rd.reqs", "rd.bytes", "wr.reqs", "wr.bytes")}
     for values, usage in [
@@ -423,7 +423,7 @@ def test_volume_usage_is_what_the_guests_disks_did(disk_daemon):
 
 @pytest.mark.parametrize("release", ["1.2.7", "1.2.8"])
 def test_volume_usage_is_asked_volume_by_volume_where_there_is_no_bulk_call(disk_daemon, release):
-    """It was [] in silence before 1.2.8, though `blockStats` answers there."""
+    """Before 1.2.8 the answer was once [] without a word, though `blockStats` answers there."""
     disks = make_image(disk_daemon).disk("vda") + make_image(disk_daemon).disk("vdb")
     domains = [replace(nova_instance(1), devices=disks), nova_instance(2, active=False)]
     with guests(disk_daemon.qemu_uri, domains), Proxy(disk_daemon) as proxy:
@@ -460,7 +460,7 @@ def test_a_guest_that_hangs_is_left_out_of_volumes_asked_one_by_one(disk_daemon,
 
 
 def without_blocks(payload: bytes) -> bytes:
-    """Statistics whose names of the group "block" are others."""
+    """Return statistics with other names in place of those of the group "block"."""
     return payload.replace(b"block.", b"other.")
 
 

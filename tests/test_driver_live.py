@@ -1,4 +1,4 @@
-"""The driver over a live view: the same answers, and not a call for them."""
+"""The driver over a live view: the same answers, without a call."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ GONE = nova_instance(999)
 
 
 def answers(driver):
-    """What every method answers that asks nothing but the view, by name."""
+    """Return, by name, the answers of all methods that ask only the view."""
     resources = driver.get_available_resource()
     for moving in ("stats", "disk_available_least", "local_gb_used", "memory_mb_used"):
-        resources.pop(moving)  # of the machine, and another from one second to the next
+        resources.pop(moving)  # these belong to the machine, and change from one second to the next
     return {
         "list_instances": driver.list_instances(),
         "list_instance_uuids": driver.list_instance_uuids(),
@@ -45,7 +45,7 @@ def answers(driver):
 
 @pytest.fixture
 def live(daemon, rpc):
-    """A live view of a household, Domain-0 among them, in step, over the counting proxy."""
+    """A live view of a host with a domain of every kind, in step, over the counting proxy."""
     rpc.set_id(DOM0.uuid, 0)
     with populated(daemon.uri(), HOUSEHOLD), Inventory(rpc.uri()) as live:
         live.wait_synced(30)

@@ -1,4 +1,4 @@
-"""Sizes of real images, made by the real qemu-img, which is also asked for the right answer."""
+"""Sizes of real images: the real qemu-img makes them, and tells the right answer."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def luks(size: int) -> bytes:
 
 
 def written(path: Path) -> Path:
-    """The file, once it is on the disk: until then the file system may allocate more, or less."""
+    """Return the file when it is on the disk: before, the file system may allocate more or less."""
     with path.open("rb") as file:
         os.fsync(file)
     return path
 
 
 def write(path: Path, format: str, *commands: str) -> None:
-    """What a guest does, once."""
+    """Write once, as a guest does."""
     run("qemu-io", "-f", format, *(word for line in commands for word in ("-c", line)), path)
 
 
@@ -89,13 +89,13 @@ def measured(image: Source, images: Images | None = None) -> Image:
 
 
 def told(path: Path, format: str) -> Image:
-    """The right answer."""
+    """Return the right answer."""
     info = json.loads(run("qemu-img", "info", "-U", "--output=json", "-f", format, path))
     return Image(info["virtual-size"], info["actual-size"])
 
 
 class Program:
-    """A qemu-img that counts its runs, and then does what the shell `script` says.
+    """Make a qemu-img that counts its runs, and then does what the shell `script` says.
 
     Any user may run it, and it may write into `folder`: qemu-img does not run as root.
     """
@@ -141,7 +141,7 @@ def program(programs: Callable[..., Program]) -> Program:
 
 
 class Opened:
-    """How often guestlist opened each path."""
+    """Count how often guestlist opened each path."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []
@@ -161,7 +161,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
 
 @pytest.fixture
 def long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever was written, was written long ago."""
+    """Make all files look as if they were written long ago."""
     monkeypatch.setattr(module, "time_ns", lambda: 2**62)
 
 
@@ -271,7 +271,7 @@ def test_the_first_qcow_is_not_qcow2(tmp_path: Path):
     "size", [0, 1, 511, 513, 10 * MIB + 3, 2**59, 2**63 - 512, 2**63, 2**64 - 1]
 )
 def test_a_size_that_qemu_would_have_is_qemus(tmp_path: Path, size: int):
-    """QEMU counts whole sectors; it refuses, at the latest, what does not fit into 63 bits."""
+    """QEMU counts whole sectors; it refuses a size that does not fit into 63 bits."""
     path = create(tmp_path / "image", "qcow2", MIB)
     with path.open("r+b") as file:
         file.seek(24)
@@ -309,7 +309,7 @@ def test_what_an_image_with_a_data_file_occupies_is_not_known(tmp_path: Path):
     assert answer == Image(7 * MIB, None, "its data is in another file")
 
 
-# What is no image
+# What is not an image
 
 
 def test_every_kind_of_source_has_an_answer(tmp_path: Path):
@@ -472,7 +472,7 @@ def test_an_image_that_does_not_change_is_opened_once(
 def test_a_change_that_has_just_been_may_not_be_the_last(
     tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ):
-    """Two changes within a tick of the clock have one time stamp: the second would not be seen."""
+    """Two changes within a tick of the clock have one time stamp, which would hide the second."""
     path = create(tmp_path / "image", "qcow2")
     images, image, changed = Images(), source(path, "qcow2"), path.stat().st_ctime_ns
     for after, times in ((10**6, 1), (10**6, 2), (2 * 10**9, 3), (3 * 10**9, 3)):
@@ -557,7 +557,7 @@ def test_an_image_cut_short_is_no_image_until_it_is_whole_again(tmp_path: Path):
 
 
 class Guest:
-    """An image held open for writing, as QEMU holds a running guest's."""
+    """Keep an image open for writing, as QEMU does for a running guest."""
 
     def __init__(self, path: Path, format: str) -> None:
         self._qemu = subprocess.Popen(
@@ -574,7 +574,7 @@ class Guest:
         self._qemu.communicate("quit\n")
 
     def write(self, offset: int) -> None:
-        """Write a MiB, and see it written."""
+        """Write a MiB, and wait until it is written."""
         assert self._qemu.stdin is not None
         assert self._qemu.stdout is not None
         self._qemu.stdin.write(f"write {offset} 1M\nflush\n")

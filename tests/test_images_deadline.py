@@ -1,4 +1,4 @@
-"""Images that do not answer: they cost their own numbers, not the others', and leave nothing."""
+"""Images that do not answer: only their own numbers are missing, and nothing stays behind."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def descriptor(folder: Path, *, inside_sparse: bool = False) -> Path:
 
 
 def ended(pid: int) -> bool:
-    """Whether a process ends; it has a minute."""
+    """Return whether a process ends within a minute."""
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -103,7 +103,7 @@ def ended(pid: int) -> bool:
 
 
 def none_at_work() -> bool:
-    """Whether all threads of `measure` end; each has a minute."""
+    """Return whether all threads of `measure` end, each within a minute."""
     threads = at_work()
     for thread in threads:
         thread.join(60)
@@ -111,7 +111,7 @@ def none_at_work() -> bool:
 
 
 def at_work() -> list[threading.Thread]:
-    """The threads of `measure` that have not ended."""
+    """Return the threads of `measure` that have not ended."""
     return [each for each in threading.enumerate() if each.name == "guestlist-images"]
 
 
@@ -227,7 +227,7 @@ def test_no_qemu_img_outlives_us(folder: Path, end: signal.Signals):
     assert ended(pid)
 
 
-# What qemu-img may open, and as whom
+# What qemu-img may open, and as which user
 
 
 @pytest.mark.parametrize("inside_sparse", [False, True])

@@ -1,5 +1,6 @@
-"""Headers of qcow2 and LUKS images, with anything in them: a size where QEMU opens the image, none
-where it does not. The real qemu-img is asked about each."""
+"""Headers of qcow2 and LUKS images, with any content: a size where QEMU opens the image, else none.
+
+The real qemu-img is asked about each."""
 
 from __future__ import annotations
 
@@ -95,7 +96,7 @@ def originals() -> dict[str, bytes]:
 
 
 def of_qemu(path: Path, format: str) -> int | None:
-    """The virtual size that QEMU has, or None where it does not open the image."""
+    """Return the virtual size that QEMU tells, or None where QEMU does not open the image."""
     command = ["qemu-img", "info", "-U", "--output=json", "-f", format, path]
     done = subprocess.run(command, capture_output=True, check=False, timeout=120)
     return json.loads(done.stdout)["virtual-size"] if done.returncode == 0 else None
@@ -165,7 +166,7 @@ def agree(content: bytes, format: str) -> tuple[int | None, int | None]:
 
 
 def is_about_a_data_file(content: bytes) -> bool:
-    """Then qemu-img decides by its age, and a guest's QEMU by what is in that file."""
+    """qemu-img then decides by its version, and a guest's QEMU by the content of that file."""
     return len(content) > 95 and content[7] == 3 and bool(content[79] & 4 or content[95] & 2)
 
 

@@ -1,4 +1,4 @@
-"""Sizes of what a domain's XML makes of an image (a slice, LUKS), held against libvirt's own.
+"""Sizes of what a domain's XML makes of an image (a slice, LUKS), compared with libvirt's own.
 
 The guests are real and run; `getAllDomainStats` and `blockInfo` are the referees."""
 
@@ -123,7 +123,7 @@ class Compared(NamedTuple):
 
 
 def compared(daemon: Daemon, *disks: str) -> Compared:
-    """What guestlist and libvirt say of the disks of a guest that runs, and then does not."""
+    """Return what guestlist and libvirt say of the disks of a guest, running and then shut off."""
     domain = replace(nova_instance(1), devices="".join(disks))
     connection = libvirt.open(daemon.qemu_uri)
     try:

@@ -34,7 +34,7 @@ from guestlist import (
     Launcher,
     LibvirtFailure,
 )
-from guestlist.statistics import MOST_HANGING
+from guestlist.statistics.asking import MOST_HANGING
 
 STATS = "CONNECT_GET_ALL_DOMAIN_STATS"
 XML = "DOMAIN_GET_XML_DESC"
@@ -505,7 +505,7 @@ def test_more_threads_than_calls_may_hang_are_all_answered(daemon, proxy):
 
 
 def test_a_call_that_no_second_one_may_overtake_is_still_waited_for(daemon, proxy, monkeypatch):
-    monkeypatch.setattr("guestlist.statistics.MOST_HANGING", 1)
+    monkeypatch.setattr("guestlist.statistics.asking.MOST_HANGING", 1)
     go = threading.Event()
     proxy.on_call(STATS, go.wait)
     with populated(daemon.uri(), [nova_instance(1)]), Host(proxy.uri()) as host:

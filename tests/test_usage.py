@@ -285,7 +285,7 @@ def test_names_are_handed_on_as_they_are():
     assert f"{hostile}: disk vd\x07a: not measured" in used.unknown
 
 
-# All of it together
+# All together
 
 
 def test_the_whole_way_from_xml_and_files(tmp_path: Path):
@@ -382,7 +382,7 @@ def test_one_number_is_that_of_all(snapshot, images, available):
 
 @given(snapshots, sizes)
 def test_every_disk_is_either_counted_or_named(snapshot, images):
-    """With 1 byte for each image that is known, the sum says how many were counted."""
+    """With 1 byte for each known image, the sum says how many images were counted."""
     known = {
         source: Image(1, 1)
         for source, image in images.items()

@@ -1,52 +1,37 @@
 """What `./dev bench callers` writes: its results as a page and as a plot.
 
-In: `Results`. Out: Markdown and SVG. Only the figures decide whether a goal is met; a dash stands
-for what was not measured.
+In: `Results`. Out: Markdown and SVG. Judges the goals by the figures alone; a figure that was not
+measured is a dash.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from statistics import median
+from collections.abc import Iterable, Sequence
 
+from benchmarks.harness.callers_ratios import (
+    COLD,
+    WARM,
+    goals_of_ratios,
+    parsing,
+    ratios,
+)
+from benchmarks.harness.callers_results import (
+    METHODS,
+    WAYS,
+    Hanging,
+    Measured,
+    Results,
+    figure,
+)
 from benchmarks.harness.chart import Line, Panel, chart
 from benchmarks.harness.pages import paragraphs, prose, setting_list, yes
-from benchmarks.harness.race import Seconds
 from benchmarks.harness.tables import milliseconds, table
-
-METHODS = (
-    "list_instances",
-    "list_instance_uuids",
-    "get_num_instances",
-    "instance_exists",
-    "get_info",
-    "get_all_block_devices",
-    "get_vcpus_used",
-    "get_memory_mb_used",
-    "get_disk_over_committed_size_total",
-    "get_all_volume_usage",
-    "get_host_uptime",
-    "get_available_resource",
-)
-"""The questions, in the order of the tables."""
-
-LIMITED_METHODS = ("get_disk_over_committed_size_total", "get_available_resource")
-"""The questions for which `qemu-img` is run."""
-
-_COMPARED_ON_TEST = tuple(method for method in METHODS if method != "get_all_volume_usage")
-
-WAYS = {
-    "guestlist": "guestlist",
-    "new": "a new Host",
-    "per domain": "per domain",
-    "limited": "as Nova runs qemu-img",
-}
 
 MOST_CALLS = 3
 LEAST_OVER_TEST = 20.0
 LEAST_OVER_QEMU = 50.0
 
+_COMPARED_ON_TEST = tuple(method for method in METHODS if method != "get_all_volume_usage")
 _MOST_NAMES = 5
 _ALL = "get_available_resource"
 _PLOTTED = (
@@ -55,64 +40,6 @@ _PLOTTED = (
     ("new", "a new Host", 3),
     ("guestlist", "guestlist", 2),
 )
-
-Counts = dict[str, dict[int, int]]
-"""A number of calls or programs, by figure and number of domains."""
-
-
-@dataclass(slots=True)
-class Measured:
-    """Everything measured on one hypervisor driver."""
-
-    calls: Counts = field(default_factory=dict)
-    programs: Counts = field(default_factory=dict)
-    seconds: Seconds = field(default_factory=dict)
-
-    def sizes(self) -> list[int]:
-        """Return the numbers of domains, in ascending order."""
-        return sorted({size for by_size in self.calls.values() for size in by_size})
-
-    def median(self, way: str, method: str, size: int) -> float | None:
-        """Return the median seconds of a question; None where it was not asked."""
-        times = self.seconds.get(figure(way, method), {}).get(size)
-        return median(times) if times else None
-
-    def ratio(self, above: str, below: str, method: str, size: int) -> float | None:
-        """Return how many times as long `above` takes as `below`."""
-        over, under = self.median(above, method, size), self.median(below, method, size)
-        return over / under if over and under else None
-
-
-@dataclass(slots=True)
-class Hanging:
-    """What guestlist did while one guest of `guests` hung: the seconds of each turn, by method.
-
-    `same` tells whether a method's answers were the same as before, `named` which guests the log
-    named, `volumes` how many volumes each turn of `get_all_volume_usage` returned.
-    """
-
-    guests: int
-    guest: str
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-    same: dict[str, bool] = field(default_factory=dict)
-    named: list[str] = field(default_factory=list)
-    volumes: list[int] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """Everything measured in one run."""
-
-    setting: Mapping[str, str]
-    rounds: int
-    test: Measured
-    qemu: Measured
-    hanging: Hanging | None
-
-
-def figure(way: str, method: str) -> str:
-    """Return the name of a figure: one method, asked in one way."""
-    return f"{way}: {method}"
 
 
 def markdown(results: Results) -> str:
@@ -134,6 +61,15 @@ def markdown(results: Results) -> str:
             guests=guests,
             guests_without_memory=_times(_without_memory(qemu, guests)),
         ),
+        "## Each question, against asking by hand",
+        prose(_RATIOS),
+        "### guestlist, kept / per domain",
+        ratios(results, WARM),
+        "### guestlist, a new Host / per domain, a new connection",
+        ratios(results, COLD),
+        "## Parsing a domain's XML",
+        prose(_PARSING),
+        parsing(results),
         "## Calls on the wire, by number of domains",
         "### guestlist, kept",
         _calls(results, "guestlist"),
@@ -143,7 +79,9 @@ def markdown(results: Results) -> str:
         _calls(results, "per domain"),
         _CALLS,
         f"## {most:,} domains of the test driver: milliseconds",
-        _milliseconds(test, most, ("guestlist", "new", "per domain"), _COMPARED_ON_TEST),
+        _milliseconds(
+            test, most, ("guestlist", "new", "per domain", "new per domain"), _COMPARED_ON_TEST
+        ),
         _TEST,
         f"## {guests:,} QEMU guests with a disk each: milliseconds",
         _milliseconds(qemu, guests, tuple(WAYS)),
@@ -155,7 +93,7 @@ def markdown(results: Results) -> str:
 
 
 def plot(results: Results) -> str:
-    """Return the plot: medians of `get_available_resource`, which includes the other questions."""
+    """Return the plot: medians of the question that asks all the others."""
     return chart(
         f"Time of {_ALL}",
         [
@@ -181,7 +119,7 @@ def _goals(results: Results) -> str:
     counts = {
         method: {
             number
-            for measured in (results.test, results.qemu)
+            for measured in _counted_on(results, method)
             for number in measured.calls[figure("guestlist", method)].values()
         }
         for method in METHODS
@@ -215,12 +153,21 @@ def _goals(results: Results) -> str:
         limited = measured.ratio("limited", "guestlist", _ALL, size)
         if limited is not None:
             rows.append((f"the same, {WAYS['limited']}", _times(limited), "-", "-"))
+    rows += goals_of_ratios(results)
     rows.append(("answers in which the ways differ", "none", "none", "yes"))
     return table(("", "measured", "goal", "met"), rows)
 
 
+def _counted_on(results: Results, method: str) -> Iterable[Measured]:
+    """Return where a method has bulk calls: on both hypervisor drivers, with one exception.
+
+    The test driver has no bulk statistics of disks: there each volume is asked about by itself.
+    """
+    return (results.qemu,) if method == "get_all_volume_usage" else (results.test, results.qemu)
+
+
 def _without_memory(measured: Measured, size: int) -> float:
-    """Return the ratio without the per-domain way's questions about each domain's memory."""
+    """Return the ratio without the time that the per-domain way takes for domains' memory."""
     whole = measured.median("per domain", _ALL, size)
     memory = measured.median("per domain", "get_memory_mb_used", size)
     ours = measured.median("guestlist", _ALL, size)
@@ -321,34 +268,47 @@ with guestlist, and when each domain is asked about by itself."""
 
 _INTRODUCTION = """\
 A private libvirtd serves libvirt's test driver with running instances of Nova, each with a volume
-on a block device. A second one runs real QEMU guests without KVM, paused, 16 MiB and one vCPU each,
-with a qcow2 disk of 65 MiB and more; a few of the disks are written to. "guestlist" keeps its
-`ComputeDriver`. "A new Host" makes a new `Host` and driver for each question, and connects on the
-way. "Per domain" is `tests/lab/per_domain.py`: the questions as Nova's released libvirt driver
-(34.0.0) asks them, written from its behaviour, over one connection. Each way is its own process.
-Figures are medians of {rounds} turns; the first turn of each does not count. All ways and methods
-take turns, in a new random order for each round. [callers.json](callers.json) has every single
-time."""
+on a block device; another runs real QEMU guests without KVM, paused, 16 MiB and one vCPU each, with
+a qcow2 disk of 65 MiB and more, a few of them written. guestlist keeps its `ComputeDriver`, or
+makes a new `Host` and driver for each question, which connects on the way. "Per domain" is
+`tests/lab/per_domain.py`: the questions as Nova's released driver (34.0.0) asks them, written from
+its behaviour, over one connection that stays, or over a new one for each question. Each way is a
+process of its own. Figures are medians of {rounds} turns, after one that does not count; all ways
+and methods take turns in a new random order for each round. Every single time is in
+[callers.json](callers.json)."""
 
 _GOALS = """\
-The first answer to each question was kept, and every later answer to it, of every way and turn, was
-compared with it: lists sorted, numbers to the byte. A difference ends the run. For
-`get_available_resource` the vCPUs, the memory, their use, the size of the disk and the hypervisor
-are compared; the free space on the disk and the load change by themselves. The usage of volumes is
-compared on QEMU alone: the test driver makes up the numbers of one volume from the time of day, and
-has none in bulk.
+Every answer of every turn was compared with the first one to that question, in any way: lists
+sorted, numbers to the byte; a difference ends the run. Of `get_available_resource` the vCPUs, the
+memory, their use, the size of the disk and the hypervisor are compared; the space on the disk and
+the load change by themselves. The usage of volumes is compared on QEMU: the test driver invents the
+numbers of one volume from the time of day, and has no bulk statistics of volumes.
 
 Nova asks each guest for its memory only where guests' memory is backed by files; elsewhere it reads
 /proc/meminfo. Without those look-ups `get_available_resource` per domain takes
 {without_memory} times as long as guestlist's at {size:,} domains, and {guests_without_memory} times
-at {guests:,} QEMU guests. "Per domain" runs `qemu-img` once for each disk. Nova runs it twice, each
-time by a Python process that first limits its memory: that is "as Nova runs qemu-img"."""
+at {guests:,} QEMU guests. "Per domain" here runs `qemu-img` once for each disk. Nova runs it twice,
+each time by a Python process that first limits its memory: "as Nova runs qemu-img"."""
+
+_RATIOS = """\
+How many times as long guestlist takes as the per-domain way: below 1 it is faster. A ratio that is
+above its goal stands in bold. The per-domain way does not tell which instances are Nova's;
+`list_instances`, `list_instance_uuids` and `get_num_instances` do, and may take a quarter longer
+for it. Of `get_all_volume_usage` on the test driver nothing is judged: that driver has no bulk
+statistics of disks."""
+
+_PARSING = """\
+Nova's documents of `tests/corpus` from 3,000 to 10,000 bytes, as libvirt's test driver writes them
+for active domains. Each round parses twenty copies of each with other ids, as for twenty domains:
+with lxml alone, with guestlist for the first time, and with guestlist again, which remembers some
+values by their text. Times are medians of the rounds, of processor time; ratios are medians of
+each round's ratio."""
 
 _CALLS = """\
-A proxy in front of the socket counted these, in turns of their own. The calls of a new Host include
-those that open and close its connection. `instance_exists` and `get_info` asked about one instance,
-`get_all_volume_usage` about one volume of each instance. Per domain, each question makes one call
-to check that the connection is alive: this is Nova's own check."""
+A proxy in front of the socket counts the calls, in turns of their own. The calls of a new Host
+include those that open and close its connection. `instance_exists` and `get_info` are asked about
+one instance, `get_all_volume_usage` about a volume of each. Per domain, one call of each question
+is Nova's own check whether the connection is still alive."""
 
 _TEST = """\
 There are no disk images here, and so no `qemu-img`: these are the calls alone. On a compute node
@@ -358,7 +318,7 @@ _QEMU = """\
 On QEMU without KVM `vcpus()` fails, after all its calls were made. Nova then counts one vCPU."""
 
 _HANGING = """\
-The QEMU of {guest} is stopped with SIGSTOP, so its monitor does not answer. The longest was
-`{method}` with {took} ms. guestlist's log named: {named}. In its turns, in order,
-`get_all_volume_usage` returned {volumes} of the {guests} volumes. The per-domain way is not asked:
-its `blockStats` would wait until the guest goes on."""
+The QEMU of {guest} is stopped with SIGSTOP, so its monitor is silent. The longest was `{method}`
+with {took} ms. guestlist's log named: {named}. Of the {guests} volumes, `get_all_volume_usage` told
+of {volumes} in its turns, in their order. The per-domain way is not asked: its `blockStats` would
+wait until the guest goes on."""

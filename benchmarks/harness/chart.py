@@ -1,4 +1,4 @@
-"""Lines over logarithmic axes, in SVG: no library, no script, readable on light and on dark.
+"""Lines over logarithmic axes, in SVG: no library, no script, readable on light and dark paper.
 
 In: panels of lines, all over the same axes. Out: the text of an SVG file. The background is part of
 it and follows the reader's colour scheme, so it is never dark on dark. Each line carries its name
@@ -46,7 +46,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One picture of several that share their axes."""
+    """One of several pictures that share their axes."""
 
     title: str
     lines: Sequence[Line]

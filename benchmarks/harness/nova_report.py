@@ -1,6 +1,6 @@
 """What `./dev bench nova` writes: its results as a page and as a plot.
 
-In: `Results`. Out: Markdown and SVG. Judges what was asked for by the figures alone.
+In: `Results`. Out: Markdown and SVG. Judges the goals by the figures alone.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ QUESTIONS = (
     "get_available_resource",
 )
 TOGETHER = ("get_available_resource", "get_all_volume_usage", "get_info")
-"""What nova-compute does again and again: update of resources, volume usage, power states."""
+"""What nova-compute does periodically: update of resources, volume usage, power states."""
 
 _INTRODUCTION = """\
 Nova's own libvirt driver and the drop-in, each loaded by Nova's own loader in a process of its own,
 in {mode} mode, are asked the same questions over the same private daemon, one after the other. Each
-question is asked once before it is counted, and its answer must be the other's. `get_info` is asked
-of every domain, as the synchronization of power states does; each domain has a volume. Times are
+question is asked once before it is counted, and both must give the same answer. `get_info` is asked
+about every domain, as the synchronization of power states does; each domain has a volume. Times are
 those within Nova's process, medians of {rounds}. "Together" are the three things that nova-compute
-does again and again: `get_available_resource`, `get_all_volume_usage` and `get_info` of all; the
-last after as long as it takes for the drop-in to hold its view against a list first. Every single
-figure is in [nova.json](nova.json).
+does periodically: `get_available_resource`, `get_all_volume_usage` and `get_info` of all domains.
+Before the last one so much time passes that the drop-in must first compare its view with a list.
+Every single figure is in [nova.json](nova.json).
 
-The test driver has no bulk statistics of block devices, so there each volume costs a call in place
-of Nova's three, and volume usage is left out of what is judged."""
+The test driver has no bulk statistics of block devices. So each volume costs a call there, where it
+costs Nova three, and volume usage is not judged."""
 
 
 @dataclass
@@ -54,17 +54,17 @@ class Figures:
 
     @property
     def questions(self) -> tuple[str, ...]:
-        """All of them, in order."""
+        """All questions, in order."""
         return QUESTIONS
 
     def put(self, driver: str, question: str, calls: int, processes: int, seconds: float) -> None:
-        """Note one."""
+        """Record the cost of one question."""
         self.calls.setdefault(driver, {})[question] = calls
         self.processes.setdefault(driver, {})[question] = processes
         self.seconds.setdefault(driver, {})[question] = seconds
 
     def together(self, figures: Mapping[str, Mapping[str, float]], driver: str) -> float:
-        """The sum over what nova-compute does again and again."""
+        """Return the sum over what nova-compute does periodically."""
         return sum(figures[driver][question] for question in TOGETHER)
 
 
@@ -82,7 +82,7 @@ class Results:
 
 
 def markdown(results: Results) -> str:
-    """The page."""
+    """Return the page."""
     disks = results.disks
     assert disks is not None
     return paragraphs(
@@ -102,7 +102,7 @@ def markdown(results: Results) -> str:
 
 
 def plot(results: Results) -> str:
-    """The plot: calls of the question that asks them all."""
+    """Return the plot: calls of the question that asks all the others."""
     question = "get_available_resource"
     lines = [
         Line(

@@ -1,15 +1,16 @@
 """A way to ask a driver's questions, as a process that stays: `questions.py WAY URI PATH SIZE`.
 
-In: on standard input, the name of a method for each question wanted. Out, a line of JSON for each:
-nanoseconds, how many programs were started for it, the answer in a form that can be compared, and
-what was logged. The host has nova_instance(1) to nova_instance(SIZE), each with a volume at vda;
-instances are at PATH. The time to put an answer into that form does not count.
+In: on standard input, the name of a method for each question. Out, a line of JSON for each:
+nanoseconds, how many programs it started, the answer in a form that can be compared, and what was
+logged. The host has nova_instance(1) to nova_instance(SIZE), each with a volume at vda; instances
+are at PATH. Putting an answer into that form is off the clock.
 
 ways:
-    guestlist   one ComputeDriver, kept
-    new         a new Host and ComputeDriver each time, its connection opened on the way
-    per domain  the questions asked domain by domain, over one connection
-    limited     the same, with `qemu-img` run as Nova runs it
+    guestlist       one ComputeDriver, kept
+    new             a new Host and ComputeDriver each time, which opens its connection on the way
+    per domain      the questions asked domain by domain, over one connection
+    new per domain  the same, over a new connection each time, its opening included
+    limited         as per domain, with `qemu-img` run as Nova runs it
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ import guestlist
 from guestlist import Host
 
 VOLUME = "vda"
-"""The target at which each instance has a volume."""
+"""The target of each instance's volume."""
 
 _STEADY = (
     "vcpus",
@@ -47,7 +48,7 @@ _STEADY = (
     "hypervisor_version",
     "hypervisor_hostname",
 )
-"""The keys of `get_available_resource` that do not change by themselves, as disk space does."""
+"""The keys of `get_available_resource` whose values do not change by themselves."""
 
 _COUNTERS = ("rd_req", "rd_bytes", "wr_req", "wr_bytes")
 
@@ -65,10 +66,10 @@ _COMPARABLE: dict[str, Callable[[Any], Any]] = {
 }
 
 Ask = Callable[[Any], Any]
-"""A question to a driver; it returns the raw answer."""
+"""A question to a driver; returns its raw answer."""
 
 Way = Callable[[Ask], tuple[Any, int]]
-"""A way to ask; it returns the raw answer, and nanoseconds."""
+"""Asks a question; returns the raw answer, and nanoseconds."""
 
 
 def arguments(domains: Sequence[Domain]) -> Mapping[str, Sequence[Any]]:
@@ -85,8 +86,8 @@ def arguments(domains: Sequence[Domain]) -> Mapping[str, Sequence[Any]]:
 def comparable(uri: str) -> Mapping[str, Callable[[Any], Any]]:
     """Return, by method, what turns a raw answer into one that all ways must give alike.
 
-    The test driver makes up the numbers of one volume from the time of day, and has none in bulk:
-    there is nothing to compare.
+    The test driver invents the usage of one volume from the time of day, and has no bulk statistics
+    of volumes: there is nothing to compare.
     """
     if uri.startswith("test"):
         return {**_COMPARABLE, "get_all_volume_usage": lambda _: None}
@@ -100,7 +101,7 @@ def driver_of(host: Host, path: str) -> Any:
 
 
 def kept(driver: Any) -> Way:
-    """Return a way that asks one driver all questions."""
+    """Return a way that uses one driver for all questions."""
 
     def way(ask: Ask) -> tuple[Any, int]:
         start = now()
@@ -111,7 +112,7 @@ def kept(driver: Any) -> Way:
 
 
 def new(uri: str, path: str) -> Way:
-    """Return a way that makes a Host and a driver for each question; closing is not timed."""
+    """Return a way with a Host and a driver for each question; closing is off the clock."""
 
     def way(ask: Ask) -> tuple[Any, int]:
         start = now()
@@ -122,10 +123,26 @@ def new(uri: str, path: str) -> Way:
     return way
 
 
+def new_per_domain(uri: str, path: str) -> Way:
+    """Return a way that opens a connection for each question; closing is off the clock."""
+
+    def way(ask: Ask) -> tuple[Any, int]:
+        start = now()
+        connection = libvirt.open(uri)
+        try:
+            answer = ask(PerDomain(connection, path))
+            return answer, now() - start
+        finally:
+            connection.close()
+
+    return way
+
+
 WAYS: dict[str, Callable[[str, str], Way]] = {
     "guestlist": lambda uri, path: kept(driver_of(Host(uri), path)),
     "new": new,
     "per domain": lambda uri, path: kept(PerDomain(libvirt.open(uri), path)),
+    "new per domain": new_per_domain,
     "limited": lambda uri, path: kept(PerDomain(libvirt.open(uri), path, limited=True)),
 }
 
@@ -149,7 +166,7 @@ def main(name: str, uri: str, path: str, size: str) -> None:
 
 
 def _attached(domain: Domain) -> dict[str, Any]:
-    """Return the block device mapping of an instance with one volume, as Nova's manager does."""
+    """Return the block device mapping of an instance with one volume, as Nova's manager has it."""
     return {
         "instance": SimpleNamespace(uuid=str(domain.uuid), name=domain.name),
         "instance_bdms": [{"device_name": f"/dev/{VOLUME}", "volume_id": f"of {domain.name}"}],
@@ -157,7 +174,7 @@ def _attached(domain: Domain) -> dict[str, Any]:
 
 
 def _count_programs() -> list[str]:
-    """Return a list that receives each program that this process starts from now on."""
+    """Return a list that gets each program that this process starts from now on."""
     programs: list[str] = []
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -169,7 +186,7 @@ def _count_programs() -> list[str]:
 
 
 def _hear_log() -> list[str]:
-    """Return a list that receives each line that guestlist logs from now on."""
+    """Return a list that gets each message that guestlist logs from now on."""
     said: list[str] = []
 
     class _Ear(logging.Handler):

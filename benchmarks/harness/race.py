@@ -1,8 +1,8 @@
-"""Entrants that take turns: A C B, B A C, ... so that a slower machine slows all of them alike.
+"""Entrants that take turns: A C B, B A C, ... so that a drift of the machine affects all alike.
 
 In: commands. Out: seconds, by figure. An entrant is a process that stays and works when told to, or
-a command that is run again for each turn. An entrant that does not find as many domains as there
-are is wrong, not fast, and ends the benchmark.
+a command that is run again for each turn. An entrant that does not find all domains is wrong, and
+ends the benchmark.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Wrong(Exception):
 
 
 class Entrant(Protocol):
-    """A way that can take a turn."""
+    """Anything that can take a turn."""
 
     def turn(self) -> dict[str, float]:
-        """Work once; return seconds, by the name of what was timed.
+        """Take a turn; return seconds, by the name of what was timed.
 
         Raises:
             Wrong: the entrant failed, or did not find all domains.
@@ -49,7 +49,7 @@ class Resident:
         )
 
     def ask(self, order: str) -> str:
-        """Return the process's answer.
+        """Return the answer to an order.
 
         Raises:
             Wrong: the process ended.
@@ -66,7 +66,7 @@ class Resident:
         return answer
 
     def __enter__(self) -> Self:
-        """Return the process, which runs already."""
+        """Return it; it runs already."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -75,7 +75,7 @@ class Resident:
 
 
 class Lister(Resident):
-    """A process that lists when it gets an empty line; its answer is a count and nanoseconds.
+    """A process that lists when it gets an empty line; it answers a count and nanoseconds.
 
     `figures` names the nanoseconds, in their order.
     """
@@ -85,7 +85,7 @@ class Lister(Resident):
         self._figures, self._expected = figures, expected
 
     def turn(self) -> dict[str, float]:
-        """See `Entrant`."""
+        """Take a turn; see `Entrant`."""
         found, *nanoseconds = map(int, self.ask("").split())
         _check(self._command, found, self._expected)
         return {
@@ -97,14 +97,14 @@ class Lister(Resident):
 class Command:
     """A command that is run again for each turn, and timed from outside.
 
-    `expected` is how many lines it prints that are not empty.
+    `expected` is how many lines with text it prints.
     """
 
     def __init__(self, command: Sequence[str], figure: str, expected: int) -> None:
         self._command, self._figure, self._expected = command, figure, expected
 
     def turn(self) -> dict[str, float]:
-        """See `Entrant`."""
+        """Take a turn; see `Entrant`."""
         start = time.perf_counter()
         done = subprocess.run(self._command, capture_output=True, text=True, check=False)
         took = time.perf_counter() - start
@@ -115,10 +115,7 @@ class Command:
 
 
 def race(entrants: Sequence[Entrant], rounds: int) -> Figures:
-    """Let every entrant take one turn a round, in a random order for each round.
-
-    The orders are the same in every run.
-    """
+    """Give each entrant one turn a round, in a random order that is the same in every run."""
     chance = random.Random(rounds)
     figures: Figures = {}
     for _ in range(rounds):
@@ -129,7 +126,7 @@ def race(entrants: Sequence[Entrant], rounds: int) -> Figures:
 
 
 def keep(seconds: Seconds, size: int, figures: Figures) -> None:
-    """Add the seconds that were measured at one number of domains."""
+    """Add the times at one number of domains."""
     for figure, times in figures.items():
         seconds.setdefault(figure, {})[size] = times
 

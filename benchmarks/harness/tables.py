@@ -1,4 +1,4 @@
-"""Figures as Markdown: tables that are as readable in a terminal as on a page."""
+"""Figures as Markdown: tables that are readable in a terminal and on a page."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Live:
 
 
 class Bare:
-    """The least that could be called a view."""
+    """The smallest thing that can be called a view."""
 
     def __init__(self, uri: str) -> None:
         self.seen: Seen = []

@@ -1,12 +1,13 @@
 """What the instances of a snapshot use of their host: vCPUs, memory, block devices, disk space.
 
-In: a `Snapshot` with details, and the sizes of the images in it, from whoever measured them. Out:
-numbers, of each instance and of all. What is not known counts nothing and is named in `unknown`:
-a sum is never made of guesses, and never silently too small. Touches no libvirt, no file, no clock.
+In: a `Snapshot` with details, and the sizes of the images in it, which the caller has measured.
+Out: numbers, of each instance and of all. What is not known counts as nothing and is named in
+`unknown`: a sum never contains a guess, and is never too small without saying so. Touches no
+libvirt, no file, no clock.
 
-vCPUs, memory and block devices are those of active instances. Disks are those of all of them: an
-instance that is shut off keeps its images, and may fill them after its next start. Domain-0 is no
-guest: it counts for its memory alone.
+vCPUs, memory and block devices are those of active instances. Disks are those of all instances: an
+instance that is shut off keeps its images, and may fill them after its next start. Domain-0 is not
+an instance: only its memory counts.
 
 Source: how Nova counts, nova/virt/libvirt/driver.py (_get_vcpu_used,
 _get_instance_disk_info_from_config), nova/virt/libvirt/host.py (_sum_domain_memory_mb; and, for
@@ -42,7 +43,7 @@ _REMOVABLE = DiskDevice.CDROM, DiskDevice.FLOPPY
 class InstanceUsage:
     """What one instance uses. `unknown` names what is missing from the numbers: "disk vda: gone".
 
-    A number is None where nothing of it is known; the disk numbers are over the disks that are.
+    A number is None where nothing of it is known; the disk numbers are sums over the known disks.
     """
 
     uuid: UUID
@@ -60,8 +61,8 @@ class InstanceUsage:
 class Usage:
     """What all instances use: the sums of `instances`, which are in the order of the snapshot.
 
-    Each of `unknown` begins with the instance's name, which is as hostile as where it came from.
-    `stale_for` is the snapshot's: seconds for which nobody could say whether it is still so.
+    Each of `unknown` begins with the instance's name, which is as hostile as its source.
+    `stale_for` is the snapshot's: the seconds for which the live view has been stale.
     """
 
     instances: tuple[InstanceUsage, ...]
@@ -79,15 +80,15 @@ def of(
     *,
     host_available_kib: int | None = 0,
 ) -> Usage:
-    """What the instances of a snapshot use.
+    """Return what the instances of a snapshot use.
 
     Args:
         snapshot: the instances, with their details.
-        images: the sizes of `sources(snapshot)`. None: nobody asks for them; the disk numbers are
-            then None and nothing is unknown about it.
-        host_available_kib: what is free, or in buffers and caches, on a Xen host. Domain-0 balloons
-            over all memory that nobody uses, so this much of its memory does not count. None: it
-            cannot be told, and the memory of Domain-0 is unknown.
+        images: the sizes of `sources(snapshot)`. None: disks are not measured; their numbers are
+            None and not reported as unknown.
+        host_available_kib: what is free, or in buffers and caches, on a Xen host. Domain-0 takes
+            all memory that no domain uses, so this much of its memory does not count. None: not
+            known, and the memory of Domain-0 is unknown.
 
     Cost: no call. 400 instances with two disks each in some 2 ms.
     """
@@ -106,27 +107,35 @@ def of(
 
 
 def vcpus_used(snapshot: Snapshot) -> int:
-    """The vCPUs of the active instances."""
+    """Return the vCPUs of the active instances."""
     return of(snapshot).vcpus_used
 
 
 def memory_used_kib(snapshot: Snapshot, host_available_kib: int | None = 0) -> int:
-    """The memory of the active instances; see `of` for Domain-0."""
+    """Return the memory of the active instances; see `of` for Domain-0."""
     return of(snapshot, host_available_kib=host_available_kib).memory_used_kib
 
 
 def block_devices(snapshot: Snapshot) -> tuple[str, ...]:
-    """The block devices of the active instances, in their order, as often as they are attached."""
+    """Return the block devices of the active instances, in order, once for each attachment."""
     return of(snapshot).block_devices
 
 
 def disk_over_committed_bytes(snapshot: Snapshot, images: Mapping[Source, Image]) -> int:
-    """How much the images of all instances may still grow."""
+    """Return the bytes by which the images of all instances may still grow."""
     return of(snapshot, images).disk_over_committed_bytes
 
 
+def has_dom0(snapshot: Snapshot) -> bool:
+    """Return whether Domain-0 is among the instances: only then `of` needs `host_available_kib`."""
+    return any(map(_is_dom0, snapshot.values()))
+
+
 def sources(snapshot: Snapshot) -> tuple[Source, ...]:
-    """The sources whose sizes `of` wants, each once: `images.measure(usage.sources(snapshot))`."""
+    """Return the sources whose sizes `of` needs, each once.
+
+    Use: `images.measure(usage.sources(snapshot))`.
+    """
     return tuple(
         dict.fromkeys(
             disk.source
@@ -146,7 +155,7 @@ def _instance_usage(
         return InstanceUsage(
             instance.uuid, instance.name, None, None, (), None, None, None, ("details",)
         )
-    if instance.launcher is Launcher.DOM0 or instance.id == 0:
+    if _is_dom0(instance):
         return _host_usage(instance, details, host_available_kib)
     vcpus, memory_kib, devices = _of_active(instance, details)
     (virtual, allocated, over_committed), unknown = _disks(details, images)
@@ -167,10 +176,14 @@ def _instance_usage(
     )
 
 
+def _is_dom0(instance: Instance) -> bool:
+    return instance.launcher is Launcher.DOM0 or instance.id == 0
+
+
 def _host_usage(
     instance: Instance, details: Details, host_available_kib: int | None
 ) -> InstanceUsage:
-    """Domain-0: the memory that it could not give away."""
+    """Return the usage of Domain-0: the memory that it could not give away."""
     has_kib = details.current_memory_kib if instance.active else 0
     memory_kib: int | None = None
     unknown: tuple[str, ...] = ("memory",)
@@ -182,7 +195,7 @@ def _host_usage(
 def _of_active(
     instance: Instance, details: Details
 ) -> tuple[int | None, int | None, tuple[str, ...]]:
-    """vCPUs, memory and block devices: what an instance uses only while it is active."""
+    """Return what an instance uses only while it is active: vCPUs, memory and block devices."""
     if not instance.active:
         return 0, 0, ()
     devices = tuple(
@@ -196,7 +209,7 @@ def _of_active(
 def _disks(
     details: Details, images: Mapping[Source, Image] | None
 ) -> tuple[tuple[int, int, int] | tuple[None, None, None], list[str]]:
-    """The virtual, allocated and over-committed bytes of the disks that are known; the others."""
+    """Return the virtual, allocated and over-committed bytes of known disks; and what is not."""
     if images is None:
         return (None, None, None), []
     unknown = [what for what in details.unknown if hides_devices(what)]
@@ -215,7 +228,7 @@ def _disks(
 
 
 def _sizes(disk: Disk, images: Mapping[Source, Image]) -> tuple[int, int] | str:
-    """The virtual and the allocated bytes of a disk's image, or why they are not known."""
+    """Return the virtual and allocated bytes of a disk's image, or why they are not known."""
     if disk.source.kind is SourceKind.NONE:
         return (0, 0) if disk.device in _REMOVABLE else "no source"
     image = images.get(disk.source)
@@ -227,10 +240,10 @@ def _sizes(disk: Disk, images: Mapping[Source, Image]) -> tuple[int, int] | str:
 
 
 def _over_committed(source: Source, virtual_bytes: int, allocated_bytes: int) -> int:
-    """How much an image may still grow, as Nova has it.
+    """Return the bytes by which an image may still grow, as Nova counts.
 
-    Only files grow. A raw one that is full may come out a little below 0: its last block is
-    allocated whole. Of an encrypted one the header is allocated, too, and no guest's.
+    Only files grow. The result for a full raw file may be a little below 0: its last block is
+    allocated whole. The header of an encrypted image is allocated too, but not for the guest.
     """
     if source.kind is not SourceKind.FILE:
         return 0

@@ -1,8 +1,9 @@
 """What Nova wrote into a domain's `<metadata>`.
 
-In: the `<metadata>` element. Out: one record, or None where Nova wrote nothing. Server, flavor,
-project and user names are text that tenants choose: they are kept as they are, control characters
-included, and whoever shows them takes care. A namespace that only looks like Nova's is not read.
+In: the `<metadata>` element. Out: the namespaces in it, and one record, or None where Nova wrote
+nothing. Server, flavor, project and user names are text that tenants choose: they are kept as they
+are, control characters included, and the code that shows them makes them safe. A namespace that
+only looks like Nova's is not read.
 
 Source: Nova nova/virt/libvirt/config.py (LibvirtConfigGuestMetaNovaInstance and its parts): 1.0
 since Juno; 1.1, with ports, since Wallaby.
@@ -11,20 +12,18 @@ since Juno; 1.1, with ports, since Wallaby.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import datetime
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from uuid import UUID
+from typing import NamedTuple
 
 from lxml import etree
 
 from guestlist.domainxml.values import (
     Unknown,
     attribute,
-    children,
-    firsts,
-    namespace_of,
+    inside,
     number,
     text_of,
     uuid_from,
@@ -32,123 +31,245 @@ from guestlist.domainxml.values import (
 from guestlist.launcher import NOVA_NAMESPACE
 from guestlist.records import Flavor, NovaMetadata, Owner, Port
 
-_is_nova = re.compile(
+_SIZES = "memory", "disk", "swap", "ephemeral", "vcpus"
+_PARTS = (
+    *("package", "name", "creationTime", "flavor", "owner", "root", "ports", "port", "ip"),
+    *("user", "project"),
+    *_SIZES,
+)
+
+
+class _Version(NamedTuple):
+    """A version of Nova's metadata: as text, as numbers to compare, and its names by tag.
+
+    A tag carries the namespace: "{http://openstack.org/xmlns/libvirt/nova/1.1}name".
+    """
+
+    text: str
+    order: tuple[int, int]
+    names: Mapping[str, str]
+
+
+_Parts = Mapping[str | None, etree._Element]
+"""The first element of each name inside one of Nova's; None: the first that is not Nova's."""
+
+
+class Metadata(NamedTuple):
+    """A `<metadata>`: the namespaces of its elements, what Nova wrote, and what is unknown."""
+
+    namespaces: frozenset[str]
+    nova: NovaMetadata | None
+    unknown: tuple[str, ...]
+
+
+_NO_METADATA = Metadata(frozenset(), None, ())
+
+_MOST_REMEMBERED = 1_024
+_LONGEST_REMEMBERED = 8_192
+"""Bytes of a `<metadata>` that is remembered; Nova's has some 1,300."""
+
+_remembered: dict[bytes, Metadata] = {}
+"""What was read, by the text that it was read from.
+
+A domain's XML is read again after each event that may change it, and Nova's metadata is mostly the
+one of before: to write it out costs a third of reading it. Threads share it: each step is atomic.
+"""
+
+
+def metadata_of(metadata: etree._Element | None) -> Metadata:
+    """Read a `<metadata>`.
+
+    Of several versions of Nova's metadata the newest is read, and of that the first.
+    """
+    if metadata is None:
+        return _NO_METADATA
+    text = etree.tostring(metadata)
+    found = _remembered.get(text)
+    if found is None:
+        found = _read(metadata)
+        if len(text) <= _LONGEST_REMEMBERED:
+            if len(_remembered) >= _MOST_REMEMBERED:
+                _remembered.clear()
+            _remembered[text] = found
+    return found
+
+
+def _read(metadata: etree._Element) -> Metadata:
+    unknown = Unknown()
+    namespaces = set()
+    newest: tuple[_Version, etree._Element] | None = None
+    seen = set()
+    for child in inside(metadata):
+        tag = child.tag
+        if not isinstance(tag, str):  # an entity reference
+            continue
+        namespace, version = _known(tag) if len(tag) <= _LONGEST_TAG else (_namespace_of(tag), None)
+        namespaces.add(namespace)
+        if version is None:
+            continue
+        if version.order in seen:
+            unknown.add("nova: instance stands twice")
+        elif newest is None or version.order > newest[0].order:
+            newest = version, child
+        seen.add(version.order)
+    namespaces.discard("")
+    nova = None if newest is None else _instance(*newest, unknown)
+    return Metadata(frozenset(namespaces), nova, unknown.names)
+
+
+def _namespace_of(tag: str) -> str:
+    """Return the namespace; empty without one. `etree.QName` would raise on recovered names."""
+    return tag[1:].partition("}")[0] if tag.startswith("{") else ""
+
+
+_is_instance = re.compile(
     re.escape("{" + NOVA_NAMESPACE) + r"((\d{1,4})\.(\d{1,4}))\}instance", re.ASCII
 ).fullmatch
+_LONGEST_TAG = len("{" + NOVA_NAMESPACE + "1234.1234}instance")
 
 
-def nova_metadata(metadata: etree._Element | None, unknown: Unknown) -> NovaMetadata | None:
-    """What Nova wrote: the newest version where there are several, and of that the first."""
-    instances: dict[tuple[int, int], tuple[str, etree._Element]] = {}
-    for element in children(metadata):
-        if tag := _is_nova(element.tag):
-            version = int(tag[2]), int(tag[3])
-            if version in instances:
-                unknown.add("nova: instance stands twice")
-            instances.setdefault(version, (tag[1], element))
-    return _Nova(*instances[max(instances)], unknown).metadata() if instances else None
+@lru_cache(maxsize=64)
+def _known(tag: str) -> tuple[str, _Version | None]:
+    """Return the namespace of a tag, and Nova's version where it is that of an `<instance>`."""
+    namespace, found = _namespace_of(tag), _is_instance(tag)
+    if found is None:
+        return namespace, None
+    names = {f"{{{namespace}}}{name}": name for name in _PARTS}
+    return namespace, _Version(found[1], (int(found[2]), int(found[3])), names)
 
 
-class _Nova:
-    """One `instance` element; all its parts are in its own namespace."""
+def _instance(version: _Version, instance: etree._Element, unknown: Unknown) -> NovaMetadata:
+    """Read one `<instance>`; all its parts are in its own namespace."""
+    names, add = version.names, unknown.add
+    parts = _parts(instance, names)
+    package = attribute(parts.get("package"), "version")
+    if package is None:
+        add("nova: package")
+    name = text_of(parts.get("name"))
+    if name is None:
+        add("nova: name")
+    created_at = _time(text_of(parts.get("creationTime")))
+    if created_at is None:
+        add("nova: creationTime")
+    flavor, gaps = _flavor_of(parts.get("flavor"), names)
+    for gap in gaps:
+        add(gap)
+    owner = _owner_of(parts.get("owner"), names, unknown)
+    root, root_uuid = parts.get("root"), None
+    if root is not None:  # else the instance boots from a volume
+        root_uuid = uuid_from(attribute(root, "uuid"))
+        if root_uuid is None:
+            add("nova: root uuid")
+    ports = parts.get("ports")
+    return NovaMetadata(
+        version.text,
+        package,
+        name,
+        created_at,
+        flavor,
+        owner,
+        attribute(root, "type"),
+        root_uuid,
+        () if ports is None else _ports_of(ports, names, unknown),
+    )
 
-    def __init__(self, version: str, instance: etree._Element, unknown: Unknown) -> None:
-        self._version = version
-        self._unknown = unknown
-        self._prefix = "{" + namespace_of(instance) + "}"
-        self._parts = firsts(instance)
 
-    def metadata(self) -> NovaMetadata:
-        unless, root = self._unknown.unless, self._part("root")
-        return NovaMetadata(
-            version=self._version,
-            package=unless("nova: package", attribute(self._part("package"), "version")),
-            name=unless("nova: name", text_of(self._part("name"))),
-            created_at=unless("nova: creationTime", _time(text_of(self._part("creationTime")))),
-            flavor=unless("nova: flavor", self._flavor()),
-            owner=self._owner(),
-            root_type=attribute(root, "type"),
-            root_uuid=self._root_uuid(root),
-            ports=tuple(self._ports()),
-        )
+def _parts(element: etree._Element, names: Mapping[str, str]) -> _Parts:
+    parts = {}
+    for child in element[::-1]:  # type: ignore[index]  # the stubs know no slices
+        parts[names.get(child.tag)] = child
+    return parts
 
-    def _part(self, name: str) -> etree._Element | None:
-        return self._parts.get(self._prefix + name)
 
-    def _root_uuid(self, root: etree._Element | None) -> UUID | None:
-        if root is None:  # it boots from a volume
-            return None
-        return self._unknown.unless("nova: root uuid", uuid_from(attribute(root, "uuid")))
+def _flavor_of(
+    element: etree._Element | None, names: Mapping[str, str]
+) -> tuple[Flavor | None, tuple[str, ...]]:
+    if element is None:
+        return None, ("nova: flavor",)
+    parts = _parts(element, names)
+    return _flavor(
+        attribute(element, "name"),
+        text_of(parts.get("memory")),
+        text_of(parts.get("disk")),
+        text_of(parts.get("swap")),
+        text_of(parts.get("ephemeral")),
+        text_of(parts.get("vcpus")),
+    )
 
-    def _flavor(self) -> Flavor | None:
-        flavor = self._part("flavor")
-        if flavor is None:
-            return None
-        parts = firsts(flavor)
 
-        def size(name: str) -> int | None:
-            found = number(text_of(parts.get(self._prefix + name)))
-            return self._unknown.unless(f"nova: flavor {name}", found)
+@lru_cache(maxsize=128)
+def _flavor(name: str | None, *sizes: str | None) -> tuple[Flavor, tuple[str, ...]]:
+    """Return a flavor and the names of its gaps; remembered, since many instances share one."""
+    numbers = [number(size) for size in sizes]
+    gaps = [] if name is not None else ["nova: flavor name"]
+    gaps += [
+        f"nova: flavor {size}" for size, value in zip(_SIZES, numbers, strict=True) if value is None
+    ]
+    return Flavor(name, *numbers), tuple(gaps)
 
-        return Flavor(
-            name=self._unknown.unless("nova: flavor name", attribute(flavor, "name")),
-            memory_mib=size("memory"),
-            disk_gb=size("disk"),
-            swap_mb=size("swap"),
-            ephemeral_gb=size("ephemeral"),
-            vcpus=size("vcpus"),
-        )
 
-    def _owner(self) -> Owner | None:
-        owner = self._part("owner")
-        if owner is None:
-            return None
-        unless, parts = self._unknown.unless, firsts(owner)
-        user, project = parts.get(self._prefix + "user"), parts.get(self._prefix + "project")
-        return Owner(
-            user_id=unless("nova: user uuid", attribute(user, "uuid")),
-            user_name=unless("nova: user", text_of(user)),
-            project_id=unless("nova: project uuid", attribute(project, "uuid")),
-            project_name=unless("nova: project", text_of(project)),
-        )
+def _owner_of(
+    element: etree._Element | None, names: Mapping[str, str], unknown: Unknown
+) -> Owner | None:
+    if element is None:
+        return None
+    parts = _parts(element, names)
+    user, project = parts.get("user"), parts.get("project")
+    owner, gaps = _owner(
+        attribute(user, "uuid"), text_of(user), attribute(project, "uuid"), text_of(project)
+    )
+    for gap in gaps:
+        unknown.add(gap)
+    return owner
 
-    def _ports(self) -> Iterator[Port]:
-        ports = self._part("ports")
-        inside = () if ports is None else ports.iterchildren(self._prefix + "port")
-        for place, port in enumerate(inside, 1):
-            label = f"nova: port #{place}"
-            yield Port(
-                uuid=self._unknown.unless(f"{label} uuid", uuid_from(attribute(port, "uuid"))),
-                ips=tuple(self._ips(port, f"{label} ip")),
-            )
 
-    def _ips(self, port: etree._Element, label: str) -> Iterator[IPv4Address | IPv6Address]:
-        for ip in port.iterchildren(self._prefix + "ip"):
-            address = _ip(attribute(ip, "address"))
-            if address is None:
-                self._unknown.add(label)
+@lru_cache(maxsize=128)
+def _owner(*facts: str | None) -> tuple[Owner, tuple[str, ...]]:
+    """Return an owner and the names of its gaps; remembered, since many instances share one."""
+    names = "nova: user uuid", "nova: user", "nova: project uuid", "nova: project"
+    gaps = [name for name, fact in zip(names, facts, strict=True) if fact is None]
+    return Owner(*facts), tuple(gaps)
+
+
+def _ports_of(
+    element: etree._Element, names: Mapping[str, str], unknown: Unknown
+) -> tuple[Port, ...]:
+    ports: list[Port] = []
+    for child in inside(element):
+        if names.get(child.tag) == "port":
+            ports.append(_port(child, f"nova: port #{len(ports) + 1}", names, unknown))
+    return tuple(ports)
+
+
+def _port(element: etree._Element, label: str, names: Mapping[str, str], unknown: Unknown) -> Port:
+    uuid = uuid_from(attribute(element, "uuid"))
+    if uuid is None:
+        unknown.add(f"{label} uuid")
+    ips = []
+    for child in inside(element):
+        if names.get(child.tag) == "ip":
+            ip = _ip(attribute(child, "address"))
+            if ip is None:
+                unknown.add(f"{label} ip")
             else:
-                yield address
+                ips.append(ip)
+    return Port(uuid, tuple(ips))
 
 
-_is_time = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)", re.ASCII).fullmatch
+_is_time = re.compile(r"\d{4}-\d\d-\d\d (?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d", re.ASCII).fullmatch
 
 
 def _time(text: str | None) -> datetime | None:
-    """The moment that Nova wrote: it is in UTC, which the text does not say."""
-    parts = _is_time(text or "")
-    if parts is None:
+    """Return the moment that Nova wrote: it is in UTC, which the text does not say."""
+    if text is None or not _is_time(text):
         return None
     try:
-        year, month, day, hour, minute, second = map(int, parts.groups())
-        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
-    except ValueError:
+        return datetime.fromisoformat(text + "+00:00")
+    except ValueError:  # no such day
         return None
 
 
-@lru_cache(maxsize=1_024)
 def _ip(text: str | None) -> IPv4Address | IPv6Address | None:
-    """An address; remembered, since each port is read again with its domain."""
     if text is None or "%" in text:  # a zone may be text of any kind
         return None
     try:

@@ -1,17 +1,18 @@
 """How large disk images are: what their guests see, and what this machine has allocated for them.
 
-In: the sources that a domain's XML names. Out: an `Image` for each: two numbers, or why there is
-none, in words that hold no text of the image. The format is what the XML says, never what the bytes
-look like: a guest writes what it likes into its raw disk, so a raw image is not even opened. So are
-the slice and the encryption, which change what the guest sees. Whatever QEMU would not open has no
-size. Opens regular files and block devices of this machine, to read; follows no backing file, opens
-no file that an image names, asks no libvirt.
+In: the sources that a domain's XML names. Out: an `Image` for each: two numbers, or the reason why
+a number is missing, in words that quote nothing of the image. The format, the slice and the
+encryption are what the XML says, never what the bytes look like: a guest can write anything into
+its raw disk, so a raw image is not even opened. An image that QEMU would not open has no size.
+Opens regular files and block devices of this machine, to read; follows no backing file, opens no
+file that an image names, asks no libvirt.
 
-    qcow2.py     qcow2 headers, by the rules of QEMU
-    luks.py      LUKS headers, by the rules of QEMU
-    qemu_img.py  the other formats: the program that is asked, and how it is confined
-    storage_reads.py one deadline over all images, also where storage hangs
-    extent.py    the bytes of an image: of a file, or of a slice of one
+    __init__        one image: by its source, by what the last look remembered
+    qcow2           qcow2 headers, by the rules of QEMU
+    luks            LUKS headers, by the rules of QEMU
+    qemu_img        the other formats: the program that is asked, and how it is confined
+    storage_reads   one deadline over all images, also where storage hangs
+    extent          the bytes of an image: of a file, or of a slice of one
 
 Source: QEMU docs/interop/qcow2.txt, vhdx.h, qed.h and the other drivers in block/ (where a header
 keeps the size, and what is written while a guest runs); libvirt src/qemu/qemu_block.c (the drivers
@@ -45,7 +46,7 @@ _ELSEWHERE = {
 }
 
 _SETTLED_NS = 10**9
-"""Changes closer together than this may carry one time stamp: file systems' clocks tick."""
+"""Nanoseconds. Changes closer together may carry one time stamp: file systems' clocks tick."""
 
 _KEPT_IN = {
     "parallels": ((0, 44),),
@@ -57,9 +58,9 @@ _KEPT_IN = {
     "vmdk": ((0, 2048),),
     "vpc": ((0, 512),),
 }
-"""By format, the bytes (offset, length) that change when the virtual size does.
+"""By format, the bytes (offset, length) that change when the virtual size changes.
 
-A guest's writes leave them alone, but for the first after it started (vhdx, vmdk).
+A guest's writes leave them alone, except the first write after its start (vhdx, vmdk).
 """
 
 _NO_ANSWER = "its storage does not answer"
@@ -71,9 +72,10 @@ _OTHER_FILES = "it names other files"
 class Image:
     """The size of one image, without the images below it. `unknown` says why a number is None.
 
-    Of a file, `allocated_bytes` are those of that file. Of a slice of one they are known where the
-    file has no holes: then the slice has none. Of a block device, and of a slice of one, they are
-    all it has. Where an image keeps its guest's data in another file they are not known.
+    For a file, `allocated_bytes` are those of that file. For a slice of a file they are known only
+    where the file has no holes: then the slice has none. For a block device, and for a slice of
+    one, they are all its bytes. They are not known where an image keeps its guest's data in another
+    file.
     """
 
     virtual_bytes: int | None
@@ -82,12 +84,12 @@ class Image:
 
 
 class Images:
-    """Measures images, and remembers what it had to open them for. Threads may share one.
+    """Measures images, and remembers what it read in them. Threads may share one.
 
     Args:
         qemu_img: the program that is asked about formats other than raw, qcow2 and LUKS.
-        deadline: how many seconds one `measure` may take, whatever the images; one run of that
-            program takes half of it at most.
+        deadline: seconds that one `measure` may take, for all images; one run of that program
+            takes half of it at most.
     """
 
     def __init__(self, qemu_img: str = "qemu-img", deadline: float = 10.0) -> None:
@@ -97,18 +99,19 @@ class Images:
         self._reads: StorageReads[Source, tuple[Image, _Measured | None]] = StorageReads(_path)
 
     def measure(self, sources: Iterable[Source]) -> dict[Source, Image]:
-        """The size of each image. Those of the call before that are not among them are forgotten.
+        """Return the size of each image. What was remembered of other images is dropped.
 
-        Raises nothing on account of an image, however hostile. An image whose storage does not
-        answer in time is unknown and says so; so is each that was not reached. A thread waits for
-        the first, and until it is back that image is not looked at again.
+        An image never makes this raise, however hostile it is. An image whose storage does not
+        answer in time is unknown and says so; so is each image that was not reached in time. The
+        thread that waits for such storage stays, and until it is back that image is not looked at
+        again.
 
-        Cost: no libvirt call. A thread; of each file a stat, 5 µs in all. Where that shows a change
-        and the format is not raw, its header is read, 30 µs; where that shows that the virtual size
-        may be another and the format is neither qcow2 nor LUKS, qemu-img runs, 10 to 70 ms, four
-        side by side. It is also asked about a qcow2 image with snapshots or bitmaps inside. Block
-        devices are opened every time. A failure of qemu-img is remembered like an answer; that it
-        could not be run is not. Two threads that ask at once may both do the work.
+        Cost: no libvirt call. A thread; for each file a stat, 5 µs in all. Where the stat shows a
+        change and the format is not raw, the header is read, 30 µs. Where the header shows that the
+        virtual size may have changed and the format is neither qcow2 nor LUKS, qemu-img runs, 10 to
+        70 ms, four side by side; it is also asked about a qcow2 image with snapshots or bitmaps
+        inside. Block devices are opened every time. A refusal of qemu-img is remembered like an
+        answer; a failure to run it is not. Two threads that ask at once may both do the work.
         """
         wanted = list(dict.fromkeys(sources))
         before = self._known
@@ -131,7 +134,7 @@ class Images:
     def _image(
         self, known: dict[Source, _Measured], source: Source, seconds: float
     ) -> tuple[Image, _Measured | None]:
-        """The image, and what is to be remembered of it. It may take so many seconds."""
+        """Return the image, and what to remember of it. It may take that many seconds."""
         if image := _elsewhere(source):
             return image, None
         format = _format(source)
@@ -147,7 +150,7 @@ class Images:
             return Image(None, None, "not a path"), None
 
     def ask(self, image: Extent, format: str, seconds: float, *, is_slice: bool) -> _Measured:
-        """What qemu-img says of an image."""
+        """Ask qemu-img about an image."""
         most = self._deadline / 2
         seconds = min(most, seconds)
         try:
@@ -162,7 +165,7 @@ class Images:
 
 
 class _Look(NamedTuple):
-    """One image, to be looked at once."""
+    """One look at one image."""
 
     images: Images
     source: Source
@@ -205,7 +208,7 @@ class _Look(NamedTuple):
         return self.source.slice.size if allocated >= found.st_size else None
 
     def _read(self, fd: int, size: int) -> _Measured:
-        """What an open image's header says, or what qemu-img said while the header was the same."""
+        """Return what the header of an open image says, or qemu-img said of the same one."""
         inside = bounds(self.source.slice, size)
         if isinstance(inside, str):
             return _Measured(None, inside)
@@ -229,9 +232,9 @@ class _Look(NamedTuple):
 
 
 class _Measured(NamedTuple):
-    """What an image said when it was open. Holds while its stamp is the same, or else its marks.
+    """What an image said when it was open. It holds while its stamp, or its marks, are the same.
 
-    Not `lasting`: it says nothing of the image, and is not kept.
+    What is not `lasting` says nothing about the image, and is not kept.
     """
 
     virtual_bytes: int | None
@@ -255,10 +258,10 @@ def _path(source: Source) -> str:
 
 
 def _format(source: Source) -> str | None:
-    """The format by which QEMU opens it; None where it has none for that encryption.
+    """Return the format by which QEMU opens an image; None where QEMU has none for its encryption.
 
-    libvirt makes a LUKS image of a raw one that is encrypted. A qcow2 image has LUKS inside, and
-    its virtual size without it.
+    libvirt treats an encrypted raw image as a LUKS image. A qcow2 image has LUKS inside, and its
+    virtual size does not include it.
     """
     format = source.format or "raw"
     match format, source.encryption:
@@ -272,7 +275,7 @@ def _format(source: Source) -> str | None:
 
 
 def _qcow2(image: Extent, *, encrypted: bool) -> _Measured | None:
-    """What a qcow2 image's header says; None where QEMU is to be asked."""
+    """Return what a qcow2 image's header says; None where only qemu-img can tell."""
     header = qcow2.header(image)
     if header is None or (encrypted and not header.encrypted):
         return _Measured(None, "not qcow2 that QEMU opens")
@@ -282,7 +285,7 @@ def _qcow2(image: Extent, *, encrypted: bool) -> _Measured | None:
 
 
 def _luks(image: Extent) -> _Measured:
-    """The guest sees what is behind the header."""
+    """Return what a LUKS header says: the guest sees what is behind it."""
     offset = luks.payload(image.read(0, luks.LENGTH))
     size = -(-image.size // SECTOR) * SECTOR
     if offset is None or offset > size:
@@ -291,7 +294,7 @@ def _luks(image: Extent) -> _Measured:
 
 
 def _elsewhere(source: Source) -> Image | None:
-    """The answer for a source that names no file and no device of this machine."""
+    """Return the answer for a source that names no file and no device of this machine."""
     if source.kind is SourceKind.NONE:
         return Image(0, 0)
     if source.kind in _ELSEWHERE:
@@ -304,20 +307,20 @@ def _elsewhere(source: Source) -> Image | None:
 
 
 def _stamp(found: os.stat_result) -> tuple[int, ...]:
-    """What no change of a file leaves as it was."""
+    """Return numbers of a file: each change of the file changes one of them."""
     times = found.st_mtime_ns, found.st_ctime_ns
     return found.st_dev, found.st_ino, found.st_size, *times
 
 
 def _settled(found: os.stat_result) -> bool:
-    """Whether the next change will have another stamp."""
+    """Return whether the next change is sure to have another stamp."""
     return time_ns() - found.st_ctime_ns > _SETTLED_NS
 
 
 def _marks(image: Extent, format: str) -> tuple[int | bytes, ...]:
-    """What a resize changes of an image, and its guest's writes do not.
+    """Return what a resize changes in an image, and its guest's writes leave alone.
 
-    The size of the file is no such thing where the file grows as its guest writes.
+    The size of the file is not part of it where the file grows as its guest writes.
     """
     found = os.fstat(image.fd)
     grows = format in _KEPT_IN
@@ -330,7 +333,7 @@ def _marks(image: Extent, format: str) -> tuple[int | bytes, ...]:
 
 @contextmanager
 def _opened(path: str, expected: Callable[[int], bool]) -> Iterator[tuple[int, os.stat_result]]:
-    """The file, if it is still of the type that was `expected`. Opening a FIFO does not block."""
+    """Open the file, if it is still of the `expected` type. Opening a FIFO does not block."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         found = os.fstat(fd)

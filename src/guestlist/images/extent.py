@@ -1,7 +1,7 @@
 """The bytes of an image: an open file or device, or a slice of one.
 
-In: a descriptor, and where the image begins and ends. Out: bytes, zeros behind the end, which is
-what QEMU's own reads give there. Never reads behind the end of a slice: another image follows.
+In: a descriptor, and where the image begins and ends. Out: bytes, and zeros behind the end, as
+QEMU's own reads return there. Never reads behind the end of a slice: another image may follow.
 
 Source: QEMU block/io.c (bdrv_aligned_preadv), block/raw-format.c (raw_apply_options).
 """
@@ -24,16 +24,16 @@ class Extent(NamedTuple):
     size: int
 
     def read(self, place: int, length: int) -> bytes:
-        """So many bytes from a place in the image; zeros where there are none."""
+        """Return `length` bytes from a place in the image; zeros behind its end."""
         there = max(0, min(length, self.size - place))
         found = os.pread(self.fd, there, self.offset + place) if there else b""
         return found.ljust(length, b"\0")
 
 
 def bounds(slice: Slice | None, size: int) -> tuple[int, int] | str:
-    """Offset and size of a slice in a file of `size` bytes, or why QEMU does not open it.
+    """Return offset and size of a slice in a file of `size` bytes, or why QEMU does not open it.
 
-    QEMU counts a file's last sector as whole. Without a slice it is the file.
+    QEMU counts a file's last sector as whole. Without a slice the image is the whole file.
     """
     if slice is None:
         return 0, size

@@ -1,8 +1,8 @@
 """LUKS headers: where the guest's data begins.
 
-In: the first bytes of an image. Out: the offset of its payload; None for each header that QEMU
-refuses, and for ciphers that it may lack. Opens no key slot. LUKS2 is not QEMU's: libvirt hands it
-to librbd alone.
+In: the first bytes of an image. Out: the offset of its payload; None for a header that QEMU
+refuses, and for a cipher that a QEMU may lack. Opens no key slot. QEMU has no LUKS2: libvirt gives
+LUKS2 to librbd only.
 
 Source: QEMU crypto/block-luks.c (qcrypto_block_luks_check_header, _parse_header) as of 7.2; the
 LUKS On-Disk Format Specification 1.2.3.
@@ -25,7 +25,7 @@ _SLOTS = 8
 _STRIPES = 4000
 _ENABLED, _DISABLED = 0x00AC71F3, 0x0000DEAD
 _HEADER_SECTORS = 8
-"""Sectors that neither key slots nor payload may begin in."""
+"""Sectors at the start, in which neither a key slot nor the payload may begin."""
 
 _KEY_BYTES = {
     b"aes": {16, 24, 32},
@@ -33,7 +33,7 @@ _KEY_BYTES = {
     b"twofish": {16, 24, 32},
     b"cast5": {16},
 }
-"""By cipher, the lengths of its key. In mode xts two keys are one."""
+"""By cipher, the lengths of its key in bytes. Mode xts has two keys in one."""
 
 _XTS_KEY_BYTES = {b"aes": {32, 64}, b"serpent": {32, 64}, b"twofish": {32, 64}}
 _HASHES = {b"sha1", b"sha224", b"sha256", b"sha384", b"sha512", b"ripemd160"}
@@ -41,7 +41,7 @@ _ESSIV_KEY_BYTES = {b"sha1": 20, b"sha256": 32, b"sha224": 28, b"sha384": 48, b"
 
 
 def payload(header: bytes) -> int | None:
-    """The payload's offset in bytes, out of a header of `LENGTH`; None where QEMU refuses it."""
+    """Return the payload's offset in bytes, of a header of `LENGTH`; None where QEMU refuses it."""
     fields = _HEADER.unpack_from(header)
     magic, version, *names, payload_sector, key_bytes, _, _, iterations, _ = fields
     if magic != _MAGIC or version != 1 or not all(b"\0" in name for name in names):
@@ -57,7 +57,7 @@ def payload(header: bytes) -> int | None:
 
 
 def _readable(cipher: bytes, mode: bytes, hash: bytes, key_bytes: int) -> bool:
-    """Whether each QEMU has the cipher, its mode and the hashes."""
+    """Return whether every QEMU has the cipher, its mode and the hashes."""
     mode, _, generator = mode.partition(b"-")
     generator, _, generator_hash = generator.partition(b":")
     keys = _XTS_KEY_BYTES if mode == b"xts" else _KEY_BYTES
@@ -71,7 +71,7 @@ def _readable(cipher: bytes, mode: bytes, hash: bytes, key_bytes: int) -> bool:
 
 
 def _sound_slots(header: bytes, payload_sector: int, key_bytes: int) -> bool:
-    """Whether the key slots are slots, and none overlaps with anything."""
+    """Return whether all key slots are well-formed, and none overlaps with anything."""
     length = -(-key_bytes * _STRIPES // SECTOR)
     starts = []
     for slot in range(_SLOTS):

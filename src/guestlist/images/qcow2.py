@@ -1,9 +1,9 @@
-"""qcow2 headers, held to the rules by which QEMU opens an image.
+"""qcow2 headers, checked by the rules by which QEMU opens an image.
 
-In: an image's bytes. Out: its virtual size and what is special about it; None for each header that
-QEMU refuses. Reads the first cluster at most. What is behind it and decides as well (a table of
-snapshots, a directory of bitmaps) is not read: `undecided` says that there is one. Names of backing
-and data files are not read either.
+In: an image's bytes. Out: its virtual size and what is special about it; None for a header that
+QEMU refuses. Reads the first cluster at most. QEMU also checks what stands behind it (a table of
+snapshots, a directory of bitmaps); that is not read here, and `undecided` says that it is there.
+Names of backing and data files are not read either.
 
 Source: QEMU block/qcow2.c (qcow2_do_open, qcow2_read_extensions, qcow2_validate_table),
 block/qcow2.h, docs/interop/qcow2.txt.
@@ -33,7 +33,7 @@ _ZLIB, _ZSTD = 0, 1
 _CRYPT_LUKS = 2
 
 _BACKING_FORMAT, _CRYPTO, _BITMAPS, _DATA_FILE_NAME = 0xE2792ACA, 0x0537BE77, 0x23852875, 0x44415441
-"""Header extensions. Of others QEMU minds the length alone."""
+"""Header extensions. QEMU checks only the length of others."""
 
 _MOST_EXTENSIONS = 4096
 _MOST_REFCOUNT_BYTES = 8 << 20
@@ -51,7 +51,7 @@ class Header(NamedTuple):
     """What an image's header says.
 
     `encrypted`: with LUKS. `data_elsewhere`: the guest's data is in another file. `undecided`: QEMU
-    may yet refuse it for what stands behind the header.
+    may still refuse the image for what stands behind the header.
     """
 
     virtual_bytes: int
@@ -94,9 +94,9 @@ class _Refused(Exception):
 
 
 def header(image: Extent) -> Header | None:
-    """The image's header; None where QEMU would not open it.
+    """Return the image's header; None where QEMU would not open the image.
 
-    Cost: two reads: 512 bytes, and those up to the end of the header's extensions.
+    Cost: two reads: 512 bytes, and the bytes up to the end of the header's extensions.
     """
     try:
         return _header(image)
@@ -150,7 +150,7 @@ def _header(image: Extent) -> Header:
 
 def _check_features(fields: _Fields, compression: int) -> None:
     if fields.length == _LENGTH_3 or fields.version == 2:
-        compression = _ZLIB  # the field is younger than such headers
+        compression = _ZLIB  # such headers are older than the field
     _demand(compression in (_ZLIB, _ZSTD))
     _demand((compression != _ZLIB) == bool(fields.incompatible & _COMPRESSION))
     _demand(not fields.incompatible & ~_KNOWN_FEATURES)
@@ -181,7 +181,7 @@ def _check_tables(fields: _Fields) -> None:
 
 
 def _extensions(image: Extent, fields: _Fields) -> list[tuple[int, int, int]]:
-    """Kind, place and length of each header extension."""
+    """Return kind, place and length of each header extension."""
     found: list[tuple[int, int, int]] = []
     place, end = fields.length, fields.extensions_end
     if place >= end:
@@ -207,7 +207,7 @@ def _check_crypto(image: Extent, fields: _Fields, place: int, length: int) -> No
 
 
 def _check_bitmaps(image: Extent, fields: _Fields, place: int, length: int) -> bool:
-    """Whether there are bitmaps, which QEMU reads."""
+    """Return whether there are bitmaps, which QEMU reads."""
     _demand(length == 24)
     if not fields.autoclear & _WITH_BITMAPS:
         return False

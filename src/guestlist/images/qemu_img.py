@@ -1,29 +1,30 @@
 """qemu-img: the virtual size of an image in a format whose header is not read here.
 
-In: an image that is open, and its format. Out: a size, or why there is none. The program is given
-that one descriptor, nothing to read on its input, bounds on memory, output and time, no privileges
-that it can do without, and no image that names other files. None is left running: not when its time
-is up, and not when this process ends, however it does.
+In: an open image, and its format. Out: a size, or the reason why there is none. The program gets
+that one descriptor, an empty input, bounds on memory, output and time, only the privileges that it
+needs, and no image that names other files. It never stays behind: it ends when its time is up, and
+when this process ends in any way.
 
-Threat model. A header may be a tenant's work: uploaded to Glance, or written by a QEMU that was
-broken out of. guestlist often runs as root, and what qemu-img opens it opens as its user.
+Threat model. A header may be the work of a tenant: uploaded to Glance, or written by a tenant who
+broke out of QEMU. guestlist often runs as root, and qemu-img opens files with the rights of its
+user.
 
-- An image that names other files makes qemu-img open them: any path, a FIFO, a tape drive. Such are
-  vmdk descriptors, alone or inside a sparse file that claims no size. Nova refuses them as well
-  (`vmdk_allowed_types`, CVE-2022-47951). So the caller looks for them first (`names_files`) and
-  does not ask. That loses nothing: what such an image occupies could not be told from one file.
-- Checking the extents of a descriptor instead is no way out: between the check and QEMU's own open
-  a path can become another file, and each extent may name more.
-- A QEMU that was broken out of can rewrite its image after that check. So qemu-img is not root:
-  it runs as `nobody` where everybody may read the image, else as the image's owner, who for a
-  running guest is QEMU's own user. Only an image of root's that is closed to others is read as
-  root, and root alone can rewrite it. Always `nobody` would do for few images: qemu-img cannot take
+- An image that names other files makes qemu-img open them: any path, a FIFO, a tape drive. Such
+  images are vmdk descriptors, alone or inside a sparse file that claims no size. Nova refuses them
+  as well (`vmdk_allowed_types`, CVE-2022-47951). So the caller looks for them first (`names_files`)
+  and does not ask. Nothing is lost: one file does not tell what such an image occupies.
+- Checking the extents of a descriptor is not enough: between the check and QEMU's own open a path
+  can become another file, and each extent may name more files.
+- A tenant who broke out of QEMU can rewrite the image after that check. So qemu-img is not root: it
+  runs as user 65534 where all users may read the image, else as the image's owner, which for a
+  running guest is QEMU's own user. Only an image that belongs to root and is closed to others is
+  read as root, and only root can rewrite it. User 65534 could read few images: qemu-img cannot take
   over an open descriptor, it opens /proc/self/fd/N again, with the rights of its user.
-- The descriptor is that of the file whose type was checked: a path that becomes a FIFO, or a link,
+- The descriptor is that of the file whose type was checked: a path that becomes a FIFO or a link
   between check and open changes nothing.
 - What it prints quotes the image; only a number is taken from it.
-- A process that waits in the kernel for storage that is gone cannot be killed. It dies when the
-  kernel lets go of it; until then a thread waits here to bury it.
+- A process that waits in the kernel for storage that is gone cannot be killed. It ends when the
+  kernel lets it go; until then a thread waits here for its end.
 
 Source: QEMU block/vmdk.c (vmdk_open, vmdk_open_vmdk4, vmdk_parse_extents); setpriv(1), prlimit(1);
 CVE-2015-5162 (images that make qemu-img eat memory).
@@ -53,15 +54,15 @@ _is_format = re.compile(r"[a-z0-9_][a-z0-9_-]*").fullmatch
 
 
 class NotRun(Exception):
-    """It was not run, for a reason that says nothing of the image."""
+    """The program was not run, for a reason that says nothing about the image."""
 
 
 class NoSize(Exception):
-    """It was run, and told no size."""
+    """The program was run, and told no size."""
 
 
 def names_files(image: Extent, format: str) -> bool:
-    """Whether an image may name other files for its guest's data, which QEMU would open."""
+    """Return whether an image may name other files for its guest's data: QEMU would open them."""
     if format != "vmdk":
         return False
     magic = image.read(0, 4)
@@ -72,11 +73,11 @@ def names_files(image: Extent, format: str) -> bool:
 def virtual_bytes(
     program: str, image: Extent, format: str, *, is_slice: bool, seconds: float
 ) -> int:
-    """The virtual size of an image, which the program may take so many seconds for.
+    """Return the virtual size of an image; the program may take that many seconds.
 
     Raises:
-        NotRun: it could not be run.
-        NoSize: it refused the image, or its time was up.
+        NotRun: the program could not be run.
+        NoSize: the program refused the image, or its time was up.
         OSError: the image could not be looked at.
 
     Cost: a process, 10 to 70 ms.
@@ -104,7 +105,7 @@ def virtual_bytes(
 
 
 def _question(image: Extent, format: str, *, is_slice: bool, is_device: bool) -> str:
-    """The image, as QEMU's `json:` names it."""
+    """Return the image as QEMU's `json:` names it."""
     file: dict[str, Any] = {
         "driver": "host_device" if is_device else "file",
         "filename": f"/proc/self/fd/{image.fd}",
@@ -115,11 +116,11 @@ def _question(image: Extent, format: str, *, is_slice: bool, is_device: bool) ->
 
 
 def _confined(found: os.stat_result, seconds: float) -> list[str]:
-    """The beginning of a command line that runs the rest within bounds."""
+    """Return the beginning of a command line that runs the rest within bounds."""
     privileges = ["--no-new-privs", "--pdeathsig=KILL"]
     if os.geteuid() == 0:
-        everybody = found.st_mode & S_IROTH
-        user, group = (_NOBODY, _NOBODY) if everybody else (found.st_uid, found.st_gid)
+        readable_by_all = found.st_mode & S_IROTH
+        user, group = (_NOBODY, _NOBODY) if readable_by_all else (found.st_uid, found.st_gid)
         privileges += [f"--reuid={user}", f"--regid={group}", "--clear-groups"]
     limits = [f"--as={_ADDRESS_SPACE}", f"--fsize={_OUTPUT}", f"--cpu={math.ceil(seconds)}"]
     setpriv, prlimit = _installed("setpriv"), _installed("prlimit")
@@ -133,7 +134,7 @@ def _installed(program: str, name: str | None = None) -> str:
 
 
 def _ended_well(command: list[str], output: int, image: int, seconds: float) -> bool:
-    """Run a command to its end, or until its time is up; whether it said that all was well."""
+    """Run a command to its end, or until its time is up; return whether it succeeded."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -143,7 +144,7 @@ def _ended_well(command: list[str], output: int, image: int, seconds: float) -> 
         pass_fds=(image,),
         start_new_session=True,
     )
-    with process:  # which waits for its end
+    with process:  # this waits for its end
         try:
             status = process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -158,7 +159,7 @@ def _ended_well(command: list[str], output: int, image: int, seconds: float) -> 
 
 
 def _told(answer: bytes) -> int | None:
-    """`virtual-size` in what qemu-img printed, which quotes the image."""
+    """Return `virtual-size` of what qemu-img printed; the rest of it quotes the image."""
     try:
         info: Any = json.loads(answer)
         size = info["virtual-size"]

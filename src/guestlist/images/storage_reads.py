@@ -1,12 +1,12 @@
-"""Many looks at storage that may hang, under one deadline.
+"""Many looks at storage that may hang, within one deadline.
 
-In: items, and a function that looks at one. Out: what it said of each that it came back from in
-time. Reads run in threads: a stat on NFS without its server does not return, and only the kernel
-ends it. The caller goes on without it; its thread stays behind, and its item is not looked
-at again before it is back. No more than `_MOST_LEFT` threads ever stay: then nothing is looked at.
+In: items, and a function that looks at one. Out: what the function returned for each item in time.
+Looks run in threads: a stat on NFS without its server does not return, and only the kernel ends it.
+The caller goes on without it; its thread stays behind, and its item is not looked at again until
+that thread is back. At most `_MOST_LEFT` threads stay behind: then nothing is looked at.
 
-One thread looks at one item after the other. Others join when it takes long; what lies on the same
-mount as a look that is slow comes last.
+One thread looks at one item after the other. Others join when it takes long; items on the same
+mount as a slow look come last.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from guestlist.errors import ThreadUnavailable
 from guestlist.unpatched import threading, time
 
 _ALONE = 0.05
-"""Seconds that the first thread is alone."""
+"""Seconds for which the first thread is alone."""
 
 _AT_ONCE = 4
 _SLOW = 0.5
-"""Seconds after which another thread takes the place of one that looks."""
+"""Seconds after which a look is slow, and another thread joins."""
 
 _GRACE = 0.5
-"""Seconds past the deadline, in which a look that was given it may still say how it ended."""
+"""Seconds past the deadline in which a look that knows the deadline may still return."""
 
 _MOST_LEFT = 16
 
@@ -39,18 +39,18 @@ R = TypeVar("R")
 
 
 class StorageReads(Generic[T, R]):
-    """StorageReads at items, and remembers which have not come back. Threads may share one.
+    """Looks at items, and remembers which looks have not come back. Threads may share one.
 
     Args:
-        path_of: the path that an item is looked for at.
+        path_of: returns the path of an item.
     """
 
     def __init__(self, path_of: Callable[[T], str]) -> None:
         self._path_of = path_of
-        self._begin_anew()
+        self._reset()
 
-    def _begin_anew(self) -> None:
-        """Know of no look that has not come back: threads do not survive a fork."""
+    def _reset(self) -> None:
+        """Forget the looks that have not come back: threads do not survive a fork."""
         self._process = os.getpid()
         self._left: list[_Round[T, R]] = []
         self._lock = threading.Lock()
@@ -58,15 +58,15 @@ class StorageReads(Generic[T, R]):
     def each(
         self, items: Iterable[T], look: Callable[[T, float], R], seconds: float
     ) -> tuple[dict[T, R], frozenset[T]]:
-        """What `look` says of each item, and the items that it has not come back from.
+        """Return what `look` says of each item, and the items that it has not come back from.
 
-        An item is in neither where the time was up before its turn. `look` is also given the
-        seconds that are left. What it raises is raised.
+        An item whose turn did not come in time is in neither. `look` also gets the seconds that are
+        left. What it raises is raised here.
 
-        Cost: a thread; more only where it takes longer than 50 ms.
+        Cost: a thread; more threads only where it takes longer than 50 ms.
         """
         if self._process != os.getpid():
-            self._begin_anew()
+            self._reset()
         with self._lock:
             self._left = [left for left in self._left if left.items_in_work()]
             left_behind = {item for left in self._left for item in left.items_in_work()}
@@ -85,7 +85,7 @@ class StorageReads(Generic[T, R]):
         return results, frozenset((*left_behind, *in_work)) - results.keys()
 
     def _run(self, this: _Round[T, R], most: int) -> None:
-        """Wait for the round's end, or its deadline, and keep threads at work on it until then."""
+        """Wait for the round's end, or its deadline; until then keep threads at work on it."""
         if not this.start_thread():
             this.work()
             return
@@ -126,12 +126,12 @@ class _Round(Generic[T, R]):
         self._until = time.monotonic() + seconds
 
     def finish(self) -> None:
-        """Nothing is left to be looked at, or a look has failed."""
+        """End the round: nothing is left to look at, or a look has failed."""
         self.is_finished = True
         self._moved.ring()
 
     def wait(self, seconds: float) -> None:
-        """Wait until it is finished, so many seconds at most."""
+        """Wait until the round is finished, that many seconds at most."""
         self._moved.wait_for(lambda: self.is_finished, seconds)
 
     def seconds_left(self) -> float:
@@ -141,13 +141,13 @@ class _Round(Generic[T, R]):
         return [at_work[0] for at_work in tuple(self.doing.values()) if at_work is not None]
 
     def slow(self) -> set[T]:
-        """The items that a thread has been at for long."""
+        """Return the items that a thread has looked at for long."""
         since = time.monotonic() - _SLOW
         at_work = [each for each in tuple(self.doing.values()) if each is not None]
         return {item for item, start in at_work if start < since}
 
     def put_last(self, items: set[T]) -> None:
-        """Move those that still wait to the end."""
+        """Move items that still wait to the end."""
         for item in items:
             try:
                 self.waiting.remove(item)
@@ -156,7 +156,7 @@ class _Round(Generic[T, R]):
             self.waiting.append(item)
 
     def start_thread(self) -> bool:
-        """Put another thread to work; False where no thread can be started any more."""
+        """Put another thread to work; return False where no thread can be started any more."""
         me = object()
         self.doing[me] = None
         try:
@@ -167,7 +167,7 @@ class _Round(Generic[T, R]):
         return True
 
     def work(self, me: object = None) -> None:
-        """Look at what waits, one after the other."""
+        """Look at the items that wait, one after the other."""
         try:
             for item in self._turns():
                 self.doing[me] = item, time.monotonic()
@@ -190,7 +190,7 @@ class _Round(Generic[T, R]):
 
 
 def _mounts() -> list[str]:
-    """The mount points of this process, the longest first; none where /proc does not tell."""
+    """Return the mount points of this process, the longest first; none without /proc."""
     try:
         lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
     except OSError:
@@ -200,7 +200,7 @@ def _mounts() -> list[str]:
 
 
 def _mount(path: str, mounts: list[str]) -> str:
-    """Where a path's file system is mounted, by its letters: to follow a link may hang."""
+    """Return the mount point of a path, by its text alone: to follow a link may hang."""
     path = os.path.normpath(path)
     inside = (
         point for point in mounts if path == point or path.startswith(point.rstrip("/") + "/")

@@ -16,7 +16,7 @@ from guestlist.images import Images
 from guestlist.nova.connector import Connector
 from guestlist.nova.domains import ListedDomain
 from guestlist.records import Instance, Snapshot, Source, SourceKind
-from guestlist.statistics import Counters, counters_in
+from guestlist.statistics import Counters, counters_in, vcpus_in
 from guestlist.unpatched import threading
 
 DEADLINE = 0.8
@@ -241,7 +241,7 @@ def _vcpus(statistics: Mapping[str, Any] | None) -> int | None:
     values = statistics or {}
     if "vcpu.current" not in values:
         return None
-    return sum(name.startswith("vcpu.") and name.endswith(".state") for name in values) or 1
+    return sum(vcpu.state is not None for vcpu in vcpus_in(values)) or 1
 
 
 def _qcow2_files(instances: Iterable[Instance]) -> list[Source]:

@@ -1,29 +1,28 @@
-"""Statistics that libvirt may have to ask of the guests themselves: aside, and under a deadline.
+"""The calls: aside, within a deadline, also while a guest is stuck.
 
 In: the names of groups. Out: what libvirt knows of each active domain, and whether all of it came.
-Most groups enter each guest's QEMU monitor, and one stuck guest holds up the call for as long as it
-is stuck. So they are asked on a connection of their own, never that of the listing, and with
-NOWAIT: a guest on which a call hangs already is passed over. The first call to meet a stuck guest
-hangs there all the same; it is left to itself, and another one then gets past. As long as the
-guest is stuck that call stays, and with it one connection and one of the daemon's workers: one for
-each stuck guest, `MOST_HANGING` at most. Listing and states never come here.
+Most groups enter each guest's QEMU monitor, and the call waits for a stuck guest until that guest
+goes on. So these calls have a connection of their own, never that of the listing, and the flag
+NOWAIT: libvirt then passes over a guest in which a call already waits. The first call that meets a
+stuck guest still waits there; it is left behind, and the next call passes over that guest. While
+the guest is stuck that call occupies one connection and one of the daemon's workers: one for each
+stuck guest, `MOST_HANGING` at most.
 
-NOWAIT passes over a guest that is merely busy as well, as with the statistics that somebody else
-asks for at that instant: two who poll a host side by side do that to each other in most of their
-calls. So whoever was passed over is asked again, a few times within some 0.03 s.
+NOWAIT also passes over a guest that is only busy, for example with statistics that another program
+asks for at the same instant: two programs that poll one host do that to each other in most of their
+calls. So guests that were passed over are asked again, a few times within some 0.03 s.
 
 Source: libvirt src/qemu/qemu_driver.c (qemuConnectGetAllDomainStats, qemuDomainGetStats*); which
-keys a guest leaves out while its monitor cannot be had: measured on libvirt 9.0.
+keys a guest leaves out while its monitor is not available: measured on libvirt 9.0.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import libvirt
 
@@ -40,22 +39,15 @@ from guestlist.errors import (
 from guestlist.lookup import ask_about, look_up
 from guestlist.peer import Peer, unsupported
 from guestlist.side_calls import MOST_HANGING, PerDomainCalls, SideCalls
+from guestlist.statistics.reading import Counters, Values
 from guestlist.unpatched import queue, threading, time
 
 log = logging.getLogger(__name__)
 
-Values = Mapping[str, Any]
-"""libvirt's names ("balloon.current", "block.0.rd.bytes") and values: int, bool, float or str."""
-
-Counters = tuple[int, int, int, int]
-"""Of a disk: requests and bytes read, requests and bytes written, as `virDomain.blockStats`."""
-
-_COUNTERS = "rd.reqs", "rd.bytes", "wr.reqs", "wr.bytes"
-
 _ATTEMPTS = 3
 _PAUSES = 0.002, 0.004, 0.008, 0.016
-"""Seconds before each time that guests which were passed over are asked again. One is busy with
-somebody else's statistics for a few thousandths of a second.
+"""Seconds before each time that guests which were passed over are asked again. Another program's
+statistics keep a guest busy for a few thousandths of a second.
 """
 
 _ACTIVE = 1
@@ -66,8 +58,8 @@ _NOWAIT = 1 << 29
 class _Group:
     """A group: libvirt's bit, and whether a record holds what only the guest can tell.
 
-    `at_least` is the key that the record of a guest which was passed over holds all the same. Where
-    that is missing too, this libvirt does not have the group.
+    `at_least` is a key that is in the record also where the guest was passed over. Where that key
+    is missing too, this libvirt does not have the group.
     """
 
     bit: int
@@ -75,23 +67,12 @@ class _Group:
     at_least: str | None = None
 
 
-def blocks(values: Values) -> list[str]:
-    """What the keys of each disk begin with ("block.0"), of the disks that have a name.
-
-    Looked for rather than counted by `block.count`, which a daemon may say what it likes of.
-    """
-    return [key.removesuffix(".name") for key in values if _is_block_name(key)]
-
-
-_is_block_name = re.compile(r"block\.[0-9]+\.name").fullmatch
-
-
 def _has(key: str) -> Callable[[Values], bool]:
     return lambda values: key in values
 
 
 def _has_blocks(values: Values) -> bool:
-    """A guest answers for all its disks at once; names and paths libvirt tells by itself."""
+    """A guest answers for all its disks at once; libvirt itself tells their names and paths."""
     return values.get("block.count") == 0 or any(key.endswith(".rd.reqs") for key in values)
 
 
@@ -111,12 +92,12 @@ GROUPS: dict[str, _Group] = {
     "dirtyrate": _Group(1 << 9, _has("dirtyrate.calc_status")),
     "vm": _Group(1 << 10, _anything),
 }
-"""By the name that `virsh domstats` has for it (`--block`)."""
+"""The groups, by their names in `virsh domstats` (`--block`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one domain answered while it had this id; `complete` unless it was passed over."""
+    """What one domain answered under this id; `complete` unless its guest was passed over."""
 
     id: int
     values: Values
@@ -124,14 +105,14 @@ class Answer:
 
 
 class Answers(NamedTuple):
-    """What the domains answered, by UUID; nothing, where none did, or why none could be asked."""
+    """What the domains answered, by UUID; or why none could be asked."""
 
     by_uuid: Mapping[bytes, Answer] = MappingProxyType({})
     failure: GuestlistError | None = None
 
 
 class Statistics:
-    """The statistics of one host's domains. Threads may share it."""
+    """Asks for the statistics of one host's domains. Threads may share it."""
 
     def __init__(self, connection: Connection) -> None:
         self._side_calls = SideCalls(connection, MOST_HANGING)
@@ -141,21 +122,21 @@ class Statistics:
 
     @property
     def is_open(self) -> bool:
-        """Whether it was asked since it was last closed."""
+        """Whether a question was asked since the last `close`."""
         return self._side_calls.is_open
 
     def ask(self, groups: Iterable[str], deadline: float) -> Answers:
-        """What the active domains answer within `deadline` seconds.
+        """Return what the active domains answer within `deadline` seconds.
 
-        Where libvirt cannot be asked the log says so, too. A connection that does not open within a
-        third of the deadline is one that cannot be had: its opening goes on aside, and until that
-        has ended the answer is a failure at once.
+        Where libvirt cannot be asked the answer is a failure, and the log says so. That includes a
+        connection that does not open within a third of the deadline: its opening goes on aside, and
+        until it has ended each further answer is a failure at once.
 
         Raises:
-            ValueError: there is no such group, or the deadline is no number of seconds.
+            ValueError: there is no such group, or the deadline is not a number of seconds.
 
-        Cost: 1 call, of which libvirtd makes some for each guest; up to 3 while one hangs, and 4
-        more for those alone that were passed over.
+        Cost: 1 call, for which libvirtd asks each guest; up to 3 while a guest is stuck, and up to
+        4 more for the guests that were passed over.
         """
         chosen = _chosen(groups)
         deadline = _bounded(deadline)
@@ -168,7 +149,7 @@ class Statistics:
             return Answers(failure=without_frames(error))
 
     def _ask(self, chosen: tuple[_Group, ...], deadline: float) -> Answers:
-        """On a thread that no signal handler interrupts: it waits on queues and conditions."""
+        """Ask, on a thread that no signal handler interrupts: it waits on queues and conditions."""
         outcomes: queue.Queue[Answers] = queue.Queue()
         if self._unreached:
             return self._no_connection()
@@ -177,7 +158,7 @@ class Statistics:
         for left in range(_ATTEMPTS, 0, -1):
             patience = deadline if left == _ATTEMPTS else 0
             if not self._attempt(chosen, outcomes, reached, patience) and patience:
-                break  # the later ones are only to get past the first, which may yet return
+                break  # a later attempt only passes the guest at which the first one may yet return
             try:
                 answers = outcomes.get(timeout=max(end - time.monotonic(), 0) / left)
             except queue.Empty:
@@ -187,25 +168,26 @@ class Statistics:
                     self._unreached.add(reached)
                 return self._no_connection()
             if left != _ATTEMPTS and answers.failure:
-                break  # but the first one could be made, and hangs
+                break  # the first attempt could be made, and waits
             return answers
         log.warning("%s: guests did not answer within %g s", self._side_calls.label, deadline)
         return Answers()
 
     def close(self) -> None:
-        """Close what is idle; a call under way closes its own connection when it returns.
+        """Close idle connections; a call under way closes its own when it returns.
 
-        On a thread that no signal handler interrupts.
+        To be called on a thread that no signal handler interrupts.
         """
         self._side_calls.close()
 
     def disk_counters(
         self, disks: Mapping[bytes, Iterable[str]], deadline: float
     ) -> dict[bytes, dict[str, Counters]]:
-        """What domains read from and wrote to these disks, asked disk by disk.
+        """Return what domains read from and wrote to these disks, asked disk by disk.
 
-        For a libvirt without bulk statistics (before 1.2.8). Without those that do not answer
-        within `deadline` seconds, are gone, or do not have the disk; the log names the first.
+        For a libvirt without bulk statistics (before 1.2.8). A domain that is gone, or does not
+        answer within `deadline` seconds, is left out; so is a disk that its domain does not have.
+        The log counts the domains that did not answer.
 
         Args:
             disks: targets ("vda") by UUID.
@@ -241,7 +223,7 @@ class Statistics:
         reached: threading.Event,
         patience: float,
     ) -> bool:
-        """Have a thread ask; whether one could be had within so many seconds."""
+        """Start a thread that asks; return whether one was free within `patience` seconds."""
 
         def ask(peer: Peer) -> dict[bytes, Answer]:
             self._reach(reached)
@@ -258,7 +240,7 @@ class Statistics:
         return self._side_calls.start("read statistics", ask, done, patience=patience)
 
     def _reach(self, reached: threading.Event) -> None:
-        """A connection is open, or will not be."""
+        """Note that a connection is open, or will not be."""
         with self._reaching:
             reached.set()
             self._unreached.discard(reached)
@@ -271,23 +253,11 @@ class Statistics:
         )
 
 
-def counters_in(values: Values) -> dict[str, Counters]:
-    """The counters of the disks in a record of the group "block", by target.
-
-    Without those of a disk that did not answer, and without what is no number. Cost: none.
-    """
-    return {
-        values[f"{prefix}.name"]: tuple(values[f"{prefix}.{name}"] for name in _COUNTERS)
-        for prefix in blocks(values)
-        if all(isinstance(values.get(f"{prefix}.{name}"), int) for name in _COUNTERS)
-    }
-
-
 def _bounded(deadline: float) -> float:
-    """The deadline, at most the seconds that a thread can wait.
+    """Return the deadline, at most the seconds that a thread can wait.
 
     Raises:
-        ValueError: it is negative, or no number.
+        ValueError: it is negative, or not a number.
     """
     if not deadline >= 0:
         raise ValueError(f"deadline is {deadline!r}: it must be a number of seconds from 0 on")
@@ -320,7 +290,7 @@ def _answers(peer: Peer, groups: tuple[_Group, ...]) -> dict[bytes, Answer]:
             error.get_error_code() != Code.INVALID_ARG
         ):
             raise
-        nowait = 0  # it is of 4.5.0
+        nowait = 0  # the flag is of 4.5.0
         records = peer.connection.getAllDomainStats(bits, _ACTIVE)
     answers: dict[bytes, Answer] = {}
     _take(records, groups, answers)
@@ -344,7 +314,7 @@ def _disk_counters(peer: Peer, uuid: bytes, targets: Iterable[str]) -> dict[str,
     for target in targets:
         try:
             reads, read, writes, written, *_ = peer.call(domain.blockStats, target)
-        except libvirt.libvirtError as error:  # it has stopped, or has no such disk
+        except libvirt.libvirtError as error:  # the domain has stopped, or has no such disk
             if peer.lost(error):
                 raise
         else:
