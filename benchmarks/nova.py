@@ -156,8 +156,10 @@ def _measure(question: str, drivers: Mapping[str, Asked], figures: Figures, roun
     if first != second:
         raise Wrong(f"{question}: {_difference(first, second)}")
     slowest = max(seconds for (seconds,) in times.values())
+    order = list(drivers.items())
     for _ in range(max(rounds, min(_MOST_ROUNDS, int(_SECONDS / slowest))) - 1):
-        for name, asked in drivers.items():
+        order.reverse()
+        for name, asked in order:
             times[name].append(asked.ask(question)[1])
     for name in drivers:
         figures.put(name, question, calls[name], processes[name], median(times[name]))

@@ -841,6 +841,14 @@ def test_on_a_nova_that_differs_the_one_conversion_is_refused():
     assert "online_vcpus" in said[0] + said[1]
 
 
+def test_importing_the_driver_tries_no_conversion():
+    ended = in_nova(
+        "import guestlist.nova.driver; from guestlist.nova import proof; "
+        "print(proof.proven.cache_info().misses)"
+    )
+    assert ended.stdout.split() == ["0"], ended.stderr
+
+
 def test_the_options_are_listed():
     ended = in_nova(
         "import sys; from oslo_config.generator import main; main(['--namespace', 'guestlist'])"
