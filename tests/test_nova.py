@@ -1,9 +1,9 @@
-"""The drop-in in a released Nova, loaded by Nova's own loader, held against Nova's own driver.
+"""The drop-in in a released Nova, loaded by Nova's own loader, compared with Nova's own driver.
 
 Both drivers live in processes of their own (`lab.nova`), in each of Nova's concurrency modes, over
-the same real daemon. What Nova's own answers on a quiet host is the truth; under change an answer
-must be one that Nova's own could have given: a domain that was there before the question, and after
-the answer, is in it as it was.
+the same real daemon. On a quiet host the answer of Nova's own driver is the truth. Under change an
+answer must be one that Nova's own driver could have given: a domain that exists before the question
+and after the answer is in it, as it was.
 """
 
 from __future__ import annotations
@@ -40,8 +40,11 @@ from lab.qemu import guests, stuck
 from lab.waiting import wait_until
 
 from guestlist.errors import Code
+from guestlist.inventory.evidence import Evidence
 from guestlist.nova.green_threads import _Relay
+from guestlist.nova.live_answers import Facts, may_answer
 from guestlist.nova.questions import HostQuestions
+from guestlist.records import DomainState
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -64,7 +67,7 @@ def mode(request):
 
 @pytest.fixture(scope="module")
 def proxy(daemon):
-    """One for all: Nova connects once."""
+    """One proxy for the module: Nova connects once."""
     with Proxy(daemon) as proxy:
         yield proxy
 
@@ -82,31 +85,30 @@ def novas(mode, proxy):
 
 @pytest.fixture(scope="module")
 def ours(mode, proxy):
-    """Its view is compared on request alone, so that calls can be counted."""
+    """The view of this driver is compared on request alone, so that calls can be counted."""
     with driver(proxy.uri(), mode, OURS, max_list_age=3_600, resync_interval=3_600) as nova:
         yield nova
 
 
 def settled(nova):
-    """Return when its live view is in step, and all is connected."""
+    """Return when all is connected and the live view is in step."""
     uuid = nova.call("list_instance_uuids")[0]
     wait_until(lambda: viewed(nova, uuid))
 
 
 def in_step(nova, domains):
-    """Return when it has taken in all that went before, and its view has nothing of them open."""
+    """Return when guestlist has taken in all events, and its view disputes none of the domains."""
     assert nova.catch_up()
     wait_until(lambda: all(viewed(nova, domain.uuid) for domain in domains))
 
 
 def viewed(nova, uuid):
-    """Its state in the view, if that is certain."""
-    known = nova.call("_gate._questions.certain", str(uuid), 1e9)
-    return known and known["state"]
+    """Return a domain's state in the view; None while the view disputes it."""
+    return nova.viewed(uuid)
 
 
 def add(nova, *domains, volumes=(), **values):
-    """Have Nova's database know of them as they are."""
+    """Add the domains to Nova's database, in their present states."""
     for domain in domains:
         state = domain.runstate if domain.active else SHUTDOWN
         nova.add_instance(
@@ -120,7 +122,7 @@ def add(nova, *domains, volumes=(), **values):
 
 @contextlib.contextmanager
 def added(nova, *domains, **values):
-    """The same, for the length of the block."""
+    """Add the domains, and remove them after the block."""
     add(nova, *domains, **values)
     try:
         yield
@@ -145,7 +147,7 @@ def asking(method, *arguments):
 
 
 def infos(domains, *arguments):
-    """What `get_info` says of each."""
+    """Return a question: `get_info` of each domain."""
 
     def ask(nova):
         return [nova.call("get_info", instance(domain.uuid), *arguments) for domain in domains]
@@ -176,7 +178,7 @@ RESOURCE = asking("get_available_resource", "here")
 
 
 def value(ask, nova):
-    """The answer; what Nova raised, raised."""
+    """Return the answer, or raise what Nova raised."""
     return ask(nova).result()
 
 
@@ -215,13 +217,13 @@ def test_every_answer_is_novas_own(daemon, novas, ours):
             assert resource[name] == truth[name], name
 
 
-def test_who_is_not_there_raises_as_with_nova(daemon, novas, ours):
+def test_an_instance_that_libvirt_lacks_raises_as_with_nova(daemon, novas, ours):
     for nova in (novas, ours):
         add(nova, nova_instance(99))
-        nobody = instance(nova_instance(99).uuid)
-        assert nova.call("instance_exists", nobody) is False
+        absent = instance(nova_instance(99).uuid)
+        assert nova.call("instance_exists", absent) is False
         with pytest.raises(NovaError, match="InstanceNotFound"):
-            nova.call("get_info", nobody)
+            nova.call("get_info", absent)
 
 
 @pytest.mark.parametrize("n", [5, 60])
@@ -233,7 +235,7 @@ def test_what_it_costs_does_not_depend_on_how_many_there_are(daemon, proxy, ours
             "list_instances": 1,
             "list_instance_uuids": 1,
             "get_num_instances": 1,
-            "vCPUs": 2,
+            "vCPUs": 1,
             "over-committed": 3,
             "mediated devices": 2,
             "mounts": 2,
@@ -251,7 +253,7 @@ def test_what_it_costs_does_not_depend_on_how_many_there_are(daemon, proxy, ours
 
 
 def test_where_libvirt_has_no_statistics_a_volume_costs_a_call(daemon, proxy, novas, ours):
-    """Its test driver has none of block devices; what it counts goes with its clock."""
+    """libvirt's test driver has none of block devices, and makes its counters from the clock."""
     disk = "<disk type='file'><source file='/volume'/><target dev='vdb'/></disk>"
     domains = [replace(nova_instance(n), devices=disk, active=n != 453) for n in range(450, 458)]
     usage = asking("get_all_volume_usage", CONTEXT, VOLUMES)
@@ -271,7 +273,7 @@ def test_where_libvirt_has_no_statistics_a_volume_costs_a_call(daemon, proxy, no
 
 @pytest.mark.parametrize("fault", ["unknown", "unreachable", "full"])
 def test_where_statistics_cannot_be_asked_for_volumes_are_counted_all_the_same(daemon, mode, fault):
-    """LXC has none at all; on others that call's own connection may be one too many."""
+    """LXC has no statistics; on other drivers the daemon may have no place for their connection."""
     disk = "<disk type='file'><source file='/volume'/><target dev='vdb'/></disk>"
     domains = [replace(nova_instance(n), devices=disk) for n in range(460, 463)]
     usage = asking("get_all_volume_usage", CONTEXT, VOLUMES)
@@ -291,7 +293,7 @@ def test_where_statistics_cannot_be_asked_for_volumes_are_counted_all_the_same(d
             assert "the guest does not answer" not in str(told.log)
 
 
-# A cache that nobody is misled by
+# A cache that misleads no caller
 
 
 def test_a_view_confirms_what_nova_has_and_libvirt_tells_what_is_new(daemon, proxy, ours):
@@ -305,11 +307,11 @@ def test_a_view_confirms_what_nova_has_and_libvirt_tells_what_is_new(daemon, pro
         wait_until(lambda: viewed(ours, one.uuid) == PAUSED)
         with proxy.counting() as calls:
             assert value(info, ours)["state"] == PAUSED
-        assert len(calls) == 3, "it is not what Nova has: libvirt says so itself"
+        assert len(calls) == 3, "Nova has another state: libvirt itself answers"
         ours.alter_instance(one.uuid, power_state=PAUSED)
         assert calls_of(proxy, ours, info) == 0
         ours.alter_instance(one.uuid, task_state="powering-off")
-        assert calls_of(proxy, ours, info) == 3, "Nova is at it"
+        assert calls_of(proxy, ours, info) == 3, "Nova has a task under way"
         ours.alter_instance(one.uuid, task_state=None)
         handle.destroy()
         wait_until(lambda: viewed(ours, one.uuid) == SHUT_OFF)
@@ -317,14 +319,14 @@ def test_a_view_confirms_what_nova_has_and_libvirt_tells_what_is_new(daemon, pro
             assert value(info, ours)["state"] == SHUTDOWN
         assert len(calls) == 3
         ours.alter_instance(one.uuid, power_state=SHUTDOWN)
-        assert calls_of(proxy, ours, info) == 3, "that it is shut down is never from a cache"
+        assert calls_of(proxy, ours, info) == 3, "the view never says that it is shut down"
         handle.undefine()
         with pytest.raises(NovaError, match="InstanceNotFound"):
             value(info, ours)
 
 
-def test_a_view_is_not_believed_while_nova_computes_event_loop_is_held_up(daemon, proxy, ours):
-    """It was for 1.7 s: the view notices that the loop does not turn, but later."""
+def test_a_view_does_not_answer_while_nova_computes_event_loop_does_not_turn(daemon, proxy, ours):
+    """It answered for 1.7 s: the view itself notices later that the loop does not turn."""
     one = nova_instance(31)
     with populated(daemon.uri(), [one]) as connection, added(ours, one):
         in_step(ours, [one])
@@ -335,29 +337,29 @@ def test_a_view_is_not_believed_while_nova_computes_event_loop_is_held_up(daemon
         assert viewed(ours, one.uuid) == PAUSED
 
 
-def test_a_view_of_a_libvirtd_that_is_another_now_is_not_believed(own_daemon, mode):
-    """It was for 0.25 s, until the connection was next looked at: here that is an hour."""
+def test_a_view_of_a_libvirtd_that_was_restarted_does_not_answer(own_daemon, mode):
+    """It answered for 0.25 s, until it looked at its connection again: here that is an hour."""
     one = nova_instance(31)
     with driver(own_daemon.uri(), mode, OURS, max_list_age=3_600) as ours:
         with populated(own_daemon.uri(), [one]):
             add(ours, one)
             in_step(ours, [one])
             ours.call("guestlist.inventory.doubt:__setattr__", "PULSE", 3_600.0)
-            ours.call("_gate._questions._live._follower._inbox.nudge")
+            ours.call("_gate._host._live._follower._inbox.nudge")
             in_step(ours, [one])
             own_daemon.restart()
         with populated(own_daemon.uri(), [replace(one, paused=True)]):
             assert infos([one])(ours)[0]["state"] == PAUSED
 
 
-def test_a_view_of_a_libvirtd_that_hangs_is_believed_for_a_second(own_daemon, mode):
-    """By default, since the last list; it was until keepalive gave the connection up, 8 s."""
+def test_a_view_of_a_libvirtd_that_hangs_answers_for_a_second(own_daemon, mode):
+    """One second since the last list is the default; it was 8 s, until keepalive ended it."""
     one = nova_instance(31)
     with populated(own_daemon.uri(), [one]), driver(own_daemon.uri(), mode, OURS) as ours:
         add(ours, one)
         in_step(ours, [one])
         own_daemon.stop()
-        listed = "_gate._questions._live._follower.progress.__setattr__"
+        listed = "_gate._host._live._follower.progress.__setattr__"
         ours.call(listed, "listed_at", time.monotonic() - 1.5)
         asked = ours.begin("get_info", instance(one.uuid))
         for _ in range(20):
@@ -368,11 +370,11 @@ def test_a_view_of_a_libvirtd_that_hangs_is_believed_for_a_second(own_daemon, mo
 
 
 def test_many_that_ask_at_once_have_the_view_compared_once(daemon, proxy, ours):
-    """As nova-compute's power sync does; the second comparison is for who came during the first."""
+    """nova-compute's power sync does so. A second comparison serves calls made during the first."""
     domains = [nova_instance(400 + n) for n in range(100)]
     with populated(daemon.uri(), domains), added(ours, *domains):
         in_step(ours, domains)
-        ours.call("_gate._questions._live._follower.progress.__setattr__", "listed_at", -1e9)
+        ours.call("_gate._host._live._follower.progress.__setattr__", "listed_at", -1e9)
         all_ask = threading.Event()
         proxy.on_call("CONNECT_GET_ALL_DOMAIN_STATS", all_ask.wait, times=1)
         with proxy.counting() as calls:
@@ -385,7 +387,7 @@ def test_many_that_ask_at_once_have_the_view_compared_once(daemon, proxy, ours):
         assert len(calls) <= 2
 
 
-def test_of_what_nova_has_in_hand_nothing_is_believed_from_memory(daemon, proxy, ours):
+def test_nothing_that_is_remembered_of_a_domain_is_used_while_nova_changes_it(daemon, proxy, ours):
     card, one, two = nova_instance(90).uuid, nova_instance(32), nova_instance(33)
     with populated(daemon.uri(), [one, replace(two, devices=mdev(card))]), added(ours, one, two):
         ours.call("_get_all_assigned_mediated_devices")
@@ -398,13 +400,13 @@ def test_of_what_nova_has_in_hand_nothing_is_believed_from_memory(daemon, proxy,
         assert calls.count("DOMAIN_GET_XML_DESC") == 1
 
 
-def test_what_nova_had_in_hand_when_nobody_asked_is_read_again(daemon, proxy, ours):
-    """No event tells of all that it does, and the next update may come later than in a minute."""
+def test_a_domain_that_nova_changed_between_two_updates_is_read_again(daemon, proxy, ours):
+    """No event tells of some changes, and the next update may come after more than a minute."""
     one = nova_instance(34)
     with populated(daemon.uri(), [one, TWO]), added(ours, one):
         ours.call("_get_all_assigned_mediated_devices")
         ours.call("_host.get_guest", instance(one.uuid))
-        ours.call("_gate._in_hand.__setitem__", str(one.uuid), -1e9)
+        ours.call("_gate._used_at.__setitem__", str(one.uuid), -1e9)
         for calls_for_xml in (1, 0):
             with proxy.counting() as calls:
                 ours.call("_get_all_assigned_mediated_devices")
@@ -412,7 +414,7 @@ def test_what_nova_had_in_hand_when_nobody_asked_is_read_again(daemon, proxy, ou
 
 
 def test_nothing_that_was_there_before_the_question_is_missing_from_the_answer(daemon, ours):
-    """Not by a hair: the event may still be on its way."""
+    """Also where the event of a change is still on its way."""
     with populated(daemon.uri(), [ONE]) as connection:
         ours.call("_get_all_assigned_mediated_devices")
         for n in range(100):
@@ -434,10 +436,23 @@ def test_nothing_that_was_there_before_the_question_is_missing_from_the_answer(d
             assert other not in ours.call("_get_all_assigned_mediated_devices")
 
 
-def test_under_churn_nobody_is_missing_or_doubled(daemon, ours):
+def test_vcpus_are_remembered_and_counted_again_when_a_domain_restarts(daemon, proxy, ours):
+    one, vcpus = nova_instance(38), METHODS["vCPUs"]
+    with populated(daemon.uri(), [one]) as connection:
+        before = value(vcpus, ours)
+        assert calls_of(proxy, ours, vcpus) == 1
+        handle = connection.defineXML(domain_xml(replace(one, vcpus=one.vcpus + 2)))
+        assert value(vcpus, ours) == before, "the running domain has what it had"
+        handle.destroy()
+        handle.create()
+        assert value(vcpus, ours) == before + 2
+        assert calls_of(proxy, ours, vcpus) == 1
+
+
+def test_under_churn_no_domain_is_missing_or_doubled(daemon, ours):
     """Nova deletes what it takes for orphans by these lists.
 
-    No faster than Nova's own handler of events can follow, or it goes on about them for minutes.
+    The churn is no faster than Nova's own handler of events, which would lag by minutes.
     """
     stay = [
         replace(nova_instance(700 + n), devices=mdev(nova_instance(800 + n).uuid)) for n in range(8)
@@ -479,7 +494,7 @@ def test_switched_off_every_method_is_novas_own(daemon, proxy, novas, ours):
         for nova in (novas, ours):
             add(nova, *domains)
         ours.reload({"guestlist": {"enabled": False}})
-        wait_until(lambda: ours.see("_gate._questions") is None)
+        wait_until(lambda: ours.see("_gate._host") is None)
         wait_until(lambda: ours.log().count("guestlist answers nothing: it is switched off") == 1)
         try:
             for name, ask in {**METHODS, "get_info": infos(domains)}.items():
@@ -492,7 +507,7 @@ def test_switched_off_every_method_is_novas_own(daemon, proxy, novas, ours):
                 assert costs[0] == costs[1], name
         finally:
             ours.reload({"guestlist": {"enabled": True}})
-        settled(ours)  # it connects anew
+        settled(ours)  # it connects again
         assert calls_of(proxy, ours, METHODS["list_instances"]) == 1
 
 
@@ -501,7 +516,7 @@ def test_without_a_live_view_libvirt_is_asked_about_each(daemon, proxy, ours):
     with populated(daemon.uri(), domains), added(ours, *domains):
         ours.reload({"guestlist": {"live_view": False}})
         try:
-            wait_until(lambda: ours.see("_gate._questions._live") is None)
+            wait_until(lambda: ours.see("_gate._host._live") is None)
             assert calls_of(proxy, ours, infos(domains)) == 6
         finally:
             ours.reload({"guestlist": {"live_view": True}})
@@ -509,13 +524,27 @@ def test_without_a_live_view_libvirt_is_asked_about_each(daemon, proxy, ours):
 
 def test_a_view_that_is_closed_meanwhile_answers_or_is_not_there():
     """An option may close it on another thread, between any two steps."""
+    known = SimpleNamespace(state=DomainState.RUNNING)
+    view = SimpleNamespace(
+        seconds_since_list=1.0, evidence=lambda uuid: Evidence(True, True, False, known)
+    )
 
     class Closing(HostQuestions):
-        views = iter([SimpleNamespace(unlisted=1.0, undisputed=str), None])
+        views = iter([view, None])
         _live = property(lambda self: next(self.views))
         is_connected = True
 
-    assert object.__new__(Closing).undisputed(str(ONE.uuid), 10.0)
+    facts = Facts(
+        allows_cache=True,
+        has_view=True,
+        max_list_age=10.0,
+        is_being_changed=False,
+        task_state=None,
+        power_state=RUNNING,
+    )
+    seen = object.__new__(Closing).look(str(ONE.uuid), facts)
+    assert seen.view.instance is known
+    assert may_answer(seen) is None
 
 
 def test_only_nova_leaves_the_others_out_of_the_lists_and_counts_them(daemon, ours):
@@ -610,7 +639,7 @@ def test_no_method_waits_for_a_stuck_guest(disk_daemon, mode):
 
 
 def test_volumes_of_a_stuck_guest_without_disks_are_not_waited_for(disk_daemon, mode):
-    """It answers for all of them, none, so that it does not look stuck."""
+    """It has an answer for all its disks, none, so that it does not look stuck."""
     domains = [replace(nova_instance(n), paused=True) for n in (1, 2)]
     usage = asking("get_all_volume_usage", CONTEXT, VOLUMES)
     uri = disk_daemon.qemu_uri
@@ -628,7 +657,7 @@ def test_volumes_of_a_stuck_guest_without_disks_are_not_waited_for(disk_daemon, 
 
 
 def test_it_survives_the_daemon(own_daemon, mode):
-    """Until it is back Nova's own error is raised; then everything is as it was."""
+    """Nova's own error is raised until the daemon is back; then everything is as before."""
     uri = own_daemon.uri()
     with driver(uri, mode, OURS) as ours:
         for _ in range(3):
@@ -645,7 +674,7 @@ def test_it_survives_the_daemon(own_daemon, mode):
 
 
 def test_a_daemon_that_dies_between_list_and_xml_is_novas_own_error(own_daemon, mode):
-    """What a handle of Nova's own would have raised: Nova's loops over the domains expect it."""
+    """A handle of Nova's own raises this error, and Nova's loops over the domains expect it."""
     with populated(own_daemon.uri(), [ONE, TWO]), Proxy(own_daemon) as proxy:
         with driver(proxy.uri(), mode, OURS, live_view=False) as ours:
             asks = "CONNECT_GET_ALL_DOMAIN_STATS"
@@ -673,12 +702,12 @@ def test_questions_that_are_under_way_when_it_is_switched_off_leave_no_connectio
             ours.reload({"guestlist": {"enabled": False}})
             proceed.set()
             assert [each.result().result() for each in listings] == [[ONE.name]] * 10
-            wait_until(lambda: ours.see("_gate._questions") is None)
+            wait_until(lambda: ours.see("_gate._host") is None)
             wait_until(lambda: proxy.connections == 1)  # Nova's own
 
 
 def test_nova_does_not_lock_itself_out_when_it_is_the_first_to_find_libvirt_gone(daemon, mode):
-    """Nova 34 alone does, on native threads: the next call for a connection never returns."""
+    """Nova 34's own driver does, on native threads: its next use of the connection never ends."""
     with populated(daemon.uri(), [ONE]), Proxy(daemon) as proxy:
         with driver(proxy.uri(), mode, OURS) as ours:
             add(ours, ONE)
@@ -688,7 +717,7 @@ def test_nova_does_not_lock_itself_out_when_it_is_the_first_to_find_libvirt_gone
 
 
 def test_while_the_daemon_hangs_nova_does_other_things(own_daemon, mode):
-    """Under eventlet a call that waits in the wrong thread would stop them all."""
+    """Under eventlet a call that waits on a green thread would stop all of Nova."""
     with Proxy(own_daemon) as proxy, driver(proxy.uri(), mode, OURS) as ours:
         with populated(own_daemon.uri(), [ONE]):
             ours.call("list_instances")
@@ -702,16 +731,16 @@ def test_while_the_daemon_hangs_nova_does_other_things(own_daemon, mode):
 
 
 def test_while_no_connection_can_be_had_nova_asks_libvirt_itself_at_once(daemon, mode):
-    """A daemon that is full or stopped never answers an open. No question waits for one: here each
-    attempt goes on for ever."""
+    """A daemon that is full or stopped never answers an attempt to connect. No question waits for
+    such an attempt; here each attempt goes on for ever."""
     go_on = threading.Event()
     with populated(daemon.uri(), [ONE, TWO]), Proxy(daemon) as proxy:
         with driver(proxy.uri(), mode, OURS) as ours:
             settled(ours)
             answers = {name: value(ask, ours) for name, ask in METHODS.items()}
-            ours.call("_gate._questions._host._connection.__setattr__", "open_timeout", None)
+            ours.call("_gate._host._host._connection.__setattr__", "open_timeout", None)
             proxy.on_call("CONNECT_OPEN", go_on.wait)
-            ours.call("_gate._questions._host.close")
+            ours.call("_gate._host._host.close")
             for _ in range(2):
                 assert {name: value(ask, ours) for name, ask in METHODS.items()} == answers
             wait_until(lambda: "Nova asks libvirt itself" in ours.log())
@@ -723,7 +752,7 @@ def test_while_no_connection_can_be_had_nova_asks_libvirt_itself_at_once(daemon,
 
 @pytest.mark.parametrize("places", [2, 3])
 def test_on_a_daemon_with_few_places_nova_has_the_first_one(mode, places):
-    """With 2 the view had the second, and each question waited 10 s or more for a third."""
+    """With 2 places the view took the second, and each question waited 10 s for a third."""
     with Daemon(max_clients=places, extra=f"max_anonymous_clients = {places}") as full:
         with driver(full.uri(), mode, OURS) as ours:
             names = ours.call("list_instances")
@@ -738,13 +767,13 @@ def test_on_a_daemon_with_few_places_nova_has_the_first_one(mode, places):
             assert all("for statistics" in line for line in left)
 
 
-def test_cleaned_up_it_lets_go_of_libvirt_and_starts_anew(daemon, mode):
+def test_cleaned_up_it_closes_its_connections_and_starts_again(daemon, mode):
     with Proxy(daemon) as proxy, driver(proxy.uri(), mode, OURS) as ours:
         with populated(daemon.uri(), [ONE]):
             for _ in range(3):
                 ours.call("list_instances")
                 ours.stop()
-                assert ours.see("_gate._questions") is None
+                assert ours.see("_gate._host") is None
                 ours.call("init_host", "here")
             settled(ours)
             assert calls_of(proxy, ours, METHODS["list_instances"]) == 1
@@ -812,6 +841,14 @@ def test_on_a_nova_that_differs_the_one_conversion_is_refused():
     assert "online_vcpus" in said[0] + said[1]
 
 
+def test_importing_the_driver_tries_no_conversion():
+    ended = in_nova(
+        "import guestlist.nova.driver; from guestlist.nova import proof; "
+        "print(proof.proven.cache_info().misses)"
+    )
+    assert ended.stdout.split() == ["0"], ended.stderr
+
+
 def test_the_options_are_listed():
     ended = in_nova(
         "import sys; from oslo_config.generator import main; main(['--namespace', 'guestlist'])"
@@ -844,6 +881,6 @@ with tempfile.TemporaryDirectory() as directory:
 
 
 def test_an_option_that_is_read_while_the_file_is_read_is_not_kept():
-    """oslo.config keeps it, from before the change, for good: it forgets first and reads then."""
+    """oslo.config empties its cache before it reads the file, and keeps the old value for good."""
     ended = in_nova(RELOADED)
     assert ended.stdout.split() == ["True", "False"], ended.stderr

@@ -1,8 +1,8 @@
-"""How Nova finds the driver, however both are installed; and that Nova is whole before and after.
+"""Nova finds the driver, whichever way both are installed, and Nova is whole before and after.
 
 A wheel with a directory `nova/` hides a Nova that is installed editable: `nova` is then a package
-without a file, all of nova's commands end with ImportError, and after an uninstall what was
-compiled there meanwhile goes on hiding it.
+without a file, and all of Nova's commands end with ImportError. After an uninstall the files that
+were compiled there still hide it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def test_the_wheel_has_no_file_of_any_other_package(wheel):
 
 
 def test_no_extra_and_no_requirement_names_nova(wheel):
-    """`pip install 'guestlist[nova]'` on a host with Nova 26 would make it the newest Nova."""
+    """`pip install 'guestlist[nova]'` on a host with Nova 26 would install the newest Nova."""
     archive = zipfile.ZipFile(wheel)
     (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
     required = [

@@ -1,4 +1,4 @@
-"""nova-compute itself on the drop-in: its periodic tasks, its signals, and a libvirtd that dies."""
+"""nova-compute itself with the drop-in: its periodic tasks, signals, and a libvirtd that dies."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_its_periodic_tasks_run_and_ask_nothing_of_each_domain(own_daemon, mode)
 
 
 def test_it_survives_a_libvirtd_that_was_killed(own_daemon, mode):
-    """On native threads too, where Nova's own driver may not."""
+    """On native threads too, where Nova's own driver may deadlock."""
     with serving(own_daemon.uri(), HOST, mode, OURS) as nova:
         for _ in range(2):
             with populated(own_daemon.uri(), HOST):
@@ -57,19 +57,19 @@ def test_it_survives_a_libvirtd_that_was_killed(own_daemon, mode):
 
 
 def test_sighup_is_the_kill_switch_where_nova_reloads_by_it(own_daemon):
-    """Nova 34 on native threads does not: see `NovaService.hang_up`."""
+    """Nova 34 on native threads does not reload: see `NovaService.hang_up`."""
     require(nova_available())
     with populated(own_daemon.uri(), HOST), Proxy(own_daemon) as proxy:
         with serving(proxy.uri(), HOST, "eventlet", OURS) as nova:
             nova.configure({"guestlist": {"enabled": False}})
             nova.hang_up()
-            wait_until(lambda: nova.see("_gate._questions") is None)
+            wait_until(lambda: nova.see("_gate._host") is None)
             proxy.clear()
             nova.wait_rounds(1)
             assert "DOMAIN_GET_VCPUS" in proxy.calls
             nova.configure({"guestlist": {"enabled": True}})
             nova.hang_up()
-            wait_until(lambda: nova.see("_gate._questions") is not None)
+            wait_until(lambda: nova.see("_gate._host") is not None)
             nova.wait_rounds(2)
             proxy.clear()
             nova.wait_rounds(1)

@@ -30,17 +30,18 @@ TOGETHER = ("get_available_resource", "get_all_volume_usage", "get_info")
 """What nova-compute does periodically: update of resources, volume usage, power states."""
 
 _INTRODUCTION = """\
-Nova's own libvirt driver and the drop-in, each loaded by Nova's own loader in a process of its own,
-in {mode} mode, are asked the same questions over the same private daemon, one after the other. Each
-question is asked once before it is counted, and both must give the same answer. `get_info` is asked
-about every domain, as the synchronization of power states does; each domain has a volume. Times are
-those within Nova's process, medians of {rounds}. "Together" are the three things that nova-compute
-does periodically: `get_available_resource`, `get_all_volume_usage` and `get_info` of all domains.
-Before the last one so much time passes that the drop-in must first compare its view with a list.
-Every single figure is in [nova.json](nova.json).
+Nova's own libvirt driver and the drop-in are each loaded by Nova's own loader in a process of its
+own, in {mode} mode. Both are asked the same questions over the same private daemon, in turns, each
+through a proxy of its own that counts calls. Each question is asked once before it is counted, and
+the two answers must be equal. `get_info` is asked about every domain, as the synchronization of
+power states does; each domain has a volume. Times are those within Nova's process: medians of
+{rounds} turns, and of up to 51 turns where an answer takes milliseconds. "Together" are the three
+questions that nova-compute repeats: `get_available_resource`, `get_all_volume_usage` and `get_info`
+of all domains. The call of `get_info` is the comparison of the live view with a list: it is counted
+when the last comparison is too old. Every single figure is in [nova.json](nova.json).
 
-The test driver has no bulk statistics of block devices. So each volume costs a call there, where it
-costs Nova three, and volume usage is not judged."""
+The test driver has no bulk statistics of block devices. There each volume costs one call instead of
+Nova's three, and volume usage is not judged."""
 
 
 @dataclass

@@ -1,11 +1,11 @@
-"""Nova's compute driver, of a release, in a process of its own: started as nova-compute does it.
+"""A released Nova's compute driver, in a process of its own: started as nova-compute does it.
 
-In: the URI of a libvirt (a daemon's, or a proxy's, which counts), Nova's concurrency mode, and
+In: the URI of a libvirt (a daemon's, or that of a proxy that counts), Nova's concurrency mode, and
 configuration. Out: what the driver's methods answer, as plain values, with the log records and
-processes that each caused; and what the process holds. The driver is loaded by Nova's own loader,
-from an environment that `./dev nova-env SERIES` makes; nothing of Nova is imported here.
+processes that each caused; and what the process holds. Nova's own loader loads the driver, from an
+environment that `./dev nova-env SERIES` makes. Nothing of Nova is imported here.
 
-What is not Nova's own is in `in_nova/ground.py` (`lend_what_is_missing`).
+`in_nova/ground.py` (`lend_what_is_missing`) says what is not Nova's own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 SERIES = os.environ.get("GUESTLIST_NOVA", "2026.2")
-"""Which of OpenStack's series is tested."""
+"""The series of OpenStack that is tested."""
 
 MODES = ("threading", "eventlet") if SERIES > "2025.2" else ("eventlet",)
 """Its concurrency modes."""
@@ -38,7 +38,9 @@ HOST = "lab"
 """The name that the compute host has in Nova's database."""
 
 START_SECONDS = 60.0
+"""Seconds that a process may take to start."""
 ANSWER_SECONDS = 60.0
+"""Seconds that a request may take."""
 
 Mode = Literal["threading", "eventlet"]
 Configuration = Mapping[str, Mapping[str, object]]
@@ -48,7 +50,7 @@ CONTEXT = {"$": "context"}
 LIBVIRT_HOST = {"$": "host"}
 """As an argument: the driver's `_host`."""
 VOLUMES = {"$": "volumes"}
-"""As an argument: every instance of this host with its volumes, as `get_all_volume_usage` wants."""
+"""As an argument: the instances of this host with their volumes, for `get_all_volume_usage`."""
 
 VOLATILE = {
     "disk_available_least",
@@ -59,13 +61,13 @@ VOLATILE = {
     "stats",
     "uuid",
 }
-"""Of `get_available_resource`: what other processes of this machine move, and its memory, which may
-be another by the minute where it is itself a guest; and the UUID, which the state directory has."""
+"""Keys of `get_available_resource` that may differ between two calls: other programs of the machine
+change them, its memory may change if it is a guest itself, and each state directory has a UUID."""
 
 _IN_NOVA = Path(__file__).parent / "in_nova"
 _ENVIRONMENTS = Path(__file__).parents[2] / ".nova"
 
-# $1: the process's id; $2: its directory. Reads until the parent's end of the pipe closes.
+# $1: the process's id; $2: its directory. `cat` returns when the parent's end of the pipe closes.
 _GUARD = """
 cat >/dev/null
 kill -KILL "$1" 2>/dev/null
@@ -74,24 +76,24 @@ rm -rf "$2"
 
 
 def nova_python(series: str = SERIES) -> Path:
-    """The python of the environment with that series' Nova, whether or not there is one."""
+    """Return the path of the Python of that series' environment, which may not exist."""
     return _ENVIRONMENTS / series / "bin" / "python"
 
 
 def nova_available(series: str = SERIES) -> str | None:
-    """Why no Nova of that series can be run here, or None if one can."""
+    """Return why no Nova of that series can run here; None if one can."""
     if nova_python(series).exists():
         return None
     return f"no Nova {series} here: ./dev nova-env {series}"
 
 
 def instance(uuid: str | uuid_module.UUID) -> dict[str, str]:
-    """As an argument: that instance, from Nova's database."""
+    """Return what stands for an instance from Nova's database, as an argument."""
     return {"$": "instance", "uuid": str(uuid)}
 
 
 class NovaError(Exception):
-    """Something in Nova's process raised. `kind` is the name of its type."""
+    """An exception in Nova's process. `kind` is the name of its type."""
 
     def __init__(self, kind: str, message: str, trace: str) -> None:
         super().__init__(f"{kind}: {message}")
@@ -99,7 +101,7 @@ class NovaError(Exception):
 
 
 class Record(NamedTuple):
-    """A log record; the message has the traceback of its exception, if there is one."""
+    """A log record; the message includes the traceback of an exception."""
 
     level: str
     logger: str
@@ -108,10 +110,10 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a request came to: a value, or an error; and what it took.
+    """The result of a request, a value or an error, and its cost.
 
-    What happened in a thread that served no request (an executor's, libvirt's) is put down to all
-    requests that were under way.
+    A thread that served no request (an executor's, libvirt's) counts for all requests that were
+    under way.
     """
 
     value: Any
@@ -119,10 +121,10 @@ class Answer:
     seconds: float
     log: tuple[Record, ...]
     processes: tuple[str, ...]
-    """Their command lines."""
+    """The command lines of the processes that it started."""
 
     def result(self) -> Any:
-        """The value, or the error raised."""
+        """Return the value, or raise the error."""
         if self.error:
             raise self.error
         return self.value
@@ -131,8 +133,8 @@ class Answer:
 class NovaProcess:
     """A process in a Nova environment, with a directory, a nova.conf and a log; a context manager.
 
-    `config` goes on top of what the laboratory sets. Should the process that started it die
-    without a word, a guard ends it and removes the directory.
+    `config` is added to what the laboratory sets. If the process that started it dies, a guard ends
+    it and removes the directory.
     """
 
     script: str
@@ -179,16 +181,16 @@ class NovaProcess:
         return self._process.poll() is None
 
     def log(self) -> str:
-        """All that Nova has logged."""
+        """Return all that Nova has logged."""
         path = self.directory / "nova.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
     def output(self) -> str:
-        """What the process wrote on standard output and standard error."""
+        """Return what the process wrote on standard output and standard error."""
         return (self.directory / "output").read_text(errors="replace")
 
     def call(self, name: str, *args: object, **kwargs: object) -> Any:
-        """What a method of the driver returns, as plain JSON values.
+        """Return what a method of the driver returns, as plain JSON values.
 
         A set is a sorted list, an instance its UUID, any other object a dictionary of its public
         attributes. `name` may be dotted ("_host.get_memory_mb_used"), or "module:name".
@@ -199,19 +201,19 @@ class NovaProcess:
         return self.ask(name, *args, **kwargs).result()
 
     def ask(self, name: str, *args: object, **kwargs: object) -> Answer:
-        """As `call`, with all that is known of it."""
+        """Call a method as `call` does; return the result with its cost."""
         return self.begin(name, *args, **kwargs).result(ANSWER_SECONDS)
 
     def begin(self, name: str, *args: object, **kwargs: object) -> Future[Answer]:
-        """As `ask`, not waiting for it."""
+        """Call a method as `ask` does, and do not wait for it."""
         return self._send("call", name=name, args=args, kwargs=kwargs)
 
     def see(self, name: str) -> Any:
-        """What the driver has by that name, as plain JSON values; see `call`."""
+        """Return an attribute of the driver, as plain JSON values; names are as for `call`."""
         return self._request("see", name=name)
 
     def mount_state(self) -> Answer:
-        """Look for mounted volumes anew, as when the connection comes up."""
+        """Look for mounted volumes, as Nova does when its connection has opened."""
         return self.ask("nova.virt.libvirt.volume.mount:_HostMountState", LIBVIRT_HOST, 0)
 
     def add_instance(
@@ -226,9 +228,9 @@ class NovaProcess:
         vcpus: int = 1,
         memory_mb: int = 64,
     ) -> None:
-        """An instance of this host, in Nova's database; `volumes` by device ("/dev/vdb").
+        """Add an instance of this host to Nova's database; `volumes` by device ("/dev/vdb").
 
-        `Instance.name` is `name` where that is made by Nova's template.
+        `Instance.name` is `name` if Nova's template makes that name.
         """
         self._request(
             "add_instance",
@@ -247,20 +249,19 @@ class NovaProcess:
         self.call("nova.db.main.api:instance_update", CONTEXT, str(uuid), columns)
 
     def vitals(self) -> dict[str, Any]:
-        """`threads` (the kernel's count) and `fds` that the process has, and whether it has
-        imported `eventlet`."""
+        """Return what the process has: `threads`, `fds`, and whether it has imported `eventlet`."""
         return dict(self._request("vitals"))
 
     def longest_gap(self) -> float:
-        """For how long, at most, nobody else could run since this was last asked.
+        """Return the longest time, in seconds, since the last call, in which no other thread ran.
 
-        In seconds, between two ticks of a thread (in eventlet mode a green one) that ticks every
-        10 ms: longer, if something blocked the hub.
+        It is the time between two ticks of a thread (in eventlet mode a green one) that ticks every
+        10 ms. It is longer if something blocked the hub.
         """
         return float(self._request("longest_gap"))
 
     def configure(self, config: Configuration) -> None:
-        """Write these options into nova.conf. The process does not know of it yet."""
+        """Write these options into nova.conf. The process does not read them yet."""
         self._add(config)
         self._write_configuration()
 
@@ -269,7 +270,7 @@ class NovaProcess:
             self._extra.setdefault(group, {}).update(options)
 
     def _options(self) -> dict[str, dict[str, object]]:
-        """What the laboratory sets."""
+        """Return the options that the laboratory sets."""
         return {
             "DEFAULT": {
                 "host": HOST,
@@ -297,13 +298,11 @@ class NovaProcess:
             file.write(stream)
 
     def _make_database(self) -> None:
-        """Nova's main schema, as `nova-manage` makes it: once in the life of an environment."""
+        """Copy a database with Nova's schema. `nova-manage` makes it once for an environment."""
         database, kept = self.directory / "nova.sqlite", self._python.parents[1] / "nova.sqlite"
         if not kept.exists():
             with contextlib.closing(sqlite3.connect(database)) as connection:
-                connection.execute(
-                    "PRAGMA journal_mode=WAL"
-                )  # who writes keeps nobody from reading
+                connection.execute("PRAGMA journal_mode=WAL")  # a writer does not block readers
             manage = [self._python, self._python.with_name("nova-manage")]
             sync = [*manage, *self._configuration, "db", "sync", "--local_cell"]
             subprocess.run(sync, check=True, capture_output=True)
@@ -324,7 +323,7 @@ class NovaProcess:
     def _spawn(self, *inherited: int, **environment: str) -> None:
         patched = {
             "OS_NOVA_DISABLE_EVENTLET_PATCHING": str(self._mode == "threading"),
-            "PYTHONHASHSEED": "0",  # Nova's objects list what was changed in a set's order
+            "PYTHONHASHSEED": "0",  # Nova's objects list their changes in the order of a set
         }
         with (self.directory / "output").open("wb") as output:
             self._process = subprocess.Popen(
@@ -403,11 +402,11 @@ class NovaProcess:
 class NovaDriver(NovaProcess):
     """A driver that answers, any number of requests at a time.
 
-    `series` up to 2025.2 know no mode but "eventlet".
+    A series up to 2025.2 has one mode, "eventlet".
 
     Raises:
-        RuntimeError: no such environment.
-        NovaError: the driver did not load or start; what it logged is in its notes.
+        RuntimeError: there is no such environment.
+        NovaError: the driver did not load or start; its log is in the notes.
 
     Cost: 3 to 6 seconds and 150 MB; some 20 calls to libvirt.
     """
@@ -415,24 +414,29 @@ class NovaDriver(NovaProcess):
     script = "drive.py"
 
     def events(self) -> list[tuple[str, str]]:
-        """Lifecycle events that the driver has passed on to Nova: UUID and transition."""
+        """Return the lifecycle events that the driver passed on to Nova: UUID and transition."""
         return [(uuid, name) for uuid, name in self._request("events")]
 
     def reload(self, config: Configuration) -> list[str]:
-        """Change nova.conf and have it read again, as by SIGHUP.
+        """Change nova.conf and make Nova read it again, as SIGHUP does.
 
-        Returns: what Nova took up, as "group.option"; only mutable options are.
+        Returns the mutable options that Nova took over, as "group.option".
         """
         self.configure(config)
         return list(self._request("reload"))
 
     def catch_up(self) -> bool:
-        """Have guestlist take in, in there, all that has happened at libvirt; whether it did."""
+        """Make guestlist take in all that has happened at libvirt; return whether it did."""
         return bool(self._request("catch_up"))
+
+    def viewed(self, uuid: str | uuid_module.UUID) -> int | None:
+        """Return a domain's state in the live view; None while the view disputes it."""
+        state: int | None = self._request("viewed", uuid=str(uuid))
+        return state
 
     @contextlib.contextmanager
     def events_held_up(self) -> Iterator[None]:
-        """Within, libvirt's event loop in there hands nothing out."""
+        """Within, libvirt's event loop in that process hands out no event."""
         self._request("hold_up_events")
         try:
             yield
@@ -440,7 +444,7 @@ class NovaDriver(NovaProcess):
             self._request("let_events_go")
 
     def stop(self) -> None:
-        """Stop the driver (`cleanup_host`). The process stays, and answers."""
+        """Stop the driver (`cleanup_host`). The process goes on and answers."""
         self._request("stop")
 
 

@@ -1,8 +1,8 @@
-"""A Python with a released Nova and a wheel of guestlist's, installed in one of many ways.
+"""A Python with a released Nova and a wheel of guestlist, installed in one of many ways.
 
-In: how each of the two is installed. Out: whether Nova can be imported, and what its own loader
-finds. The wheel is built of this checkout; pip and setuptools do what they do for an
-operator. The packages beside Nova are those of a Nova environment (`./dev nova-env`), by links.
+In: how each of the two is installed. Out: whether Nova can be imported, and what Nova's own loader
+finds. The wheel is built from this checkout; pip and setuptools act as they do for an operator. The
+packages beside Nova are links to those of a Nova environment (`./dev nova-env`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from typing import Literal, Self
 from lab.nova import nova_python
 
 NovaAs = Literal["regular", "editable"]
-"""In site-packages; or elsewhere, found by setuptools' finder, as devstack and developers have it.
-"""
+"""In site-packages; or elsewhere, where setuptools' finder finds it, as in devstack."""
 
 GuestlistIn = Literal["site-packages", "before", "after"]
-"""Beside Nova; or with `--target`, in a directory that Python searches before Nova's, as Debian's
-/usr/local/lib/python3/dist-packages and PYTHONPATH are, or after it."""
+"""Beside Nova; or with `--target`, in a directory that Python searches before Nova's or after it.
+Debian's /usr/local/lib/python3/dist-packages and the directories of PYTHONPATH come before."""
 
 SECONDS = 120
 
@@ -49,7 +48,7 @@ print(importutils.import_module("nova.virt.guestlist").__name__)
 
 
 def build_wheel(directory: Path) -> Path:
-    """The wheel of this checkout."""
+    """Build the wheel of this checkout."""
     root = Path(__file__).parents[2]
     _run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", directory, cwd=root)
     (wheel,) = directory.glob("*.whl")
@@ -57,7 +56,7 @@ def build_wheel(directory: Path) -> Path:
 
 
 class Layout:
-    """One of them, in a directory that it may fill."""
+    """One way of installing the two, in a directory of its own."""
 
     def __init__(self, directory: Path, nova_as: NovaAs, guestlist_in: GuestlistIn) -> None:
         self._nova_as = nova_as
@@ -87,7 +86,7 @@ class Layout:
         return self
 
     def uninstall_nova(self) -> None:
-        """Take it away again."""
+        """Uninstall Nova."""
         if self._nova_as == "regular":
             (self._packages / "nova").unlink()
         else:
@@ -100,7 +99,7 @@ class Layout:
         self._pip("install", *where, wheel)
 
     def uninstall_guestlist(self) -> None:
-        """Take it away again; of a target directory pip knows nothing, and it goes as a whole."""
+        """Uninstall guestlist. pip knows nothing of a target directory, which is removed whole."""
         if self._guestlist_in == "site-packages":
             self._pip("uninstall", "--yes", "guestlist")
         else:
@@ -111,10 +110,10 @@ class Layout:
         return self._say(_IS_WHOLE).endswith("nova/virt/__init__.py")
 
     def found(self) -> str:
-        """The module that Nova's loader finds for `guestlist.LibvirtDriver`.
+        """Return the module that Nova's loader finds for `guestlist.LibvirtDriver`.
 
         Raises:
-            subprocess.CalledProcessError: it finds none.
+            subprocess.CalledProcessError: Nova's loader finds none.
         """
         return self._say(_FIND)
 

@@ -1,10 +1,10 @@
-"""nova-compute, of a release: the service that an operator starts, its periodic tasks running.
+"""A released nova-compute: the service that an operator starts, with its periodic tasks.
 
-In: what `NovaDriver` takes. Out: the running service: how often each periodic task has run, what it
-logged in anger, and its driver, to be asked as a `NovaDriver` is. It is nova-compute's own `main`,
-with a conductor beside it in the same process (`in_nova/serve.py`), sqlite, oslo.messaging's
+In: what `NovaDriver` takes. Out: the running service: how often each periodic task has run, the
+errors in its log, and its driver, which answers as a `NovaDriver` does. It runs nova-compute's own
+`main`, with a conductor in the same process (`in_nova/serve.py`), sqlite, oslo.messaging's
 in-process transport, and a placement service (`lab.placement`). There is no Neutron, Cinder or
-Glance; the one task that asks them of its own accord, of the instances' networks, is off.
+Glance; the one periodic task that needs them, about the networks of instances, is off.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lab.placement import Placement
 from lab.waiting import wait_until
 
 TASKS = ("update_available_resource", "_sync_power_states", "_poll_volume_usage")
-"""The periodic tasks that ask libvirt, every second here."""
+"""The periodic tasks that ask libvirt; here they run every second."""
 
 ROUNDS_SECONDS = 60.0
 _RUNNING, _SHUTDOWN = 1, 4
@@ -34,16 +34,16 @@ _COMPLAINT = re.compile(r"^\S+ \S+ \d+ (?:ERROR|CRITICAL) \S+ (?:\[|Traceback).*
 class NovaService(NovaProcess):
     """A running nova-compute; a context manager.
 
-    Its host has been there before: guests that run there do not keep it from starting. Instances
-    are added while it runs.
+    Its host is one that Nova knows: nova-compute starts although guests run there. Instances are
+    added while it runs.
 
-    With Nova 34's own driver, in threading mode, a libvirtd that dies while nova-compute is in a
-    call can wedge it for good: where the call is the one by which `Host._get_connection` tests the
-    connection, with its lock held, libvirt runs the close callback in that thread, and the callback
-    takes the lock again. In eventlet mode callbacks are queued.
+    With Nova 34's own driver, in threading mode, nova-compute can deadlock when libvirtd dies
+    during a call. `Host._get_connection` tests the connection by a call with its lock held. libvirt
+    runs the close callback in that thread, and the callback takes the lock again. In eventlet mode
+    callbacks are queued.
 
     Raises:
-        RuntimeError: no such environment, or the service ended without a word.
+        RuntimeError: there is no such environment, or the service ended by itself.
         NovaError: the service did not start; its log is in the notes.
 
     Cost: 4 to 8 seconds and 200 MB.
@@ -63,15 +63,14 @@ class NovaService(NovaProcess):
             super().__exit__(*error)
 
     def rounds(self, task: str) -> int:
-        """How often a periodic task has run to its end."""
+        """Return how often a periodic task has run to its end."""
         return max(0, self.log().count(f"Running periodic task ComputeManager.{task} ") - 1)
 
     def wait_rounds(self, more: int = 2, *tasks: str) -> None:
-        """Return when each of these tasks (else of `TASKS`) has run so often from here on, from
-        beginning to end.
+        """Return when each of these tasks (by default `TASKS`) has begun and ended `more` times.
 
         Raises:
-            TimeoutError: it has not.
+            TimeoutError: a task has not, within `ROUNDS_SECONDS`.
         """
         goals = {task: self.rounds(task) + 1 + more for task in tasks or TASKS}
         wait_until(
@@ -79,30 +78,30 @@ class NovaService(NovaProcess):
         )
 
     def complaints(self) -> list[str]:
-        """Every line of the log that is an error, or begins a traceback."""
+        """Return each line of the log that is an error, or begins a traceback."""
         return _COMPLAINT.findall(self.log())
 
     def hang_up(self) -> None:
-        """SIGHUP: have it read its configuration again, which it does in eventlet mode alone.
+        """Send SIGHUP, at which nova-compute reads its configuration again in eventlet mode.
 
-        In threading mode Nova 34 does not: the handler ends nova-compute's main thread, the others
-        go on, and the next SIGTERM ends the process at once (oslo.service: "need to implement the
-        restart() method for no_fork case").
+        In threading mode Nova 34 does not: the handler ends nova-compute's main thread, the other
+        threads go on, and the next SIGTERM ends the process at once (oslo.service: "need to
+        implement the restart() method for no_fork case").
         """
         self._signal(signal.SIGHUP)
 
     def terminate(self) -> int:
-        """SIGTERM. Returns: the exit code."""
+        """Send SIGTERM, wait for the end, and return the exit code."""
         self._signal(signal.SIGTERM)
         return self._process.wait(ROUNDS_SECONDS)
 
     def _signal(self, number: signal.Signals) -> None:
-        """Signal the main thread, where Python runs handlers, rather than the process.
+        """Send a signal to the main thread, where Python runs handlers, not to the process.
 
-        A signal to the process may be handled by another thread that is within libvirt, whose
-        client sets the thread's signal mask around each call and so takes in what is pending. On
-        native threads the main one goes on waiting then, until the next signal; so does that of
-        Nova's own driver.
+        Another thread may receive a signal to the process while it is within libvirt: libvirt's
+        client sets the thread's signal mask around each call, and so takes a pending signal. On
+        native threads the main thread then waits until the next signal, with Nova's own driver
+        too.
         """
         pid = self._process.pid
         if ctypes.CDLL(None, use_errno=True).tgkill(pid, pid, number):
@@ -111,7 +110,7 @@ class NovaService(NovaProcess):
     def _options(self) -> dict[str, dict[str, object]]:
         options = super()._options()
         options["DEFAULT"] |= {
-            # Rounds are counted in the log; plugins that this environment lacks are no news.
+            # Rounds are counted in the log. stevedore would report plugins that are not installed.
             "default_log_levels": "oslo_service.periodic_task=DEBUG,stevedore=CRITICAL",
             "periodic_fuzzy_delay": 0,
             "update_resources_interval": 1,
@@ -131,7 +130,7 @@ def serving(
     mode: Mode = "threading",
     compute_driver: str = "libvirt.LibvirtDriver",
 ) -> Iterator[NovaService]:
-    """A nova-compute that knows these instances, and has been through a round of tasks."""
+    """Run a nova-compute that knows these instances, and has run each task once."""
     with NovaService(uri, mode=mode, compute_driver=compute_driver) as nova:
         for domain in domains:
             nova.add_instance(

@@ -1,8 +1,8 @@
-"""A placement service for one compute node: what Nova's report client asks of it, remembered.
+"""A placement service for one compute node: it remembers what Nova's report client sends.
 
 In: HTTP on loopback, without authentication. Out: resource providers with their generations,
-inventories, traits, aggregates and allocations, in placement's words. Knows no candidates, no
-reshaping and no quotas: what it does not know it answers with 404, and lists in `unknown`.
+inventories, traits, aggregates and allocations, in placement's words. Has no candidates, reshaping
+or quotas: it answers an unknown request with 404, and lists it in `unknown`.
 
 Source: OpenStack's Placement API reference; nova/scheduler/client/report.py.
 """
@@ -32,7 +32,7 @@ _Reply = tuple[int, object]
 
 @dataclass
 class Provider:
-    """A resource provider, and what it has of each aspect."""
+    """A resource provider with its aspects: inventories, traits, aggregates, allocations."""
 
     uuid: str
     name: str
@@ -40,7 +40,7 @@ class Provider:
     generation: int = 0
     aspects: dict[str, Any] = field(default_factory=lambda: dict(_ASPECTS))
 
-    def told(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         return {
             "uuid": self.uuid,
             "name": self.name,
@@ -83,8 +83,8 @@ class Placement:
 
             def _serve(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                status, told = placement.answer(self.command, self.path, body)
-                payload = json.dumps(told).encode() if told is not None else b""
+                status, reply = placement.answer(self.command, self.path, body)
+                payload = json.dumps(reply).encode() if reply is not None else b""
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(payload)))
@@ -94,7 +94,7 @@ class Placement:
             do_GET = do_PUT = do_POST = do_DELETE = _serve
 
             def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -112,7 +112,7 @@ class Placement:
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def answer(self, method: str, target: str, body: bytes) -> _Reply:
-        """What this request comes to: a status, and a value for the body if there is one."""
+        """Answer a request: a status, and a value for the body; None: no body."""
         url = urlsplit(target)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         with self._lock:
@@ -125,7 +125,7 @@ class Placement:
     def _list(self, query: dict[str, str], body: None) -> _Reply:
         tree, name = query.get("in_tree"), query.get("name")
         found = [
-            provider.told()
+            provider.as_json()
             for provider in self.providers.values()
             if "member_of" not in query
             and (tree is None or tree in (provider.uuid, provider.parent))
@@ -136,11 +136,11 @@ class Placement:
     def _create(self, query: dict[str, str], body: dict[str, str]) -> _Reply:
         provider = Provider(body["uuid"], body["name"], body.get("parent_provider_uuid"))
         self.providers[provider.uuid] = provider
-        return 200, provider.told()
+        return 200, provider.as_json()
 
     def _show(self, uuid: str, query: dict[str, str], body: None) -> _Reply:
         provider = self.providers.get(uuid)
-        return (200, provider.told()) if provider else _missing(uuid)
+        return (200, provider.as_json()) if provider else _missing(uuid)
 
     def _aspect(self, uuid: str, name: str, query: dict[str, str], body: None) -> _Reply:
         provider = self.providers.get(uuid)
@@ -167,7 +167,7 @@ class Placement:
 
 
 def _names(query: dict[str, str]) -> list[str]:
-    """Every trait that is asked for exists."""
+    """Return the traits that are asked for: every trait exists."""
     return query.get("name", "in:").removeprefix("in:").split(",")
 
 

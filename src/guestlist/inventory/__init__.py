@@ -22,6 +22,7 @@ lifecycle events, merged in order; work grows with the number of changes, not of
     facts         the host itself, beside its domains
     progress      what was done so far: InventoryStatistics
     drift         a difference that only a comparison has found                     (pure)
+    evidence      what speaks for the view's record of one domain                  (pure)
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from guestlist import event_loop, process
 from guestlist.errors import GuestlistError, NotSynced
 from guestlist.host import Host
 from guestlist.inventory.drift import Drift
+from guestlist.inventory.evidence import Evidence
 from guestlist.inventory.lifetime import Lifetime
 from guestlist.inventory.options import Options
 from guestlist.inventory.progress import InventoryStatistics
@@ -192,11 +194,17 @@ class Inventory(Lifetime):
 
         Cost: no call; some 0.1 ms.
         """
-        if process.is_foreign() or self._board.stale_for != 0 or not event_loop.drain(LONGEST_TURN):
-            return None
-        if self._follower.is_in_doubt(uuid.bytes):  # before the view is read: it may move on
-            return None
-        return self._board.row(uuid)
+        evidence = self.evidence(uuid)
+        return evidence.instance if evidence.is_undisputed else None
+
+    def evidence(self, uuid: UUID) -> Evidence:
+        """Return the facts by which `undisputed` decides. Cost: as `undisputed`."""
+        if process.is_foreign() or self._board.stale_for != 0:
+            return Evidence()
+        if not event_loop.drain(LONGEST_TURN):
+            return Evidence(is_in_step=True)
+        in_doubt = self._follower.is_in_doubt(uuid.bytes)  # before the view is read: it may move on
+        return Evidence(True, True, in_doubt, self._board.row(uuid))
 
     def node(self, timeout: float | None = LONGEST_NODE) -> Node:
         """Return the host itself, as it was at the last comparison of all domains.

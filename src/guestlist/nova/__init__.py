@@ -1,18 +1,21 @@
 """The drop-in for a released Nova: `compute_driver = guestlist.LibvirtDriver` in nova.conf.
 
-    driver      LibvirtDriver: Nova's own, with the methods that asked domain by domain converted
-    host        Host: Nova's own, whose lists hold domains that answer for themselves
-    domains     such a domain
-    gate      what stands between Nova and guestlist: switches, threads, failures
-    questions       guestlist's side of it: one host, asked in real threads
-    reach       its connection, opened aside
-    threads     green or real: whose thread makes a call, and who writes to the log
-    proof       which of the conversions this Nova allows
-    options     [guestlist] in nova.conf
-    finding     how Nova finds the driver by its name
+    __init__       LibvirtDriver, where Nova's loader looks for it
+    driver         LibvirtDriver: Nova's own, with the methods converted that asked each domain
+    host           NovaHost: Nova's own Host, whose lists hold domains that answer for themselves
+    domains        the domains of such a list                                        (pure)
+    gate           between Nova and guestlist: switches, threads and failures
+    questions      HostQuestions: what the drop-in asks about one host, in real threads
+    live_answers   when `get_info` may be answered from the live view                (pure)
+    vcpus          numbers of vCPUs, remembered from a domain's start on
+    connector      connections are opened aside, so that no question waits long
+    green_threads  which thread makes a call, and which one writes the log
+    proof          which conversions this Nova allows
+    options        [guestlist] in nova.conf
+    finding        how Nova finds the driver by its name
 
-What is not converted is Nova's. What is converted falls back to Nova's wherever guestlist fails.
-Nova's files, its connection to libvirt and its events are left alone.
+A method that is not converted is Nova's. A converted one falls back to Nova's where guestlist
+fails. Nova's files, its connection to libvirt and its events stay as they are.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Whether libvirt can be asked now: connections are opened aside, so that no question waits long.
+"""Connections are opened aside, so that no question waits long.
 
-In: how to connect. Out: at once, or after `PATIENCE` seconds at most, whether it is done. libvirt's
-open has no deadline, and takes for ever where the daemon is stopped or serves as many clients as
-its `max_clients` allows. Nova then asks libvirt itself over the connection that it has, while one
-attempt goes on here. Knows neither libvirt nor Nova.
+In: a function that connects. Out: after `PATIENCE` seconds at most, success or an error. libvirt's
+open has no deadline: it never returns where the daemon is stopped, or serves as many clients as its
+`max_clients` allows. Nova then asks libvirt itself over its own connection, while one attempt goes
+on here. Knows neither libvirt nor Nova.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from guestlist.errors import ConnectionFailed, GuestlistError, without_frames
 from guestlist.unpatched import threading
 
 PATIENCE = 1.0
-"""Seconds that questions wait for an attempt, all of them together."""
+"""Seconds after the start of an attempt for which questions wait for it."""
 
 
 class Connector:
-    """One way to connect, tried by one thread at a time. Threads may share it."""
+    """One way to connect; one thread at a time tries it. Threads may share it."""
 
     def __init__(self, connect: Callable[[], None]) -> None:
         self._connect = connect
@@ -30,12 +30,12 @@ class Connector:
         self._lock = threading.Lock()
 
     def connect(self) -> None:
-        """Return once the attempt that is under way has connected; begin one if there is none.
+        """Return when the attempt that is under way has connected; begin one if there is none.
 
-        After an attempt that took longer than `PATIENCE` the next one is not waited for.
+        If an attempt failed after more than `PATIENCE`, callers do not wait for the next one.
 
         Raises:
-            GuestlistError: it failed, or has not ended yet and goes on.
+            GuestlistError: the attempt failed, or has not ended in time and goes on.
         """
         with self._lock:
             attempt = self._attempt
@@ -60,6 +60,8 @@ class Connector:
 
 
 class _Attempt:
+    """One attempt to connect, and how it ended."""
+
     def __init__(self, patience: float) -> None:
         self.began = time.monotonic()
         self._until = self.began + patience
@@ -67,10 +69,11 @@ class _Attempt:
         self.failure: GuestlistError | None = None
 
     def wait(self) -> None:
+        """Return when the attempt has succeeded; see `Connector.connect`."""
         if not self.over.wait(max(0.0, self._until - time.monotonic())):
             raise ConnectionFailed(
-                f"no connection within {PATIENCE:g} s, it is tried further: the daemon is stopped, "
-                "hung, or already serves as many clients as max_clients allows"
+                f"no connection within {PATIENCE:g} s, the attempt goes on: the daemon is stopped, "
+                "hangs, or already serves as many clients as max_clients allows"
             )
         if self.failure is not None:
             raise self.failure

@@ -1,8 +1,8 @@
-"""A domain off a list, which answers what is known of all without a call.
+"""Domains as Nova's code takes them, which answer without a call what is known of all.
 
-In: what was listed, and how to find out the rest. Out: what Nova takes for a libvirt.virDomain. It
-answers for name, UUID, id and its XML; for anything else the real one is looked up, as Nova would
-have had it. Knows neither libvirt nor Nova.
+In: what was listed, and how to look the rest up. Out: objects that Nova takes for a
+libvirt.virDomain. They answer for name, UUID, id and XML; for anything else they look up the real
+one, as Nova would have done. Knows neither libvirt nor Nova.
 """
 
 from __future__ import annotations
@@ -22,43 +22,47 @@ class ListedDomain(NamedTuple):
     id: int
 
 
-class DomainDocuments:
-    """What the domains of one list have in common: their documents, asked for all at once."""
+class XmlDocuments:
+    """The XML documents of the domains of one list, read together when the first is wanted."""
 
     def __init__(self, read: Callable[[], Mapping[str, str] | None]) -> None:
         self._read = read
 
     @cached_property
-    def documents(self) -> Mapping[str, str]:
-        """The XML of each, by UUID; of one whose XML could not be had, none."""
+    def by_uuid(self) -> Mapping[str, str]:
+        """The documents by UUID; a domain whose XML could not be read is missing."""
         return self._read() or {}
 
 
+NO_DOCUMENTS = XmlDocuments(dict)
+"""For domains whose XML is read one by one, if at all."""
+
+
 class KnownDomain:
-    """One domain of a list."""
+    """One domain of a list; `look_up` returns the real one by its UUID."""
 
     def __init__(
-        self, listed: ListedDomain, documents: DomainDocuments, find: Callable[[], Any]
+        self, listed: ListedDomain, documents: XmlDocuments, look_up: Callable[[str], Any]
     ) -> None:
         self._listed = listed
         self._documents = documents
-        self._find = find
+        self._look_up = look_up
 
     def name(self) -> str:
-        """As virDomain.name."""
+        """Answer as virDomain.name."""
         return self._listed.name
 
     def UUIDString(self) -> str:  # noqa: N802  libvirt's
-        """As virDomain.UUIDString."""
+        """Answer as virDomain.UUIDString."""
         return self._listed.uuid
 
     def ID(self) -> int:  # noqa: N802  libvirt's
-        """As virDomain.ID."""
+        """Answer as virDomain.ID."""
         return self._listed.id
 
     def XMLDesc(self, flags: int = 0) -> str:  # noqa: N802  libvirt's
-        """As virDomain.XMLDesc; with flags libvirt is asked."""
-        document = self._documents.documents.get(self._listed.uuid) if flags == 0 else None
+        """Answer as virDomain.XMLDesc; with flags libvirt is asked."""
+        document = self._documents.by_uuid.get(self._listed.uuid) if flags == 0 else None
         if document is None:
             text: str = self._real.XMLDesc(flags)
             return text
@@ -66,7 +70,7 @@ class KnownDomain:
 
     @cached_property
     def _real(self) -> Any:
-        return self._find()
+        return self._look_up(self._listed.uuid)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
@@ -76,22 +80,29 @@ class KnownDomain:
 
 
 class StatedDomain(KnownDomain):
-    """One whose state is known, for Nova's code that reads no more of its `info`."""
+    """A domain whose state is known, for Nova's code that reads nothing else of its `info`."""
 
-    def __init__(self, listed: ListedDomain, state: int, find: Callable[[], Any]) -> None:
-        super().__init__(listed, DomainDocuments(dict), find)
+    def __init__(self, listed: ListedDomain, state: int, look_up: Callable[[str], Any]) -> None:
+        super().__init__(listed, NO_DOCUMENTS, look_up)
         self._state = state
 
     def info(self) -> tuple[int]:
-        """The first of what virDomain.info has."""
+        """Return the first field of virDomain.info."""
         return (self._state,)
 
 
 class CountedDomain(KnownDomain):
-    """One whose disks have been counted; `silent` is raised where its guest does not answer.
+    """A domain whose disks have been counted.
 
-    Nor is one without any disk asked about one: stuck or not it has the same answer for all of
-    them, `none`, and a stuck one would hold the call up.
+    A domain without disks is not asked about a disk: libvirt's answer is always the error that
+    `none` makes, and a stuck guest would block the call.
+
+    Args:
+        listed: the domain.
+        counters: by target; None: the guest did not answer.
+        silent: what `blockStats` raises where the guest did not answer.
+        none: makes what `blockStats` raises for a disk where the domain has no disks.
+        look_up: returns the real one by its UUID.
     """
 
     def __init__(
@@ -100,15 +111,18 @@ class CountedDomain(KnownDomain):
         counters: Mapping[str, tuple[int, ...]] | None,
         silent: Exception,
         none: Callable[[str], Exception],
-        find: Callable[[], Any],
+        look_up: Callable[[str], Any],
     ) -> None:
-        super().__init__(listed, DomainDocuments(dict), find)
+        super().__init__(listed, NO_DOCUMENTS, look_up)
         self._counters = counters
         self._silent = silent
         self._none = none
 
     def blockStats(self, disk: str) -> tuple[int, ...]:  # noqa: N802  libvirt's
-        """As virDomain.blockStats, without the errors, which QEMU does not count."""
+        """Answer as virDomain.blockStats, without the number of errors, which QEMU does not count.
+
+        libvirt is asked about a disk that was not counted.
+        """
         if self._counters is None:
             raise self._silent
         if not self._counters:
@@ -124,13 +138,13 @@ _stand_ins: ContextVar[Mapping[str, Any]] = ContextVar("guestlist_stand_ins", de
 
 
 def stand_in(uuid: str) -> Any:
-    """What Nova's code that runs just now is to take for a domain; None: it is looked up."""
+    """Return what Nova's running code takes for a domain; None: the domain is looked up."""
     return _stand_ins.get().get(uuid)
 
 
 @contextlib.contextmanager
 def standing_in(domains: Mapping[str, Any]) -> Iterator[None]:
-    """Within, on this thread alone, nobody looks these domains (by UUID) up."""
+    """Within, on this thread, these domains (by UUID) are taken and not looked up."""
     token = _stand_ins.set(domains)
     try:
         yield

@@ -1,9 +1,9 @@
-"""LibvirtDriver: Nova's own, with the methods converted that asked domain by domain.
+"""LibvirtDriver: Nova's own libvirt driver, with the methods converted that asked each domain.
 
 In: Nova, which loads it from `compute_driver = guestlist.LibvirtDriver`. Out: the results, types,
-units, log and exceptions of Nova's own methods, which do the work: only what they ask libvirt and
-qemu-img for is known already, or asked for of all domains at once. Whatever guestlist cannot answer
-Nova asks itself.
+units, log lines and exceptions of Nova's own methods. Nova's methods do the work; what they ask
+libvirt and qemu-img for is known already, or is asked for all domains at once. Where guestlist
+cannot answer, Nova asks libvirt itself.
 
 Source: Nova 2023.1 to 2026.2, nova/virt/libvirt/driver.py.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
@@ -27,7 +27,7 @@ from oslo_log import log as logging
 from guestlist.errors import Code
 from guestlist.nova import options, proof
 from guestlist.nova.domains import CountedDomain, ListedDomain, StatedDomain, standing_in
-from guestlist.nova.gate import Gate
+from guestlist.nova.gate import Gate, OnlyLooking
 from guestlist.nova.host import NovaHost
 from guestlist.nova.questions import HostQuestions
 
@@ -36,11 +36,10 @@ LOG = logging.getLogger(__name__)
 
 options.register(CONF)
 
-_PROVEN = proof.proven()
 _FROM_QEMU = 10
 
 _VCPUS_MAX_AGE = 3_600.0
-"""Seconds for which the vCPUs of an active domain are believed, without statistics of them."""
+"""Seconds for which a domain's number of vCPUs is used where libvirt has no statistics of them."""
 
 _qcow2_images: ContextVar[Mapping[str, tuple[int, int]]] = ContextVar(
     "guestlist_qcow2_images",
@@ -51,83 +50,85 @@ _qcow2_images: ContextVar[Mapping[str, tuple[int, int]]] = ContextVar(
 class LibvirtDriver(libvirt_driver.LibvirtDriver):
     """Nova's libvirt driver over guestlist. Options: `[guestlist]` in nova.conf.
 
-    What it costs in calls to libvirt, warm, however many domains there are: `list_instances`,
-    `list_instance_uuids` and `get_num_instances` 1 (2 with `only_nova`), `_get_vcpu_used` 2,
+    The conversions are tried on Nova's own code when the first driver is made; see `proof`.
+
+    Cost in calls to libvirt, warm, however many domains there are: `list_instances`,
+    `list_instance_uuids`, `get_num_instances` and `_get_vcpu_used` 1,
     `_get_disk_over_committed_size_total` 3 and no process, mediated devices and mount state 2,
     memory with file-backed memory 1, volume usage 2; `get_info` none where the live view may
-    answer, and 1 if that has to be compared first, else Nova's 3. `instance_exists` is Nova's own:
-    2.
+    answer, 1 where the view is compared first, and Nova's 3 otherwise. `instance_exists` is Nova's
+    own: 2.
     """
 
     def __init__(self, virtapi: Any, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
-        self._gate = Gate(self._uri(), CONF, _PROVEN)
+        self._proven = proof.proven()
+        self._gate = Gate(self._uri(), CONF, self._proven)
         self._vcpus_known: dict[str, tuple[int, int, float]] = {}
         if type(self._host) is libvirt_host.Host:
-            self._host.__class__ = NovaHost  # others hold it already, so it is not made anew
+            self._host.__class__ = NovaHost  # other objects of Nova's hold this one already
         if isinstance(self._host, NovaHost):
-            self._host.guestlist_attach(self._gate, _PROVEN)
+            self._host.guestlist_attach(self._gate, self._proven)
 
     def init_host(self, host: str) -> None:
-        """As Nova's; connects guestlist, once Nova has its event loop and its connection.
+        """Start as Nova's driver, then connect guestlist, over Nova's running event loop.
 
-        Nova waits without end for one that the daemon has no place for.
+        Nova's connection comes first: where the daemon has no place for it, Nova waits without end.
         """
         super().init_host(host)
         self._gate.open()
 
     def cleanup_host(self, host: str) -> None:
-        """As Nova's; guestlist's connections are closed."""
+        """Close guestlist's connections, then clean up as Nova's driver."""
         self._gate.close()
         super().cleanup_host(host)
 
-    # Who is here
+    # Which instances there are
 
     def list_instances(self) -> list[str]:
-        """As Nova's; with `only_nova`, of Nova's own alone."""
-        return [guest.name for guest in self._listed_guests()]
+        """Return the names, as Nova's; with `only_nova`, those of Nova's own domains."""
+        names = self._listed("list the names of the domains", HostQuestions.names)
+        return list(super().list_instances()) if names is None else names
 
     def list_instance_uuids(self) -> list[str]:
-        """As Nova's; with `only_nova`, of Nova's own alone."""
-        return [guest.uuid for guest in self._listed_guests()]
+        """Return the UUIDs, as Nova's; with `only_nova`, those of Nova's own domains."""
+        uuids = self._listed("list the UUIDs of the domains", HostQuestions.uuids)
+        return list(super().list_instance_uuids()) if uuids is None else uuids
 
-    def _listed_guests(self) -> list[Any]:
-        guests: list[Any] = self._host.list_guests(only_running=False)
-        if not self._gate.wants("only_nova"):
-            return guests
-        ours = self._gate.ask("tell Nova's domains", HostQuestions.launched_by_nova)
-        return guests if ours is None else [guest for guest in guests if guest.uuid in ours]
+    def _listed(self, what: str, question: Callable[..., list[str]]) -> list[str] | None:
+        if "list_instance_domains" not in self._proven:
+            return None
+        only_nova = self._gate.wants("only_nova")
+        return self._gate.ask(what, partial(question, launched_by_nova=only_nova))
 
     def instance_exists(self, instance: Any) -> bool:
-        """As Nova's, which asks libvirt: two calls."""
-        with self._gate.only_looking():
-            exists: bool = super().instance_exists(instance)
-        return exists
+        """Return whether libvirt has the instance, by Nova's own code. 2 calls."""
+        with OnlyLooking():
+            return bool(super().instance_exists(instance))
 
     def get_info(self, instance: Any, use_cache: bool = True) -> Any:
-        """As Nova's; from the live view where that has what the caller has, and is beyond doubt.
-
-        Never that an instance is shut down, has crashed or is gone: libvirt is asked for that.
-        """
-        if use_cache and "get_info" in _PROVEN and _is_at_rest(instance):
-            known = self._gate.undisputed(instance)
+        """Return state and id, as Nova's; from the live view where `may_answer` allows it."""
+        if "get_info" in self._proven:
+            known = self._gate.live_answer(
+                instance.uuid,
+                allows_cache=use_cache,
+                task_state=_recorded(instance, "task_state"),
+                power_state=_recorded(instance, "power_state"),
+            )
             if known is not None:
-                id = -1 if known.id is None else known.id
-                listed = ListedDomain(instance.uuid, known.name, id)
-                find = partial(self._host.guestlist_domain, instance.uuid)
-                info = libvirt_guest.Guest(StatedDomain(listed, known.state, find)).get_info(
-                    self._host
+                listed = ListedDomain(
+                    instance.uuid, known.name, -1 if known.id is None else known.id
                 )
-                if _is_no_news(instance, info.state):
-                    return info
-        with self._gate.only_looking():
+                domain = StatedDomain(listed, known.state, self._host.guestlist_domain)
+                return libvirt_guest.Guest(domain).get_info(self._host)
+        with OnlyLooking():
             return super().get_info(instance, use_cache=use_cache)
 
-    # What they use
+    # What instances use
 
     def _get_vcpu_used(self) -> int:
-        """As Nova's: 1 for a domain whose vCPUs libvirt does not list."""
-        if "_get_vcpu_used" not in _PROVEN:
+        """Return the number, as Nova's: 1 for a domain whose vCPUs libvirt does not list."""
+        if "_get_vcpu_used" not in self._proven:
             return int(super()._get_vcpu_used())
         counted = self._gate.ask("count the vCPUs", HostQuestions.vcpus)
         if counted is None:
@@ -140,7 +141,7 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
         )
 
     def _vcpus(self, uuid: str, id: int) -> int:
-        """Of a domain that libvirt has no statistics of: asked for once per start, and hour."""
+        """Return the vCPUs of a domain without statistics: asked for at each start, and hourly."""
         known_id, count, until = self._vcpus_known.get(uuid, (None, 0, 0.0))
         if known_id == id and time.monotonic() < until:
             return count
@@ -155,9 +156,9 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
         return count
 
     def _get_disk_over_committed_size_total(self) -> int:
-        """As Nova's, in bytes; the sizes of qcow2 images are read from their headers."""
+        """Return the sum in bytes, as Nova's; sizes of qcow2 images come from their headers."""
         images = None
-        if self._gate.wants("disk_facts") and "_get_disk_over_committed_size_total" in _PROVEN:
+        if self._gate.wants("disk_facts") and "_get_disk_over_committed_size_total" in self._proven:
             images = self._gate.ask("measure the images", HostQuestions.qcow2_images)
         with _with_images(images or {}):
             return int(super()._get_disk_over_committed_size_total())
@@ -165,7 +166,7 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
     def _get_instance_disk_info_from_config(
         self, guest_config: Any, block_device_info: Any
     ) -> list[dict[str, Any]]:
-        """As Nova's, one device after the other while their images are known."""
+        """Return what Nova says of the devices, one by one while sizes of images are known."""
         images = _qcow2_images.get()
         if not images:
             infos: list[dict[str, Any]] = super()._get_instance_disk_info_from_config(
@@ -185,10 +186,10 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
         block_device_info: Any,
         images: Mapping[str, tuple[int, int]],
     ) -> list[dict[str, Any]]:
-        """What Nova says of one device of a domain.
+        """Return what Nova says of one device of a domain.
 
-        Of a known image Nova is asked as if it were raw: whether it counts is the same then, and
-        of a raw one it takes but a stat. The numbers that a header gives are put in.
+        Nova is asked about a qcow2 image of known size as if it were raw: the same rules say
+        whether it counts, and a raw image costs one stat. Then the known sizes are put in.
         """
         ask = super()._get_instance_disk_info_from_config
         sizes = images.get(getattr(device, "source_path", None) or "")
@@ -198,7 +199,7 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
             raw.driver_format = "raw"
             try:
                 infos = ask(_config_of(guest_config, raw), block_device_info)
-            except OSError:  # of a qcow2 image that is gone Nova says something else
+            except OSError:  # Nova has another message for a qcow2 image that is gone
                 pass
             else:
                 virtual, allocated = sizes
@@ -218,13 +219,13 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
     def get_all_volume_usage(
         self, context: Any, compute_host_bdms: list[Any]
     ) -> list[dict[str, Any]]:
-        """As Nova's; the counters are asked of all guests at once, over another connection.
+        """Return the usage, as Nova's; one call over another connection counts all volumes.
 
-        A guest that is stuck is left out and logged, as one is whose volume was detached. Where
-        libvirt has no such statistics: 4 calls, and 1 a volume.
+        A stuck guest is left out and logged, like a guest whose volume was detached. Where libvirt
+        has no such statistics: 4 calls, and 1 for each volume.
         """
         counted = None
-        if compute_host_bdms and "get_all_volume_usage" in _PROVEN:
+        if compute_host_bdms and "get_all_volume_usage" in self._proven:
             counted = self._gate.ask("count what volumes are used", HostQuestions.volumes)
         domains: dict[str, Any] = {
             one.uuid: CountedDomain(
@@ -232,14 +233,14 @@ class LibvirtDriver(libvirt_driver.LibvirtDriver):
                 counters,
                 _no_answer(),
                 _no_disk,
-                partial(self._host.guestlist_domain, one.uuid),
+                self._host.guestlist_domain,
             )
             for one, counters in counted or ()
         }
         if counted is not None and not domains:
-            with suppress(libvirt_driver.libvirt.libvirtError):  # then Nova looks each up, and logs
+            with suppress(libvirt_driver.libvirt.libvirtError):  # Nova looks each up then, and logs
                 domains = {each.UUIDString(): each for each in self._host.guestlist_domains()}
-        with standing_in(domains), self._gate.only_looking():
+        with standing_in(domains), OnlyLooking():
             usage: list[dict[str, Any]] = super().get_all_volume_usage(context, compute_host_bdms)
         return usage
 
@@ -267,30 +268,20 @@ def _config_of(guest_config: Any, device: Any) -> Any:
     return config
 
 
-def _is_at_rest(instance: Any) -> bool:
-    """Whether, as far as the caller knows, nobody is doing anything to an instance."""
-    return not _callers(instance, "task_state")
-
-
-def _is_no_news(instance: Any, state: int) -> bool:
-    """Whether a power state is what the caller has already, or the caller has none (0)."""
-    return _callers(instance, "power_state") in (None, 0, state)
-
-
-def _callers(instance: Any, name: str) -> Any:
-    """What the caller has of an instance; None where it was not loaded: it is not asked for."""
+def _recorded(instance: Any, name: str) -> Any:
+    """Return a field of Nova's record; None where it was not loaded: loading it costs a message."""
     is_set = getattr(instance, "obj_attr_is_set", None)
     return getattr(instance, name, None) if is_set is None or is_set(name) else None
 
 
 def _no_answer() -> Exception:
-    """What libvirt would have said of a guest that is stuck, in the end."""
+    """Make the error that libvirt raises for a stuck guest after a long wait."""
     message = "Timed out during operation: the guest does not answer"
     return _error(Code.OPERATION_TIMEOUT, message)
 
 
 def _no_disk(target: str) -> Exception:
-    """What libvirt says of a disk that a guest does not have."""
+    """Make the error that libvirt raises for a disk that a domain does not have."""
     return _error(Code.INVALID_ARG, f"invalid argument: invalid path: {target}")
 
 

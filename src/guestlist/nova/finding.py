@@ -1,10 +1,10 @@
 """How nova-compute finds the driver: `compute_driver = guestlist.LibvirtDriver`.
 
-In: os-vif, which nova-compute asks for its plugins before it loads its driver. Out: the module name
+In: os-vif, whose plugins nova-compute loads before its driver. Out: the module name
 `nova.virt.guestlist`, the only place where Nova looks for that driver. os-vif loads every entry
-point of its group, wherever Nova and guestlist are installed, and with them this class, a plugin
-that plugs nothing. So no file of guestlist's lies in Nova's package: a directory `nova` of ours
-hides a Nova that is installed editable, and what an uninstall leaves of it goes on hiding it.
+point of its group, wherever Nova and guestlist are installed. One of them is this class, a plugin
+that plugs nothing. So guestlist puts no file into Nova's package: a directory `nova` of guestlist's
+would hide a Nova that is installed editable, and so would the remains after an uninstall.
 
 Source: Nova 2023.1 to 2026.2, nova/cmd/compute.py (`main`), nova/virt/driver.py
 (`load_compute_driver`); os-vif 3.1 to 5.3, os_vif/__init__.py (`initialize`).
@@ -24,16 +24,16 @@ MODULE = "nova.virt.guestlist"
 
 
 class Finder(PluginBase):
-    """os-vif's plugin "guestlist": gives the driver its name, and supports no kind of interface."""
+    """os-vif's plugin "guestlist": it gives the driver its name, and supports no interface."""
 
     @classmethod
     def load(cls, plugin_name: str) -> Any:
-        """Let `MODULE` be importable. Imports neither Nova nor libvirt; harmless twice."""
+        """Make `MODULE` importable. Imports neither Nova nor libvirt; harmless twice."""
         sys.modules[MODULE] = guestlist.nova
         return super().load(plugin_name)
 
     def describe(self) -> Any:
-        """No kind of interface."""
+        """Return that no kind of interface is supported."""
         return objects.host_info.HostPluginInfo(plugin_name="guestlist", vif_info=[])
 
     def plug(self, vif: Any, instance_info: Any) -> NoReturn:

@@ -1,9 +1,10 @@
-"""Whose thread makes a call, and who writes to the log, where Nova's threads may be green.
+"""Which thread makes a call, and which one writes the log, where Nova's threads may be green.
 
-Nova runs on native threads or on eventlet's. A green thread that waits for libvirt, or for a lock
-that a real thread has, stops all of nova-compute meanwhile; and a real thread that logs uses locks
-that are green ones. So guestlist's calls cross into a real thread here, once per question, and what
-its threads have to say crosses back.
+In: calls of guestlist's, and log records. Out: calls made on a real thread, records written on a
+green one. Nova runs on native threads or on eventlet's green ones. A green thread that waits for
+libvirt, or for a lock that a real thread holds, stops all of nova-compute meanwhile. A real thread
+that logs would use green locks. So a question of guestlist's crosses to a real thread here, once,
+and the log records of its threads cross back. On native threads nothing crosses.
 
 Source: Nova's nova/virt/libvirt/host.py (`_EventletLibvirtEventHandler`: no logging in a native
 thread); eventlet's tpool.
@@ -21,7 +22,7 @@ from guestlist import logs, unpatched
 T = TypeVar("T")
 
 _PAUSE = 0.5
-"""Seconds between two looks at what is to be logged."""
+"""Seconds between two turns of the thread that writes log records."""
 
 
 def are_green() -> bool:
@@ -30,12 +31,12 @@ def are_green() -> bool:
 
 
 def are_separable() -> bool:
-    """Whether guestlist's threads are real: not if it made some before Nova patched Python."""
+    """Whether guestlist's threads are real: it made none before Nova patched Python."""
     return not unpatched.is_mixed()
 
 
 def aside(call: Callable[[], T]) -> T:
-    """Make a call in a real thread, while other green ones go on; here where there are none."""
+    """Make a call in a real thread while other green threads run; here if none are green."""
     if not are_green():
         return call()
     from eventlet import tpool  # noqa: PLC0415  Nova on native threads forbids the import
@@ -45,7 +46,7 @@ def aside(call: Callable[[], T]) -> T:
 
 
 def relay_log() -> None:
-    """Have what guestlist logs, on whatever thread, written by a green one; harmless twice."""
+    """Let a green thread write the log records of all guestlist's threads; harmless twice."""
     if not are_green() or any(
         isinstance(one, _Relay) for one in logging.getLogger("guestlist").handlers
     ):
@@ -62,23 +63,23 @@ def relay_log() -> None:
 
 
 class _Relay(logging.Handler):
-    """Keeps records on the thread that makes them, and hands them to the root logger on another."""
+    """Keeps records on the thread that makes them; another thread hands them to the root logger."""
 
     def __init__(self) -> None:
         super().__init__()
         self._records: deque[logging.LogRecord] = deque()
 
     def createLock(self) -> None:  # noqa: N802  logging's
-        """None is needed: a deque can do without."""
+        """Make no lock: a deque needs none."""
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Keep it. Logging's own takes the lock, and from Python 3.13 on takes no None for one."""
+        """Keep a record. logging's own method takes the lock, and fails without one on 3.13."""
         self._records.append(record)
         return True
 
     def run(self) -> None:
-        """Write what there is, again and again. On a green thread."""
+        """Write the records that were kept, for ever. Runs on a green thread."""
         import eventlet  # noqa: PLC0415
 
         while True:

@@ -1,13 +1,12 @@
-"""Host: Nova's own, whose lists hold domains that answer for themselves.
+"""NovaHost: Nova's own Host, whose lists hold domains that answer for themselves.
 
-In: a gate, which the driver puts in. Out: for Nova's code that goes over all domains, one list
-and what is known of each, in place of a call per domain. Nova's code itself is not touched.
+In: a gate, which the driver puts in. Out: one list, and what is known of each domain, for Nova's
+code that goes over all domains; that code made a call for each. Does not touch Nova's code.
 """
 
 from __future__ import annotations
 
 import threading
-from functools import partial
 from typing import Any
 
 from nova import exception
@@ -15,13 +14,13 @@ from nova.virt.libvirt import guest as libvirt_guest
 from nova.virt.libvirt import host as libvirt_host
 
 from guestlist.nova import green_threads
-from guestlist.nova.domains import DomainDocuments, KnownDomain, stand_in
+from guestlist.nova.domains import KnownDomain, XmlDocuments, stand_in
 from guestlist.nova.gate import Gate
 from guestlist.nova.questions import HostQuestions
 
 
 class NovaHost(libvirt_host.Host):
-    """Nova's Host over one call for all domains. Without a gate it is Nova's Host, no more."""
+    """Nova's Host over one call for all domains. Without a gate it behaves as Nova's."""
 
     guestlist: Gate | None = None
     guestlist_proven: frozenset[str] = frozenset()
@@ -29,9 +28,10 @@ class NovaHost(libvirt_host.Host):
     def guestlist_attach(self, gate: Gate, proven: frozenset[str]) -> None:
         """Answer through a gate from now on, with the conversions that are proven.
 
-        On native threads Nova (34) locks itself out where a thread of its own is the first to find
-        the connection lost: libvirt tells that thread so within the call that it made under the
-        lock, and Nova's callback takes the lock again. So the lock lets its owner in.
+        The lock of Nova's connection becomes reentrant. On native threads Nova 34 deadlocks where
+        its own thread is the first to find the connection lost: that thread holds the lock while it
+        calls libvirt, libvirt runs Nova's callback within the call, and the callback takes the lock
+        again.
         """
         self.guestlist, self.guestlist_proven = gate, proven
         lock = getattr(self, "_wrapped_conn_lock", None)
@@ -39,7 +39,7 @@ class NovaHost(libvirt_host.Host):
             self._wrapped_conn_lock = threading.RLock()
 
     def list_instance_domains(self, only_running: bool = True) -> list[Any]:
-        """As Nova's. 1 call; their XML, should it be asked for, 1 more for all of them."""
+        """Return the domains, as Nova's. 1 call; 1 more for the XML of all if it is asked for."""
         gate = self._gate("list_instance_domains")
         listed = None
         if gate is not None:
@@ -51,30 +51,30 @@ class NovaHost(libvirt_host.Host):
             return domains
 
         def read(host: HostQuestions) -> dict[str, str]:
-            return host.documents(gate.in_hand(), only_running=only_running)
+            return host.documents(gate.being_changed(), only_running=only_running)
 
-        documents = DomainDocuments(lambda: gate.ask("read the XML of the domains", read))
-        return [
-            KnownDomain(one, documents, partial(self.guestlist_domain, one.uuid)) for one in listed
-        ]
+        documents = XmlDocuments(lambda: gate.ask("read the XML of the domains", read))
+        look_up = self.guestlist_domain
+        return [KnownDomain(one, documents, look_up) for one in listed]
 
     def get_guest(self, instance: Any) -> Any:
-        """As Nova's; notes that Nova may be about to change it."""
-        if (known := stand_in(instance.uuid)) is not None:
+        """Return the guest, as Nova's; note that Nova may change the domain."""
+        uuid = instance.uuid
+        if (known := stand_in(uuid)) is not None:
             return libvirt_guest.Guest(known)
         if self.guestlist is not None:
-            self.guestlist.take_in_hand(instance.uuid)
+            self.guestlist.note_use(uuid)
         return super().get_guest(instance)
 
     def write_instance_config(self, xml: str) -> Any:
-        """As Nova's; notes that the domain is another now."""
+        """Define the domain, as Nova's; note that Nova has changed it."""
         guest = super().write_instance_config(xml)
         if self.guestlist is not None:
-            self.guestlist.take_in_hand(guest.uuid)
+            self.guestlist.note_use(guest.uuid)
         return guest
 
     def _sum_domain_memory_mb(self) -> int:
-        """As Nova's, in MiB. 1 call."""
+        """Return the sum in MiB, as Nova's. 1 call."""
         gate = self._gate("_sum_domain_memory_mb")
         known = None
         if gate is not None:
@@ -97,10 +97,10 @@ class NovaHost(libvirt_host.Host):
         return used // 1024
 
     def guestlist_domain(self, uuid: str) -> Any:
-        """The domain as Nova would have had it, over Nova's connection.
+        """Return the libvirt.virDomain, over Nova's connection. 1 call, and Nova's test of it.
 
         Raises:
-            libvirt.libvirtError: it is gone, or libvirt is: what a handle of it would have raised.
+            libvirt.libvirtError: the domain or the connection is gone, as a handle's own calls say.
         """
         try:
             connection = self.get_connection()
@@ -111,10 +111,10 @@ class NovaHost(libvirt_host.Host):
         return connection.lookupByUUIDString(uuid)
 
     def guestlist_domains(self) -> list[Any]:
-        """All of them, as Nova would have listed them, over Nova's connection. 2 calls.
+        """Return all domains as Nova's own method lists them, over Nova's connection. 2 calls.
 
         Raises:
-            nova.exception.HypervisorUnavailable: libvirt is gone.
+            nova.exception.HypervisorUnavailable: libvirt cannot be reached.
         """
         domains: list[Any] = super().list_instance_domains(only_running=False)
         return domains

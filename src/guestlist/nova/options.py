@@ -1,4 +1,8 @@
-"""The options of `[guestlist]` in nova.conf. All of them may change while nova-compute runs."""
+"""The options of `[guestlist]` in nova.conf.
+
+In: Nova's configuration. Out: the options in it, registered. All of them may change while
+nova-compute runs.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ GROUP = cfg.OptGroup(
     "guestlist",
     title="guestlist",
     help="""
-Answers of the libvirt driver that do not cost a call per instance. Used where
+Options of the driver that answers without a call for each instance. They are used where
 ``[DEFAULT] compute_driver`` is ``guestlist.LibvirtDriver``.
 """,
 )
@@ -21,8 +25,8 @@ OPTIONS = [
         default=True,
         mutable=True,
         help="""
-Whether anything is answered by guestlist. Off, every method is Nova's own, and guestlist's
-connections to libvirt are closed.
+Let guestlist answer. Off: every method is Nova's own, and guestlist's connections to libvirt are
+closed.
 """,
     ),
     cfg.BoolOpt(
@@ -30,10 +34,10 @@ connections to libvirt are closed.
         default=True,
         mutable=True,
         help="""
-Keep a view of the instances that libvirt's events keep in step, over a connection of its own, and
-have the periodic synchronization of power states read it. Only states that are as the caller
-already has them are read from it, and never that an instance is shut down or gone: libvirt is
-asked for those.
+Keep a live view of the instances, which libvirt's events keep in step, over a connection of its
+own. The periodic synchronization of power states reads this view. The view only confirms states
+that Nova's record has already. Libvirt is asked for every other state, and before an instance is
+reported as shut down or gone.
 """,
     ),
     cfg.FloatOpt(
@@ -42,7 +46,8 @@ asked for those.
         min=1.0,
         mutable=True,
         help="""
-Seconds after which the live view is held against a list of all instances, events or not. One call.
+Seconds between two comparisons of the live view with a list of all instances, events or not. A
+comparison is one call.
 """,
     ),
     cfg.FloatOpt(
@@ -51,9 +56,9 @@ Seconds after which the live view is held against a list of all instances, event
         min=0.0,
         mutable=True,
         help="""
-Seconds since the live view was last held against such a list beyond which it is not believed: it
-is then held against another one first, at one call for all instances. It is also how long a
-libvirtd that hangs may go unnoticed. 0: libvirt is asked for each instance, as Nova does.
+Seconds after its last comparison with such a list for which the live view may answer. Later it is
+compared again first, in one call for all instances. A libvirtd that hangs is not noticed for the
+same time. 0: libvirt is asked about each instance, as Nova does.
 """,
     ),
     cfg.BoolOpt(
@@ -61,8 +66,8 @@ libvirtd that hangs may go unnoticed. 0: libvirt is asked for each instance, as 
         default=True,
         mutable=True,
         help="""
-Read the virtual size of qcow2 images from their headers, and only when the file has changed. Off:
-Nova runs ``qemu-img`` twice for each image and each update of the resources.
+Read the virtual size of qcow2 images from their headers, when the file has changed. Off: Nova runs
+``qemu-img`` twice for each image at each update of the resources.
 """,
     ),
     cfg.BoolOpt(
@@ -70,15 +75,15 @@ Nova runs ``qemu-img`` twice for each image and each update of the resources.
         default=False,
         mutable=True,
         help="""
-Leave domains that Nova did not launch out of the lists of instances. What they use of the host is
-counted either way.
+Leave domains that Nova did not launch out of the lists of instances. The resources that they use
+are counted either way.
 """,
     ),
 ]
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
-    """For oslo-config-generator."""
+    """Return the options, for oslo-config-generator."""
     return [(GROUP, OPTIONS)]
 
 
@@ -89,9 +94,9 @@ def register(conf: Any) -> None:
 
 
 def forget_cached(conf: Any) -> None:
-    """Have every option read anew. To be called once a reload is over.
+    """Empty the cache of option values. Call it when a reload is over.
 
-    oslo.config empties its cache before it reads the files, not after: whoever asks for an option
-    in between keeps the old value there, for good. Registering empties it, too.
+    oslo.config empties its cache before it reads the files. A thread that reads an option in
+    between puts the old value back, and it stays. Registering options empties the cache as well.
     """
     register(conf)

@@ -1,9 +1,9 @@
-"""Which of the conversions this Nova allows: each is tried on Nova's own code before it is used.
+"""Which conversions this Nova allows: each is tried on Nova's own code before it is used.
 
-In: the Nova that is installed. Out: the names of the conversions that are proven, and one line in
-the log for each that is not, whose method is then Nova's. A conversion counts on what Nova's code
-calls, and on what it makes of the answers; so that code is run here over stand-ins that know what
-must come out. Asks no libvirt, runs no process, changes nothing of Nova's.
+In: the Nova that is installed. Out: the names of the conversions that are proven, and a line in the
+log for each of the others, whose method stays Nova's. A conversion relies on what Nova's code calls
+and on what it makes of the answers. So that code is run here over stand-ins with known answers, and
+its result is compared. Asks no libvirt, runs no process, changes nothing of Nova's.
 
 Source: Nova 2023.1 to 2026.2.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
@@ -27,28 +27,31 @@ from oslo_log import log as logging
 from guestlist.errors import Code
 from guestlist.nova.domains import (
     CountedDomain,
-    DomainDocuments,
     KnownDomain,
     ListedDomain,
     StatedDomain,
+    XmlDocuments,
 )
+from guestlist.nova.live_answers import POWER_STATES
 
 LOG = logging.getLogger(__name__)
 
 _UUID = "5b3c6a44-0c5c-4d3f-9f3a-0a9d4f6d2a11"
 _LISTED = ListedDomain(_UUID, "instance-00000001", 7)
-_POWER_STATES = {0: 0, 1: 1, 2: 1, 3: 3, 4: 4, 5: 4, 6: 6, 7: 7}
-"""Nova's power state for each of libvirt's states."""
 
 _Driver = libvirt_driver.LibvirtDriver
 
 
 class Differs(Exception):
-    """This Nova does something else."""
+    """Nova's code gave another result than the conversion relies on."""
 
 
+@cache
 def proven() -> frozenset[str]:
-    """The conversions that this Nova allows. Logs each that it does not."""
+    """Return the conversions that this Nova allows; log the others. Tried once per process.
+
+    The driver calls this when it is made, not when it is imported. Cost: some 5 ms, no call.
+    """
     names = set()
     for prove in (
         _list_instance_domains,
@@ -71,7 +74,7 @@ def proven() -> frozenset[str]:
 
 
 def _list_instance_domains() -> None:
-    """One list by flags, handles of which it wants no more than the roll has."""
+    """Nova lists by flags, and reads name, UUID, id and XML of the handles, nothing else."""
     _same(_parameters(libvirt_host.Host.list_instance_domains), ["self", "only_running"])
     asked = []
 
@@ -87,15 +90,18 @@ def _list_instance_domains() -> None:
         _same(_quiet(libvirt_host.Host.list_instance_domains)(host, only_running), ["domain"])
     _same(asked, [1, 3])
     document = f"<domain><name>{_LISTED.name}</name><uuid>{_UUID}</uuid></domain>"
-    known = KnownDomain(_LISTED, DomainDocuments(lambda: {_UUID: document}), _not_to_be_asked)
+    known = KnownDomain(_LISTED, XmlDocuments(lambda: {_UUID: document}), _not_to_be_asked)
     host.list_instance_domains = lambda only_running: [known]  # noqa: ARG005  Nova's
     (guest,) = libvirt_host.Host.list_guests(host, only_running=False)
     _same((guest.uuid, guest.name, guest.id), _LISTED)
+    driver = SimpleNamespace(_host=SimpleNamespace(list_guests=lambda only_running: [guest]))  # noqa: ARG005
+    _same(_quiet(_Driver.list_instances)(driver), [_LISTED.name])
+    _same(_quiet(_Driver.list_instance_uuids)(driver), [_UUID])
     _same((guest.get_config().uuid, guest.get_all_disks()), (_UUID, []))
 
 
 def _sum_domain_memory_mb() -> None:
-    """The third of what `info` gives, in MiB; one that cannot tell is left out."""
+    """Nova adds the third field of `info`, in MiB, and leaves a domain out that cannot tell."""
     guests = [
         _guest(info=(1, 4096, 2048, 1, 0)),
         _guest(info=None),
@@ -106,27 +112,27 @@ def _sum_domain_memory_mb() -> None:
 
 
 def _get_info() -> None:
-    """State and id, from the first of what `info` gives."""
+    """Nova takes the id, and the state from the first field of `info`, and reads nothing else."""
     _same(_parameters(_Driver.get_info), ["self", "instance", "use_cache"])
-    for state, power_state in _POWER_STATES.items():
+    for state, power_state in POWER_STATES.items():
         domain = StatedDomain(_LISTED, state, _not_to_be_asked)
         info = libvirt_guest.Guest(domain).get_info(None)
         _same((info.state, info.internal_id), (power_state, _LISTED.id))
 
 
 def _get_vcpu_used() -> None:
-    """How many `vcpus` lists of each active domain; 1 where it lists none."""
+    """Nova adds what `vcpus` lists of each active domain; 1 where the call fails."""
     guests = [_guest(vcpus=3), _guest(vcpus=None), _guest(vcpus=2)]
     driver = SimpleNamespace(_host=SimpleNamespace(list_guests=lambda: guests))
     _same(_quiet(_Driver._get_vcpu_used)(driver), 6)
 
 
 def _get_disk_over_committed_size_total() -> None:
-    """The sum over the devices of each; of qcow2 what the image has less what is allocated."""
+    """Nova adds over the devices; a qcow2 image counts its virtual less its allocated size."""
     measure = _Driver._get_instance_disk_info_from_config
     _same(_parameters(measure), ["self", "guest_config", "block_device_info"])
     if measure.__name__ not in _Driver._get_disk_over_committed_size_total.__code__.co_names:
-        raise Differs("the sum is not made of what each domain's devices are measured to be")
+        raise Differs(f"the sum is not made of what {measure.__name__} returns")
     path = os.path.realpath(__file__)
     found = os.stat(path)  # noqa: PTH116
     taken = found.st_blocks * 512
@@ -159,7 +165,7 @@ def _get_disk_over_committed_size_total() -> None:
 
 
 def _get_all_volume_usage() -> None:
-    """The first four of what `blockStats` gives for the target; none of who cannot tell."""
+    """Nova takes the first four fields of `blockStats`, and skips a domain that cannot tell."""
     instance = SimpleNamespace(uuid=_UUID, name=_LISTED.name)
     counted = CountedDomain(_LISTED, {"vdb": (1, 2, 3, 4)}, _unable(), _absent, _not_to_be_asked)
     silent = CountedDomain(_LISTED, None, _unable(), _absent, _not_to_be_asked)
@@ -190,9 +196,9 @@ def _get_all_volume_usage() -> None:
 
 
 def _quiet(function: Any, **others: Any) -> Any:
-    """Nova's function as it is, but for a log that nobody reads, and for `others` in its module.
+    """Return Nova's function with a silent log, and with `others` in its module's names.
 
-    Up to 2025.2 its module has libvirt only once a driver was made.
+    The module's `libvirt` is put in as well: up to 2025.2 Nova sets it when a driver is made.
     """
     silence = logging.getLogger(f"{__name__}.silence")
     silence.logger.disabled = True
@@ -201,7 +207,7 @@ def _quiet(function: Any, **others: Any) -> Any:
 
 
 def _unable() -> Exception:
-    """What libvirt raises where it cannot tell."""
+    """Make the error that libvirt raises where it cannot tell."""
     error = libvirt.libvirtError("proof")
     error.err = (Code.OPERATION_INVALID, 0, "proof", 0)
     return error
@@ -212,7 +218,7 @@ def _absent(_disk: str) -> Exception:
 
 
 def _guest(**answers: Any) -> Any:
-    """A guest whose domain gives these answers; None: it raises."""
+    """Make a guest whose domain gives these answers; the call raises for None."""
 
     def answer(value: Any) -> Callable[[], Any]:
         def give() -> Any:
@@ -238,8 +244,8 @@ def _disk(path: str, target: str, format: str) -> Any:
     return disk
 
 
-def _not_to_be_asked() -> Any:
-    raise Differs("it asks for more than a list and the XML tell")
+def _not_to_be_asked(_uuid: str) -> Any:
+    raise Differs("it asks for more than the list and the XML tell")
 
 
 def _parameters(function: Any) -> list[str]:
@@ -248,4 +254,4 @@ def _parameters(function: Any) -> list[str]:
 
 def _same(found: Any, expected: Any) -> None:
     if found != expected:
-        raise Differs(f"{found!r} in place of {expected!r}")
+        raise Differs(f"{found!r} instead of {expected!r}")

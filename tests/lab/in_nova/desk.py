@@ -1,8 +1,8 @@
-"""Requests on a socket, JSON line by line, each answered when it is done.
+"""Requests on a socket, one JSON line each; each is answered when it is done.
 
-In: in `LAB_SOCKET`, the number of an open socket. Out: one line for each, with what the request
-logged and which processes it started. Each has a thread of its own, a green one where Nova is
-patched; so is the one that reads. `tests/lab/nova.py` is who asks.
+In: the number of an open socket, in `LAB_SOCKET`. Out: one line for each request, with what it
+logged and which processes it started. Each request has a thread of its own. That thread, and the
+one that reads, are green where Nova is patched. `tests/lab/nova.py` is at the other end.
 """
 
 import json
@@ -18,13 +18,14 @@ from typing import NamedTuple
 
 TICK_SECONDS = 0.01
 PROCESS_EVENTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.system"}
-COMMAND = 1  # of the arguments of subprocess.Popen
+COMMAND = 1
+"""The index of the command among the arguments of the event subprocess.Popen."""
 
 
 class Witness(logging.Handler):
-    """Who logs what, and who starts which processes.
+    """Records for each request what it logs and which processes it starts.
 
-    What happens in a thread that serves no request is put down to all requests that are under way.
+    A thread that serves no request counts for all requests that are under way.
     """
 
     def __init__(self):
@@ -58,7 +59,7 @@ class Witness(logging.Handler):
 
 
 class Pulse:
-    """A thread that ticks: how long the others have kept it from that."""
+    """A thread that ticks, and measures how long other threads have kept it from ticking."""
 
     def __init__(self):
         self._last = time.monotonic()
@@ -66,7 +67,7 @@ class Pulse:
         threading.Thread(target=self._tick, name="pulse", daemon=True).start()
 
     def longest_gap(self):
-        """The longest since this was last asked, the current one included."""
+        """Return the longest gap since the last call, in seconds, the current gap included."""
         longest = max(self._longest, time.monotonic() - self._last)
         self._longest = 0.0
         return longest
@@ -80,20 +81,20 @@ class Pulse:
 
 
 class Timed(NamedTuple):
-    """What a request came to, and the seconds that count: without getting its arguments."""
+    """What a request returned, and its seconds without the making of its arguments."""
 
     seconds: float
     value: object
 
 
 class Requests:
-    """What any process of Nova's can be asked. Each public method is a request."""
+    """The requests that every process of Nova's answers. Each public method is a request."""
 
     def __init__(self):
         self._pulse = Pulse()
 
     def vitals(self):
-        """What this process holds now."""
+        """Return how many threads and descriptors this process has, and whether it has eventlet."""
         return {
             "threads": len(list(Path("/proc/self/task").iterdir())),
             "fds": len(list(Path("/proc/self/fd").iterdir())) - 1,
@@ -105,7 +106,7 @@ class Requests:
 
 
 class Desk:
-    """Where requests are taken and answered."""
+    """Takes requests and answers them."""
 
     def __init__(self):
         self._socket = socket.socket(fileno=int(os.environ["LAB_SOCKET"]))
@@ -114,14 +115,15 @@ class Desk:
         self._served = False
 
     def serve(self, start, set_up=lambda: None):
-        """Set up Nova and start: that is request 0. Then ask what `start` returned, until who asks
-        is gone.
+        """Set up Nova and start, as request 0; then put each request to what `start` returned.
+
+        Returns when the other end of the socket is closed.
         """
         self._served = True
 
         def begin():
             set_up()
-            logging.getLogger().addHandler(self._witness)  # not before Nova has set up its own
+            logging.getLogger().addHandler(self._witness)  # after Nova has set up its own handlers
             return start()
 
         sys.addaudithook(self._witness.audit)
@@ -133,7 +135,7 @@ class Desk:
                 threading.Thread(target=self._answer, args=arguments, daemon=True).start()
 
     def fail(self, error):
-        """Say that there was no starting, unless there was."""
+        """Answer request 0 with an error, unless it was answered."""
 
         def start():
             raise error
@@ -142,13 +144,13 @@ class Desk:
             self.serve(start)
 
     def _answer(self, number, what, arguments):
-        """Do it, and say what came of it. Returns that, or None if it failed."""
+        """Do a request and send its answer. Returns the value, or None if it failed."""
         value = error = None
         self._witness.begin(number)
         begun = time.monotonic()
         try:
             value = what(**arguments)
-        except BaseException as problem:  # a driver that will not load exits
+        except BaseException as problem:  # a driver that does not load exits
             error = [type(problem).__name__, str(problem), traceback.format_exc()]
         seconds = time.monotonic() - begun
         if isinstance(value, Timed):

@@ -1,4 +1,4 @@
-"""A compute driver, loaded and started as nova-compute does, that answers requests (`desk`).
+"""A compute driver that answers requests (`desk`). It is loaded and started as nova-compute does.
 
 In: `--config-file`, and requests. Out: answers, and nothing on standard output.
 """
@@ -11,6 +11,7 @@ import dataclasses
 import importlib
 import os
 import time
+from uuid import UUID
 
 import libvirt
 import nova.conf
@@ -23,18 +24,21 @@ from nova.virt import driver as virt_driver
 from nova.virt import virtapi
 
 DEEP = 8
+"""Levels of an object that are turned into JSON."""
+
 LONG = 60.0
+"""Seconds that a request waits for libvirt or its event loop."""
 
 
 class Driver(Requests):
-    """A driver, and what nova-compute has beside it."""
+    """A driver, and the requests about it."""
 
     def __init__(self, load):
         super().__init__()
         self.driver = load()
 
     def call(self, name, args, kwargs):
-        """A method of the driver by its (dotted) name; or, as "module:name", anything else."""
+        """Call a method of the driver by its (dotted) name, or anything else by "module:name"."""
         args = [self._argument(arg) for arg in args]
         kwargs = {key: self._argument(arg) for key, arg in kwargs.items()}
         method = self._named(name)
@@ -43,7 +47,7 @@ class Driver(Requests):
         return Timed(time.monotonic() - begun, plain(value))
 
     def see(self, name):
-        """What the driver has, or a module, by its name as in `call`."""
+        """Return an attribute of the driver, or of a module, by its name as in `call`."""
         return plain(self._named(name))
 
     def _named(self, name):
@@ -57,7 +61,7 @@ class Driver(Requests):
         rows.add_instance(**columns)
 
     def _argument(self, value):
-        """The real thing, where a value stands for what has no JSON."""
+        """Return the object that a value stands for, where the object has no JSON."""
         match value:
             case {"$": "context"}:
                 return context.get_admin_context()
@@ -71,7 +75,7 @@ class Driver(Requests):
 
 
 class OwnDriver(Driver):
-    """A driver that no manager has."""
+    """A driver without a compute manager."""
 
     def __init__(self):
         super().__init__(lambda: virt_driver.load_compute_driver(virtapi.VirtAPI()))
@@ -82,27 +86,36 @@ class OwnDriver(Driver):
         self.driver.register_event_listener(self._events.append)
 
     def events(self):
-        """Lifecycle events that the driver has passed on, oldest first: UUID and transition."""
+        """Return the lifecycle events that the driver passed on, oldest first: UUID, transition."""
         return [[event.uuid, event.get_name()] for event in list(self._events)]
 
     def reload(self):
-        """What nova-compute's SIGHUP does to the configuration."""
+        """Read the configuration again, as nova-compute does at SIGHUP. Returns what changed."""
         changed = CONF.mutate_config_files()
         return sorted(f"{group or 'DEFAULT'}.{option}" for group, option in changed)
 
     def catch_up(self):
-        """Not on a green thread: Nova's handler of events may have to wait for one."""
-        questions = self.driver._gate._questions
+        """Take in all that has happened at libvirt; return whether that is done.
+
+        In a real thread: Nova's handler of events may have to wait for this green one.
+        """
+        host = self.driver._gate._host
 
         def take_in():
-            questions._live.resync(LONG)
-            questions.listed(only_running=False)  # this connection's events come before the reply
+            host._live.resync(LONG)
+            host.listed(only_running=False)  # its connection's events come before the reply
             return self._named("guestlist.event_loop:drain")(LONG)
 
         return self._named("guestlist.nova.green_threads:aside")(take_in)
 
+    def viewed(self, uuid):
+        """Return the state in the live view; None while the view disputes it."""
+        live = self.driver._gate._host._live
+        known = live.undisputed(UUID(uuid)) if live else None
+        return known and int(known.state)
+
     def hold_up_events(self):
-        """Stop libvirt's event loop in a callback, until they are let go. Returns once it has."""
+        """Stop libvirt's event loop in a callback; return when it has stopped."""
         threading = self._named("guestlist.unpatched:threading")
         holding, self._let_go = threading.Event(), threading.Event()
 
@@ -115,14 +128,16 @@ class OwnDriver(Driver):
         self._named("guestlist.nova.green_threads:aside")(holding.wait)
 
     def let_events_go(self):
+        """Let the event loop go on."""
         self._let_go.set()
 
     def stop(self):
+        """Stop the driver, as nova-compute does when it ends."""
         self.driver.cleanup_host(CONF.host)
 
 
 def volumes_of_host():
-    """What nova-compute asks the volume usage of: `ComputeManager._get_host_volume_bdms`."""
+    """Return the instances with their volumes, as `ComputeManager._get_host_volume_bdms` does."""
     admin = context.get_admin_context()
     return [
         {
@@ -138,7 +153,7 @@ def volumes_of_host():
 
 
 def plain(value, depth=0):  # noqa: PLR0911
-    """A value as JSON has it: an instance is its UUID, an object its public attributes."""
+    """Return a value as JSON can hold it: an instance's UUID, an object's public attributes."""
     match value:
         case None | bool() | int() | float() | str():
             return value
@@ -169,4 +184,4 @@ def plain(value, depth=0):  # noqa: PLR0911
 if __name__ == "__main__":
     ground.lend_what_is_missing()
     Desk().serve(OwnDriver, set_up=ground.set_up)
-    os._exit(0)  # threads of libvirt's, of Nova's executors: none has anything to end
+    os._exit(0)  # without waiting for threads of libvirt's and of Nova's executors

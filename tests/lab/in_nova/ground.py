@@ -1,8 +1,8 @@
-"""What each of the laboratory's Nova processes does first, as nova-compute does it.
+"""The first steps of each Nova process in the laboratory, as nova-compute takes them.
 
-In: `--config-file` on the command line. Out: Nova's concurrency mode (applied by the import of
-`nova.cmd.compute`, which is why that comes first), configuration, log and objects. Run by the
-python of a Nova environment: imports nothing of the tests.
+In: `--config-file` on the command line. Out: Nova's concurrency mode, configuration, log and
+objects. The import of `nova.cmd.compute` sets the mode, so it comes first. Runs with the Python of
+a Nova environment: imports nothing of the tests.
 """
 
 import nova.cmd.compute
@@ -26,7 +26,7 @@ CONF = nova.conf.CONF
 
 
 def set_up() -> None:
-    """What `nova.cmd.compute.main` does before it makes the service, but for the conductor."""
+    """Do what `nova.cmd.compute.main` does before it makes the service, without the conductor."""
     config.parse_args(sys.argv)
     logging.setup(CONF, "nova")
     priv_context.init(root_helper=shlex.split(utils.get_root_helper()))
@@ -39,14 +39,15 @@ def set_up() -> None:
 
 
 def lend_what_is_missing() -> None:
-    """Stub what the laboratory has not got. Nova's own code is otherwise as released.
+    """Replace what the laboratory lacks. Nova's own code is otherwise as released.
 
-    - No sudo: what needs privileges runs in this process, as in Nova's `PrivsepFixture`.
-    - The test driver is no QEMU, and says that its version is 0.0.2: whatever version of the
-      hypervisor is asked for, the test driver has it.
-    - sqlite is no MariaDB: who reads and then writes in one transaction fails if another has
-      written meanwhile. Transactions that write wait for each other, as in Nova's
-      `DatabaseWriteLock`.
+    - There is no sudo: code that needs privileges runs in this process, as with Nova's
+      `PrivsepFixture`.
+    - The test driver is not QEMU, and reports version 0.0.2. So it passes each test of the
+      hypervisor's version.
+    - The database is sqlite, not MariaDB. There a transaction that reads and then writes fails if
+      another one has written meanwhile. So transactions that write wait for each other, as with
+      Nova's `DatabaseWriteLock`.
     """
     nova.privsep.sys_admin_pctxt.set_client_mode(False)
     _lend_a_version()

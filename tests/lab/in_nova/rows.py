@@ -1,4 +1,7 @@
-"""Rows of Nova's database, as Nova's own objects write them."""
+"""Rows of Nova's database, written by Nova's own objects.
+
+In: what a test says of an instance. Out: the rows of it, of its volumes and of this host's service.
+"""
 
 from ground import CONF
 from nova import context, exception, objects
@@ -8,8 +11,9 @@ from nova.virt import node as virt_node
 
 
 def add_service():
-    """This host's nova-compute, as one that has run before. Nova refuses to start a new one where
-    there are guests already.
+    """Add this host's nova-compute, as one that has run before.
+
+    Nova refuses to start a new nova-compute on a host that has guests already.
     """
     compute = {"host": CONF.host, "binary": "nova-compute", "topic": "compute"}
     objects.Service(context.get_admin_context(), report_count=0, **compute).create()
@@ -17,7 +21,7 @@ def add_service():
 
 
 def add_instance(uuid, name, volumes, vcpus, memory_mb, **columns):
-    """An instance that this host runs, with its volumes by device."""
+    """Add an instance of this host, with its volumes by device."""
     admin = context.get_admin_context()
     flavor = {"memory_mb": memory_mb, "vcpus": vcpus, "root_gb": 1, "ephemeral_gb": 0}
     instance = objects.Instance(
@@ -48,7 +52,10 @@ def add_instance(uuid, name, volumes, vcpus, memory_mb, **columns):
 
 
 def node(admin):
-    """What an instance says of its compute node: this host's, if the database has one yet."""
+    """Return the fields of an instance that name its compute node.
+
+    They name the node of this host that the database has; without one they name the host itself.
+    """
     try:
         first = objects.ComputeNodeList.get_all_by_host(admin, CONF.host)[0]
         name, number = first.hypervisor_hostname, first.id
@@ -59,8 +66,9 @@ def node(admin):
 
 
 def number_by_name(instance, name):
-    """Give an instance the number of which Nova's template makes that name. Others get one that no
-    name has.
+    """Give an instance the number from which Nova's template makes its name.
+
+    If the template does not make the name, the instance gets a number that no name has.
     """
     number = number_in(name) or 2**24 + instance.id
     admin = context.get_admin_context()
@@ -70,7 +78,7 @@ def number_by_name(instance, name):
 
 
 def number_in(name):
-    """What Nova's template has made that name of, if it has."""
+    """Return the number from which Nova's template makes a name; None if it does not make it."""
     try:
         number = int(name.rpartition("-")[2], 16)
         return number if CONF.instance_name_template % number == name else None

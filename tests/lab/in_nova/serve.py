@@ -1,10 +1,11 @@
 """nova-compute: its own `main`, with a nova-conductor in the same process, and requests (`desk`).
 
-In: `--config-file`, and requests. Out: answers; the log says the rest. With oslo.messaging's
-in-process transport a conductor must be in this process. Nova keeps two facts about who may touch
-the database process-wide, which here depend on who asks: objects act by RPC, and the database is
-out of reach, wherever the conductor is not at work. nova-compute is thus as remote as it is on a
-compute node: each object it reads or saves has gone through the conductor as a message.
+In: `--config-file`, and requests. Out: answers; the log says the rest. oslo.messaging's in-process
+transport needs a conductor in the same process. Nova has two settings for a whole process that say
+which code may use the database. Here they depend on the thread: on the conductor's threads the
+database is in reach, and on all others objects act by RPC. So nova-compute is as far from the
+database as on a compute node: each object that it reads or saves goes through the conductor as a
+message.
 """
 
 import ground
@@ -35,7 +36,7 @@ def conducts():
 
 @contextlib.contextmanager
 def as_conductor():
-    """What this thread does in the block, the conductor does."""
+    """Within, this thread does the conductor's work."""
     before = conducts()
     _here.conductor = True
     try:
@@ -45,7 +46,7 @@ def as_conductor():
 
 
 class Remote:
-    """True but for the conductor; otherwise the API that it stands for."""
+    """True on every thread except the conductor's; otherwise the API that it stands for."""
 
     def __init__(self, api=None):
         self._api = api
@@ -58,7 +59,7 @@ class Remote:
 
 
 class Service(Driver):
-    """The running service's driver."""
+    """The driver of the running service."""
 
     def add_instance(self, **columns):
         with as_conductor():
@@ -66,6 +67,7 @@ class Service(Driver):
 
 
 def start_conductor():
+    """Start a conductor in this process, and keep the database from all other threads."""
     for name in _CONDUCTORS_CALLS:
         call = getattr(manager.ConductorManager, name)
         setattr(manager.ConductorManager, name, as_conductor()(call))
@@ -77,7 +79,7 @@ def start_conductor():
 
 
 def main():
-    """Start both, and take requests once nova-compute has started, or failed to."""
+    """Start both; take requests when nova-compute has started, and answer if it has failed."""
     create, start = service.Service.create, service.Service.start
     desk = Desk()
 
@@ -96,7 +98,7 @@ def main():
     service.Service.start = start_and_tell
     try:
         nova.cmd.compute.main()
-    except BaseException as error:  # a driver that will not load exits
+    except BaseException as error:  # a driver that does not load exits
         desk.fail(error)
         raise
 

@@ -1,4 +1,4 @@
-"""Connections of the drop-in are opened aside: one attempt at a time, no question waits long."""
+"""The drop-in opens its connections aside: one attempt at a time, and no question waits long."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def test_an_attempt_that_fails_is_the_callers_error_and_the_next_call_tries_agai
         if (error := next(outcomes)) is not None:
             raise error
 
-    door = Connector(connect)
+    opener = Connector(connect)
     with pytest.raises(AccessDenied, match="not you"):
-        door.connect()
+        opener.connect()
     with pytest.raises(ConnectionFailed, match="odd"):
-        door.connect()
-    door.connect()
+        opener.connect()
+    opener.connect()
 
 
 def test_one_attempt_hangs_at_a_time_and_the_next_is_not_waited_for(monkeypatch):
@@ -42,26 +42,26 @@ def test_one_attempt_hangs_at_a_time_and_the_next_is_not_waited_for(monkeypatch)
         fail.acquire(timeout=LONG)
         raise ConnectionFailed("no answer")
 
-    door = Connector(connect)
+    opener = Connector(connect)
     for _ in range(2):
         for _ in range(3):
-            with pytest.raises(ConnectionFailed, match="it is tried further"):
-                door.connect()
-        patience.append(door._patience)
+            with pytest.raises(ConnectionFailed, match="the attempt goes on"):
+                opener.connect()
+        patience.append(opener._patience)
         assert begun.acquire(timeout=LONG)
-        assert not begun.acquire(blocking=False), "one is under way"
+        assert not begun.acquire(blocking=False), "an attempt is under way"
         fail.release()
-        wait_until(lambda: door._attempt is None)
+        wait_until(lambda: opener._attempt is None)
     assert patience == [0.01, 0.0]
 
 
 def test_a_thread_that_cannot_be_started_is_no_attempt(monkeypatch):
-    door = Connector(lambda: None)
+    opener = Connector(lambda: None)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", _no_thread)
         with pytest.raises(RuntimeError, match="can't start new thread"):
-            door.connect()
-    door.connect()
+            opener.connect()
+    opener.connect()
 
 
 def _no_thread(_):
