@@ -4,13 +4,13 @@ import json
 
 import pytest
 import yaml
+from lab.command import TEST_HOST, run
 from lab.nodes import node, nova_instance
 from lab.proxy import Proxy
 
 from guestlist.capabilities import Capabilities, Versions
-from guestlist.cli.check import upgrades
+from guestlist.cli.check.run import upgrades
 from guestlist.cli.exits import Exit
-from test_cli_running import TEST_HOST, run
 
 HOST = node([nova_instance(1)])
 

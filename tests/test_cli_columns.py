@@ -13,21 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from lab.command import run, served
 from lab.nodes import domain_xml, handmade, node, nova_instance
 from lab.proxy import Proxy
-from referencing import Registry
-from referencing.jsonschema import DRAFT202012
+from lab.schemas import described, schema, valid
 
-from guestlist.cli import words
-from guestlist.cli.columns import BRIEF, COLUMNS, Guest, in_order, record
 from guestlist.cli.exits import Exit
+from guestlist.cli.show import words
+from guestlist.cli.show.columns import BRIEF, COLUMNS, DomainRow, in_order, record
 from guestlist.domainxml import parse
 from guestlist.launcher import Launcher
 from guestlist.records import Details, DomainState, Instance
-from test_cli_ls import served
-from test_cli_running import run
-
-SCHEMAS = Path(__file__).parents[1] / "docs" / "schemas"
 
 DEVICES = """
     <disk type='file'><source file='/images/disk'/><target dev='vda' bus='virtio'/></disk>
@@ -52,34 +48,6 @@ FURNISHED = replace(
 )
 FOREIGN = handmade(1, active=False)
 HOST = [FURNISHED, PLAIN, FOREIGN]
-
-
-def schema(name: str) -> dict[str, Any]:
-    return json.loads((SCHEMAS / f"{name}.schema.json").read_text())
-
-
-def valid(name: str, text: str) -> Any:
-    """What the JSON says, which is as docs/schemas/NAME.schema.json has it."""
-    said = json.loads(text)
-    schemas = [
-        (path.name, DRAFT202012.create_resource(json.loads(path.read_text())))
-        for path in SCHEMAS.iterdir()
-    ]
-    Draft202012Validator(
-        schema(name),
-        format_checker=Draft202012Validator.FORMAT_CHECKER,
-        registry=Registry().with_resources(schemas),
-    ).validate(said)
-    return said
-
-
-def described(properties: dict[str, Any]) -> bool:
-    """Whether each has a description, which tells the unit that its name tells."""
-    units = {"_mib": "MiB", "_kib": "KiB", "_bytes": "in bytes", "_seconds": "Seconds"}
-    return all(
-        all(word in each["description"] for unit, word in units.items() if name.endswith(unit))
-        for name, each in properties.items()
-    )
 
 
 @pytest.fixture
@@ -147,7 +115,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def told(xml: str, now: datetime = NOW) -> dict[str, Any]:
-    return record(COLUMNS.values(), Guest("test:///default", instance(parse(xml)), now))
+    return record(COLUMNS.values(), DomainRow("test:///default", instance(parse(xml)), now))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +132,7 @@ def test_what_may_not_be_all_of_it_is_not_counted(xml: str) -> None:
 
 
 def test_every_column_bears_that_nothing_is_known() -> None:
-    nobody = Guest("test:///default", instance(None), NOW)
+    nobody = DomainRow("test:///default", instance(None), NOW)
     assert not [name for name in COLUMNS if COLUMNS[name].details and COLUMNS[name].value(nobody)]
     empty = (
         "<nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'>{}</nova:instance>"
@@ -266,7 +234,7 @@ def about_domains(proxy: Proxy) -> list[str]:
 @pytest.mark.parametrize("reverse", [False, True])
 def test_any_column_sorts_and_what_is_unknown_is_last(name: str, reverse: bool) -> None:
     details = [parse(domain_xml(domain)) for domain in HOST]
-    rows = [Guest("test:///default", instance(each), NOW) for each in [None, *details]]
+    rows = [DomainRow("test:///default", instance(each), NOW) for each in [None, *details]]
     column = COLUMNS[name]
     values = [column.value(row) for row in in_order(rows, column, reverse=reverse)]
     known: list[Any] = [value for value in values if value is not None]

@@ -11,14 +11,13 @@ from collections import Counter
 
 import pytest
 from lab.churn import populated
+from lab.command import HEEDFUL, environment
 from lab.daemon import Daemon
 from lab.nodes import node, nova_instance
 from lab.proxy import Proxy
+from lab.terminal import Live
 from lab.waiting import wait_until
-
-from test_cli_live import Live
-from test_cli_running import environment
-from test_cli_watch import HEEDFUL, Watching
+from lab.watching import Watching
 
 REGISTER = "CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY"
 DEREGISTER = "CONNECT_DOMAIN_EVENT_CALLBACK_DEREGISTER_ANY"

@@ -12,31 +12,23 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lab.command import NO_HOST, TEST_HOST, run, served
 from lab.daemon import Daemon
 from lab.nodes import Domain, appliance, handmade, node, nova_instance
 from lab.proxy import Proxy
 from lab.qemu import guests
 
 from guestlist.cli.exits import Exit
-from test_cli_running import TEST_HOST, run
 
 RUNNING = [nova_instance(1), nova_instance(2, paused=True)]
 SHUT_OFF = nova_instance(3, active=False)
 OTHERS = [appliance(1), handmade(0), handmade(1, active=False)]
 HOST = [*RUNNING, SHUT_OFF, *OTHERS]
-NOBODY = "test+unix:///default?socket=/nonexistent/libvirt-sock"
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> str:
     return served(tmp_path, HOST)
-
-
-def served(place: Path, domains: list[Domain], name: str = "node") -> str:
-    """The URI of a host with these domains, inside the command's own process."""
-    path = place / f"{name}.xml"
-    path.write_text(node(domains))
-    return f"test://{path}"
 
 
 def names(*words: str) -> set[str]:
@@ -264,10 +256,10 @@ def test_one_host_is_not_asked_who_it_is(proxy: Proxy, host: str) -> None:
 
 
 def test_a_host_that_fails_is_told_beside_the_others(host: str) -> None:
-    ended = run("ls", "-q", "-c", NOBODY, "-c", host, "-c", TEST_HOST, "--foreign")
+    ended = run("ls", "-q", "-c", NO_HOST, "-c", host, "-c", TEST_HOST, "--foreign")
     assert ended.returncode == Exit.PARTIAL
     assert ended.stdout.splitlines()[-1] == "test"
-    assert ended.stderr.startswith(f"guestlist: cannot connect to {NOBODY}: Failed to connect")
+    assert ended.stderr.startswith(f"guestlist: cannot connect to {NO_HOST}: Failed to connect")
     assert ended.stderr.count("\n") == 1
 
 
@@ -281,7 +273,7 @@ def test_without_a_host_libvirt_chooses_and_we_tell_whom(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("form", ["table", "json", "name"])
 def test_a_failure_is_never_an_empty_list(form: str) -> None:
-    ended = run("ls", "-f", form, "-c", NOBODY)
+    ended = run("ls", "-f", form, "-c", NO_HOST)
     assert (ended.returncode, ended.stdout) == (Exit.UNREACHABLE, "")
     assert ended.stderr.count("\n") == 1
 
@@ -332,7 +324,7 @@ def test_an_old_daemon_is_walked_with_a_warning(proxy: Proxy) -> None:
 
 
 def test_verbose_shows_libvirts_words_and_the_traceback() -> None:
-    ended = run("ls", "-v", "-c", NOBODY)
+    ended = run("ls", "-v", "-c", NO_HOST)
     assert "guestlist: debug: libvirt: Failed to connect socket" in ended.stderr
     assert "Traceback (most recent call last)" in ended.stderr
     assert all(line.startswith("guestlist: ") for line in ended.stderr.splitlines())

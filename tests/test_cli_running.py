@@ -11,28 +11,21 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import termios
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
 
 import pytest
+from lab.command import COMMAND, PACKAGE, TEST_HOST, environment, refused, run, uri_of
 from lab.nodes import node, nova_instance
 from lab.proxy import Proxy
 from lab.waiting import wait_until
 
 import guestlist
-from guestlist.cli import arguments, terminal
+from guestlist.cli import arguments
 from guestlist.cli.exits import MEANINGS, Exit, verdict
-
-TEST_HOST = "test:///default"
-"""libvirt's built-in host, inside the command's own process: one domain, named test."""
-
-COMMAND = [sys.executable, "-m", "guestlist"]
-PACKAGE = Path(guestlist.__file__).parents[1]
+from guestlist.cli.show import terminal
 
 LISTS = [
     ["ls", "-a", "-c", TEST_HOST],
@@ -45,36 +38,6 @@ LISTS = [
     ["--help"],
     ["--version"],
 ]
-
-
-def environment(**changes: str) -> dict[str, str]:
-    """Ours, without what would change the command's mind."""
-    theirs = {"COLUMNS", "NO_COLOR", "LIBVIRT_DEFAULT_URI", "PYTHONPATH"}
-    ours = {name: value for name, value in os.environ.items() if name not in theirs}
-    return {**ours, "PYTHONPATH": str(PACKAGE), **changes}
-
-
-def run(
-    *words: str, stdout: int | IO[str] = subprocess.PIPE, **changes: str
-) -> subprocess.CompletedProcess[str]:
-    """`guestlist words…`, with these changes to the environment, to its end."""
-    return subprocess.run(
-        [*COMMAND, *words],
-        stdin=subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(**changes),
-        check=False,
-    )
-
-
-def refused(*words: str) -> str:
-    """What the command says to words that make no sense: one line, and nothing on stdout."""
-    ended = run(*words)
-    assert (ended.returncode, ended.stdout) == (Exit.USAGE, "")
-    assert ended.stderr.count("\n") == 1
-    return ended.stderr
 
 
 # Starting
@@ -424,7 +387,7 @@ def test_a_limit_of_a_files_size_is_one_line(crowd: str, tmp_path: Path, words: 
 
 @UNBUFFERED
 def test_a_standard_error_that_is_full_gets_all_of_it(unbuffered: str) -> None:
-    script = "from guestlist.cli import terminal; terminal.explain('x' * 20_000)"
+    script = "from guestlist.cli.show import terminal; terminal.explain('x' * 20_000)"
     reading, writing = slow_pipe()
     with subprocess.Popen(
         [sys.executable, "-c", script],
@@ -479,22 +442,6 @@ def test_a_stdout_that_is_not_utf8_gets_escapes() -> None:
 
 
 # A host that hangs
-
-
-@pytest.fixture
-def deaf() -> Iterator[socket.socket]:
-    """A socket that lets clients in and never says a word."""
-    with (
-        tempfile.TemporaryDirectory(prefix="gl-", dir="/tmp") as place,
-        socket.socket(socket.AF_UNIX) as listening,
-    ):
-        listening.bind(f"{place}/libvirt-sock")
-        listening.listen()
-        yield listening
-
-
-def uri_of(listening: socket.socket) -> str:
-    return f"test+unix:///default?socket={listening.getsockname()}"
 
 
 def test_ctrl_c_ends_it_quietly_while_a_host_hangs(deaf: socket.socket) -> None:
@@ -566,11 +513,11 @@ def test_each_kind_of_failure_has_its_status(
     assert verdict(answered, failures) == status
 
 
-@pytest.mark.parametrize("place", ["host.Host.snapshot", "cli.render.rendered"])
+@pytest.mark.parametrize("place", ["host.Host.snapshot", "cli.show.render.rendered"])
 def test_what_nobody_foresaw_is_one_line(place: str) -> None:
     room, _, name = place.rpartition(".")
     script = (
-        "import guestlist.host, guestlist.cli.render\n"
+        "import guestlist.cli, guestlist.host, guestlist.cli.show.render\n"
         f"guestlist.{room}.{name} = lambda *_, **__: [][0]\n"
         "raise SystemExit(guestlist.cli.main())"
     )

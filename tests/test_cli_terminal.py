@@ -2,50 +2,28 @@
 
 import ast
 import csv
-import fcntl
 import io
 import json
-import os
-import pty
 import re
-import struct
 import subprocess
-import termios
 import unicodedata
-import uuid
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lab.nodes import Domain, node, nova_instance
+from lab.command import COMMAND, environment, run, served
+from lab.hostile import HOSTILE, hostile
+from lab.nodes import node, nova_instance
 from lab.proxy import Proxy
+from lab.terminal import on_a_terminal
 
-from guestlist.cli import table
-from guestlist.cli.columns import BRIEF, Record, chosen
 from guestlist.cli.exits import Exit
-from guestlist.cli.render import as_cell
-from guestlist.cli.terminal import escape
-from test_cli_ls import served
-from test_cli_running import COMMAND, environment, run
-
-HOSTILE = {
-    "bidirectional": ("a\u202eb\u2066c", r"a\u202eb\u2066c"),
-    "next line": ("a\u0085b\u2028c", r"a\x85b\u2028c"),
-    "tab": ("a\tb", r"a\tb"),
-    "zero width": ("a\u200bb\ufeffc", r"a\u200bb\ufeffc"),
-    "C1": ("a\u009b31mb", r"a\x9b31mb"),
-    "a backslash": (r"a\x85b", r"a\\x85b"),
-    "markup": ("[red]a[bold] :smile:", "[red]a[bold] :smile:"),
-    "CSV": ('=a,"b"', '=a,"b"'),
-    "wide": ("名前-\N{GRINNING FACE}", "名前-\N{GRINNING FACE}"),
-}
-
-
-def hostile(name: str) -> Domain:
-    return Domain(name=name, uuid=uuid.uuid5(uuid.NAMESPACE_OID, name))
-
+from guestlist.cli.show import table
+from guestlist.cli.show.columns import BRIEF, Record, chosen
+from guestlist.cli.show.render import as_cell
+from guestlist.cli.show.terminal import escape
 
 # Names
 
@@ -299,31 +277,6 @@ def test_folding_loses_nothing(text: str, width: int) -> None:
 
 
 # On a terminal
-
-
-def on_a_terminal(*words: str, width: int = 80, **changes: str) -> str:
-    """What the command shows on a terminal of that width, line ends made ours."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-    with subprocess.Popen(
-        [*COMMAND, *words],
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=subprocess.PIPE,
-        env=environment(**{"TERM": "xterm", **changes}),
-    ) as command:
-        os.close(theirs)
-        shown = b""
-        try:
-            while chunk := os.read(ours, 65536):
-                shown += chunk
-        except OSError:  # how Linux says that the other side has closed
-            pass
-        finally:
-            os.close(ours)
-        assert command.stderr is not None
-        assert (command.stderr.read(), command.wait()) == (b"", 0)
-    return shown.decode().replace("\r\n", "\n")
 
 
 @pytest.fixture

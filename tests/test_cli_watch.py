@@ -4,7 +4,6 @@ On real daemons: a test changes something and waits for the line that tells of i
 """
 
 import json
-import re
 import signal
 import socket
 import subprocess
@@ -13,22 +12,27 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from uuid import UUID
 
 import libvirt
 import pytest
 from jsonschema import Draft202012Validator
 from lab.churn import Churner, populated
+from lab.command import NO_HOST, TEST_HOST, environment, run, served, uri_of
 from lab.daemon import Daemon
+from lab.hostile import HOSTILE, hostile
 from lab.nodes import Domain, domain_xml, handmade, node, nova_instance
 from lab.proxy import Proxy
 from lab.qemu import guests
+from lab.schemas import described, schema, valid
+from lab.terminal import on_a_terminal
+from lab.watching import Watching
 
-from guestlist.cli.differences import SHOWN
 from guestlist.cli.exits import Exit
-from guestlist.cli.news_lines import Lines
-from guestlist.cli.news_records import news_record
+from guestlist.cli.show.differences import SHOWN
+from guestlist.cli.show.news_lines import Lines
+from guestlist.cli.show.news_records import news_record
 from guestlist.domainxml import parse
 from guestlist.errors import AccessDenied, ConnectionLost
 from guestlist.event import Event, EventKind, Lifecycle
@@ -45,65 +49,8 @@ from guestlist.inventory.changes import (
 )
 from guestlist.launcher import Launcher
 from guestlist.records import Details, DomainState, Instance, Snapshot
-from test_cli_columns import described, schema, valid
-from test_cli_ls import NOBODY, served
-from test_cli_running import TEST_HOST, deaf, environment, run, uri_of
-from test_cli_terminal import HOSTILE, hostile, on_a_terminal
-
-__all__ = ["deaf"]
 
 ONE, TWO, OFF = nova_instance(1), nova_instance(2), nova_instance(3, active=False)
-
-HEEDFUL = (  # of Ctrl-C, whatever those who started us ignore
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from guestlist.cli import main; raise SystemExit(main())"
-)
-
-
-class Watching:
-    """`guestlist watch words…` while it runs; ended with the block."""
-
-    def __init__(self, *words: str, **changes: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", HEEDFUL, "watch", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment(**changes),
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def line(self) -> str:
-        """The next line, without its time, which is one."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert re.match(r"\d\d:\d\d:\d\d  \S", line), line or self.complaint()
-        return line[10:].rstrip("\n")
-
-    def lines(self, count: int) -> list[str]:
-        return [self.line() for _ in range(count)]
-
-    def told(self) -> dict[str, Any]:
-        """The next object, which is as the schema has it."""
-        assert self.process.stdout is not None
-        return valid("watch", self.process.stdout.readline())
-
-    def told_of(self, change: str) -> dict[str, Any]:
-        """The next object of that kind."""
-        while (told := self.told())["change"] != change:
-            pass
-        return told
-
-    def complaint(self) -> str:
-        assert self.process.stderr is not None
-        return self.process.stderr.readline()
 
 
 def defined(connection: libvirt.virConnect, domain: Domain) -> libvirt.virDomain:
@@ -404,7 +351,7 @@ def test_once_tells_who_is_there_and_ends(tmp_path: Path) -> None:
 
 def test_once_of_hosts_good_and_bad(tmp_path: Path, deaf: socket.socket) -> None:
     good, other = served(tmp_path, [ONE], "a"), served(tmp_path, [], "b")
-    ended = run("watch", "--once", "-c", NOBODY, "-c", good, "-c", other)
+    ended = run("watch", "--once", "-c", NO_HOST, "-c", good, "-c", other)
     assert ended.returncode == Exit.PARTIAL
     width = max(len(good), len(other))
     assert [line[10:] for line in ended.stdout.splitlines()] == [
@@ -412,7 +359,7 @@ def test_once_of_hosts_good_and_bad(tmp_path: Path, deaf: socket.socket) -> None
         f"{good:<{width}}  {ONE.name}  present: running",
         f"{other:<{width}}  0 domains",
     ]
-    assert ended.stderr.splitlines()[0].startswith(f"guestlist: cannot connect to {NOBODY}: ")
+    assert ended.stderr.splitlines()[0].startswith(f"guestlist: cannot connect to {NO_HOST}: ")
     assert ended.stderr.splitlines()[1:] == [
         f"guestlist: {other}: there are no domains on this host"
     ]
@@ -432,7 +379,7 @@ def test_once_fails_with_the_status_of_the_failure(proxy: Proxy, code: int, stat
 
 def test_once_of_nobody_is_a_failure() -> None:
     for form in ("lines", "json"):
-        ended = run("watch", "--once", "-f", form, "-c", NOBODY)
+        ended = run("watch", "--once", "-f", form, "-c", NO_HOST)
         assert (ended.returncode, ended.stdout) == (Exit.UNREACHABLE, "")
         assert ended.stderr.count("\n") == 1
 
@@ -507,8 +454,8 @@ def test_a_full_disk_is_one_line() -> None:
 
 def test_what_nobody_foresaw_is_one_line() -> None:
     script = (
-        "import guestlist.cli.views\n"
-        "guestlist.cli.views.await_step = lambda *_: [][0]\n"
+        "import guestlist.cli, guestlist.several.following\n"
+        "guestlist.several.following.await_step = lambda *_: [][0]\n"
         "raise SystemExit(guestlist.cli.main())"
     )
     ended = subprocess.run(

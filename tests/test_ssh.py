@@ -11,13 +11,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from lab.command import HEEDFUL, environment, run
 from lab.ssh import Ssh
 from lab.waiting import LONG, wait_until
+from lab.watching import Watching
 
 from guestlist import AccessDenied, ConnectionFailed, Host, Inventory, uris
 from guestlist.cli.exits import Exit
-from test_cli_running import environment, run
-from test_cli_watch import HEEDFUL, Watching
 
 BATCH = ["-o", "BatchMode=yes"]
 BOUND = 60

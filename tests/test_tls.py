@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from lab.certificates import EXPIRED, NOT_YET, VALID, Authority
+from lab.command import run
 from lab.daemon import Daemon, daemon_available
 from lab.fixtures import require
 from lab.waiting import wait_until
 
 from guestlist import AccessDenied, ConnectionFailed, Host
 from guestlist.cli.exits import Exit
-from test_cli_running import run
 
 
 def listens(port):

@@ -1,7 +1,7 @@
-"""What the filters of a command kept back, and which options would show it.
+"""What the filters of a command hide, and which options would show it.
 
-In: a host where nothing matched, and the options that were given. Out: a sentence. Asks the host
-once more, and only to be helpful: a failure is none.
+In: a host on which no domain matched, and the options that were given. Out: a sentence. It costs
+the host one more call, which only helps the user: if that call fails there is no sentence.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 
+from guestlist.cli.ls.selection import ALL_DOMAINS
+from guestlist.cli.show import terminal
+from guestlist.errors import short
 from guestlist.host import Host
 from guestlist.launcher import Launcher
 from guestlist.records import Instance
@@ -17,28 +20,31 @@ WHY = {"inactive": "not running", "foreign": "launched by others", "dom0": "Doma
 """By the option that shows them, the kinds of domains that `guestlist ls` hides."""
 
 
-def everybody(host: Host, given: Collection[str]) -> Sequence[Instance] | None:
-    """Everybody on the host, unless they were asked for already; None if that cannot be told.
+def all_domains(host: Host, given: Collection[str]) -> Sequence[Instance] | None:
+    """Return all domains of the host; none if all kinds were asked for; None if it cannot tell.
 
     Cost: 1 call, or none.
     """
     if set(given) == set(WHY):
         return ()
     try:
-        return host.snapshot(
-            include_inactive=True, include_foreign=True, include_dom0=True, details=False
-        ).instances
+        return host.snapshot(details=False, **ALL_DOMAINS).instances
     except Exception:
         return None
 
 
-def sentence(everybody: Collection[Instance], given: Collection[str]) -> str:
-    """Why there is nothing to show, counted so that the options named do show as many."""
-    if not everybody:
+def explain(host: str, domains: Collection[Instance], given: Collection[str]) -> None:
+    """Print why a host has nothing to show. `domains` are all it has, `host` is its URI."""
+    terminal.complain(f"{short(host)}: {sentence(domains, given)}")
+
+
+def sentence(domains: Collection[Instance], given: Collection[str]) -> str:
+    """Return why there is nothing to show, with counts: the options named show as many domains."""
+    if not domains:
         return "there are no domains on this host"
-    missing = (tuple(kind for kind in _kinds(one) if kind not in given) for one in everybody)
+    missing = (tuple(kind for kind in _kinds(one) if kind not in given) for one in domains)
     hidden = Counter(kinds for kinds in missing if kinds)
-    if not hidden:  # whoever is here now was not when the list was taken
+    if not hidden:  # the domains that are here now came after the list was taken
         return "nothing matches"
     total = hidden.total()
     parts = ", ".join(f"{count} {_reason(kinds)}" for kinds, count in hidden.most_common())

@@ -1,51 +1,55 @@
-"""What `guestlist ls` is to show, once or live: whom, which columns, in what order.
+"""What `guestlist ls` shows, once or live: which domains, which columns, in which order.
 
-In: the options. Out: the same, made up; and rows and text from instances that somebody brings.
-Asks nobody.
+In: the options. Out: the selection; and from instances that a caller brings, rows and text. Asks no
+host.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
-from guestlist.cli import hidden, hosts, table, terminal
-from guestlist.cli.columns import (
+from guestlist.cli.show import terminal
+from guestlist.cli.show.columns import (
     BRIEF,
     COLUMNS,
     SAID_SHORTER,
     Column,
-    Guest,
+    DomainRow,
     chosen,
     in_order,
     record,
 )
-from guestlist.cli.render import rendered
+from guestlist.cli.show.render import rendered
 from guestlist.launcher import NovaLaunched
-from guestlist.records import Instance
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from guestlist.records import Instance
 
 
 class Included(TypedDict):
-    """Whom to list besides the running ones that are ours: the options of `Host.snapshot`."""
+    """The domains besides those that run and are ours: the options of `Host.snapshot`."""
 
     include_inactive: bool
     include_foreign: bool
     include_dom0: bool
 
 
-EVERYBODY = Included(include_inactive=True, include_foreign=True, include_dom0=True)
+KINDS = ("inactive", "foreign", "dom0")
+"""The options of `guestlist ls` that set those of `Included`, in the same order."""
+
+ALL_DOMAINS = Included(include_inactive=True, include_foreign=True, include_dom0=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """What the options of `guestlist ls` ask for."""
 
     included: Included
-    columns: Sequence[Column[Guest]]
-    sort: Column[Guest] | None
+    columns: Sequence[Column[DomainRow]]
+    sort: Column[DomainRow] | None
     reverse: bool
     form: str
     headers: bool
@@ -53,7 +57,7 @@ class Selection:
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> Selection:
-        """Read it off the options."""
+        """Return the selection that the options describe."""
         return cls(
             included=Included(
                 include_inactive=options.all or options.inactive,
@@ -70,28 +74,30 @@ class Selection:
 
     @property
     def given(self) -> list[str]:
-        """The options that widen the list, of those in `hidden.WHY`."""
-        return [kind for kind, yes in zip(hidden.WHY, self.included.values(), strict=True) if yes]
+        """The options that widen the list, of those in `KINDS`."""
+        return [kind for kind, yes in zip(KINDS, self.included.values(), strict=True) if yes]
 
     @property
     def details(self) -> bool:
-        """Whether a column that is shown or sorted by wants the details of a domain."""
+        """Whether a column that is shown or sorted by needs the details of a domain."""
         wanted = [*self.columns, *([self.sort] if self.sort else [])]
         return any(column.details for column in wanted)
 
-    def rows(self, listed: Iterable[tuple[str, Iterable[Instance]]]) -> list[Guest]:
-        """The instances of each host, by its name, as rows in order."""
+    def rows(self, listed: Iterable[tuple[str, Iterable[Instance]]]) -> list[DomainRow]:
+        """Return the instances of each host, given with the host's name, as rows in order."""
         now = datetime.now(UTC)
-        rows = [Guest(host, one, now) for host, instances in listed for one in instances]
+        rows = [DomainRow(host, one, now) for host, instances in listed for one in instances]
         return in_order(rows, self.sort, reverse=self.reverse)
 
-    def text(self, rows: Iterable[Guest]) -> str:
-        """The rows in the format asked for."""
+    def text(self, rows: Iterable[DomainRow]) -> str:
+        """Return the rows in the format asked for."""
         records = [record(self.columns, row) for row in rows]
         return rendered(self.form, self.columns, records, headers=self.headers, exact=self.exact)
 
-    def table_lines(self, rows: Iterable[Guest]) -> Iterator[str]:
-        """The rows as the lines of a table that fits the terminal."""
+    def table_lines(self, rows: Iterable[DomainRow]) -> Iterator[str]:
+        """Return the rows as the lines of a table that fits the terminal."""
+        from guestlist.cli.show import table  # noqa: PLC0415  not for other formats
+
         return table.lines(
             self.columns,
             [record(self.columns, row) for row in rows],
@@ -102,17 +108,17 @@ class Selection:
 
 
 def ours(options: argparse.Namespace) -> NovaLaunched:
-    """What "ours" means, as the options have it."""
+    """Return what "ours" means by these options."""
     return NovaLaunched(options.name_template, verify=options.verify)
 
 
 def _usual_columns(options: argparse.Namespace) -> list[str]:
-    """The columns where none were chosen by name."""
+    """Return the columns that are shown if none were chosen by name."""
     if options.format in COLUMNS:
         return [options.format]
     if options.format != "table":
         return list(COLUMNS if options.long else BRIEF)
-    several = len(hosts.distinct(options.connect)) > 1
+    several = len(set(options.connect or ())) > 1
     host = ["host"] if several else []
     if options.long:
         return host + [name for name in COLUMNS if name not in {"host", *SAID_SHORTER}]
