@@ -1,4 +1,4 @@
-"""`guestlist check`: what a libvirt can do, and whom to upgrade."""
+"""`guestlist check`: what a libvirt can do, and what to upgrade."""
 
 import json
 
@@ -56,10 +56,10 @@ def test_several_hosts_are_a_block_each(proxy: Proxy) -> None:
 
 
 def test_a_host_that_fails() -> None:
-    nobody = "test+unix:///default?socket=/nonexistent/libvirt-sock"
-    ended = run("check", "-c", nobody, "-f", "json")
+    silent = "test+unix:///default?socket=/nonexistent/libvirt-sock"
+    ended = run("check", "-c", silent, "-f", "json")
     assert (ended.returncode, ended.stdout) == (Exit.UNREACHABLE, "")
-    assert ended.stderr.startswith(f"guestlist: cannot connect to {nobody}: ")
+    assert ended.stderr.startswith(f"guestlist: cannot connect to {silent}: ")
 
 
 @pytest.mark.parametrize(

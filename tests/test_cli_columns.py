@@ -1,4 +1,4 @@
-"""The columns of `guestlist ls`: what they tell, what they cost, how they order and read."""
+"""The columns of `guestlist ls`: their values, their cost in calls, their order and their words."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""`guestlist ls --live`: what stands on the screen while hosts change, and when it ends.
+"""`guestlist ls --live`: what the screen shows while hosts change, and when it ends.
 
 The command runs on a pseudo-terminal whose output a small terminal of our own obeys: it knows the
 control sequences that the command may send, and fails on any other.
@@ -194,7 +194,7 @@ def test_the_log_is_said_above(proxy: Proxy) -> None:
         assert screen.lines[0].startswith("guestlist: warning: ")
 
 
-# Ends
+# Its end
 
 
 def test_ctrl_c_leaves_the_last_table(host: str) -> None:

@@ -81,7 +81,7 @@ def unescape(shown: str) -> str:
 
 # Spreadsheets
 
-COMPUTED = {  # each alone and behind what a spreadsheet may take for the end of the cell before
+COMPUTED = {  # alone, and after what a spreadsheet may take for the end of a cell
     "=1+1": "'=1+1",
     "+1": "'+1",
     "-2+3": "'-2+3",
@@ -104,7 +104,7 @@ def test_a_text_is_no_formula(text: str, cell: str) -> None:
 
 
 def value_of(cell: str) -> str:
-    """A cell as --help says that it is to be undone."""
+    """Return the value of a cell, by the rule of --help."""
     return unescape(re.sub("(^|;)'", r"\1", cell))
 
 
@@ -164,7 +164,7 @@ def laid_out(names: list[str], columns: str, width: int | None = None) -> list[s
 
 
 def test_decomposed_hangul_takes_the_cells_of_its_syllables() -> None:
-    """As terminals have it, which go by wcwidth: U+1112 U+1161 U+11AB is one wide character."""
+    """Terminals follow wcwidth: U+1112 U+1161 U+11AB is one wide character."""
     composed = "\ud55c\uae00"
     decomposed = unicodedata.normalize("NFD", composed)
     assert len(decomposed) == 6
@@ -177,7 +177,7 @@ def test_decomposed_hangul_takes_the_cells_of_its_syllables() -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "iso8859-15", "euc-jp"])
 def test_a_table_is_straight_in_any_encoding(tmp_path: Path, encoding: str) -> None:
-    """What an encoding lacks is an escape, which is wider than what it stands for."""
+    """A character that the encoding lacks is shown as an escape, which is wider."""
     names = ["\u540d\u524d", "caf\xe9", "\u20ac", "\N{GRINNING FACE}", "plain"]
     uri = served(tmp_path, [hostile(name) for name in names])
     ended = subprocess.run(

@@ -35,7 +35,7 @@ def disk(source: object, target: str = "vda", format: str = "raw") -> str:
 
 @pytest.fixture
 def image(tmp_path: Path) -> Callable[..., Path]:
-    """Makes an image of that name and size with qemu-img."""
+    """Make an image of that name and size with qemu-img."""
 
     def make(name: str, size: str, *options: str) -> Path:
         path = tmp_path / name
@@ -51,7 +51,7 @@ def used(*words: str) -> list[dict[str, Any]]:
 
 
 def taken(path: Path) -> int:
-    """What the file takes on the host."""
+    """Return what the file takes on the host."""
     return path.stat().st_blocks * 512
 
 
@@ -304,7 +304,7 @@ def test_across_hosts_in_a_table_and_within_each_in_json(tmp_path: Path) -> None
     ]
 
 
-# Of whom
+# Of which instances
 
 
 def test_several_hosts_each_with_its_total_and_one_of_all(tmp_path: Path) -> None:
@@ -344,11 +344,11 @@ def test_a_lost_connection(proxy: Proxy) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (Exit.LOST, "", 1)
 
 
-# Nobody
+# No instance
 
 
 @pytest.mark.parametrize("domains", [[], [handmade(0)]])
-def test_nobody_uses_nothing_and_who_is_hidden_is_said(
+def test_a_host_without_instances_says_which_domains_it_hides(
     tmp_path: Path, domains: list[Domain]
 ) -> None:
     uri = served(tmp_path, domains)
@@ -364,7 +364,7 @@ def test_nobody_uses_nothing_and_who_is_hidden_is_said(
     assert (found["instances"], set(map(str, found["total"].values()))) == ([], {"0", "[]"})
 
 
-def test_everybody_is_nobody_on_an_empty_host(tmp_path: Path) -> None:
+def test_an_empty_host_says_so_with_all(tmp_path: Path) -> None:
     uri = served(tmp_path, [])
     said = run("usage", "-a", "-c", uri).stderr
     assert said == f"guestlist: {uri}: there are no domains on this host\n"

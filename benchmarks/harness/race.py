@@ -1,8 +1,8 @@
 """Entrants that take turns: A C B, B A C, ... so that a drift of the machine hits all alike.
 
 In: commands. Out: seconds, by figure. An entrant is a process that stays and works when told to, or
-a command that is run anew each time. One that does not find as many domains as there are is not
-fast but wrong, and ends the benchmark.
+a command that is started for each turn. One that does not find as many domains as there are is
+wrong, however fast, and ends the benchmark.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import random
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, Self
 
 Figures = dict[str, list[float]]
@@ -26,13 +26,13 @@ class Wrong(Exception):
 
 
 class Entrant(Protocol):
-    """Whoever can take a turn."""
+    """A process or a command that takes turns."""
 
     def turn(self) -> dict[str, float]:
-        """Do it once: seconds, by the name of what was timed.
+        """Take one turn; return seconds, by the name of what was timed.
 
         Raises:
-            Wrong: it failed, or did not find everybody.
+            Wrong: it failed, or did not find all domains.
         """
 
 
@@ -95,27 +95,37 @@ class Lister(Resident):
 
 
 class Command:
-    """A command that is run anew each time, and timed from outside.
+    """A command that is started for each turn, and timed from outside.
 
-    `expected` is how many lines it prints that are not empty.
+    `expected` is how many lines it prints that are not empty. None: any number.
     """
 
-    def __init__(self, command: Sequence[str], figure: str, expected: int) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        figure: str,
+        expected: int | None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._command, self._figure, self._expected = command, figure, expected
+        self._environment = environment
 
     def turn(self) -> dict[str, float]:
         """See `Entrant`."""
         start = time.perf_counter()
-        done = subprocess.run(self._command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            self._command, capture_output=True, text=True, check=False, env=self._environment
+        )
         took = time.perf_counter() - start
         if done.returncode:
             raise Wrong(f"{self._command} ended with status {done.returncode}: {done.stderr}")
-        _check(self._command, len(done.stdout.split()), self._expected)
+        if self._expected is not None:
+            _check(self._command, len(done.stdout.split()), self._expected)
         return {self._figure: took}
 
 
 def race(entrants: Sequence[Entrant], rounds: int) -> Figures:
-    """Everybody once a round, each round in an order drawn anew (the same in every run)."""
+    """Let each entrant take a turn per round, in a random order that is the same in every run."""
     chance = random.Random(rounds)
     figures: Figures = {}
     for _ in range(rounds):

@@ -19,6 +19,8 @@ Below, `guestlist.several` asks and follows many hosts at once.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -31,6 +33,28 @@ from guestlist.cli.exits import Exit
 from guestlist.cli.show import terminal
 
 _LIBVIRTS_LOG = "LIBVIRT_DEBUG", "LIBVIRT_LOG_FILTERS", "LIBVIRT_LOG_OUTPUTS"
+
+
+_OBJECTS_BETWEEN_COLLECTIONS = 20_000
+"""Python looks for garbage after 700 new objects, and finds none while modules are imported."""
+
+
+def command() -> NoReturn:
+    """Run the command as this process, and end the process with its exit status.
+
+    At the end connections are closed as always; then the process ends at once. Python would first
+    take its modules apart, which is a tenth of the time of a short `guestlist ls`.
+    """
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+    statuses: list[int] = []
+    atexit.register(_leave, statuses)  # before any other: the first to be registered is called last
+    statuses.append(main())
+    raise SystemExit(statuses[0])
+
+
+def _leave(statuses: list[int]) -> None:
+    if statuses:  # `terminal` has written all output to the descriptors themselves
+        os._exit(statuses[0])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import guestlist
 from guestlist import process
-from guestlist.cli import doubles, ending, exits
+from guestlist.cli import ending, exits
 from guestlist.cli.show import terminal
 from guestlist.errors import GuestlistError, short
 from guestlist.host import Host
@@ -63,8 +63,13 @@ def ask(
             failures.append(outcome.error)
             _report(outcome)
     if domains is not None and len(replies) > 1:
+        from guestlist.cli import doubles  # noqa: PLC0415  not for a single host
+
         asked = [(host, domains(reply.value)) for host, reply in replies.items()]
-        repeated = doubles.repeated(asked, lambda some: _identities(some, options.timeout))
+        timeout = options.timeout
+        repeated = doubles.repeated(
+            asked, lambda some: _identities(some, doubles.identity, timeout)
+        )
         for host, first in repeated.items():
             replies[host] = replies[host]._replace(same_as=replies[first].host)
     return list(replies.values()), exits.verdict(len(replies), failures)
@@ -131,9 +136,11 @@ def _asked(
     return ask_in_order(hosts, ask_one, timeout=timeout)
 
 
-def _identities(hosts: Sequence[Host], timeout: float) -> list[Identity]:
+def _identities(
+    hosts: Sequence[Host], identity: Callable[[Host], Identity], timeout: float
+) -> list[Identity]:
     """Ask each host for its identity; None for one that does not tell in time."""
-    outcomes = _asked(hosts, doubles.identity, timeout)
+    outcomes = _asked(hosts, identity, timeout)
     return [each.value[1] if isinstance(each, HostAnswer) else None for each in outcomes]
 
 

@@ -151,7 +151,7 @@ class _LiveTable:
         for each, snapshot in seen:
             if snapshot is not None and not snapshot:
                 domains = each.live.snapshot(**selection.ALL_DOMAINS).instances
-                why = hidden.sentence(domains, self._wanted.given)
+                why = hidden.sentence(hidden.kinds_of(domains), self._wanted.given)
                 yield _one_line(f"{short(each.name)}: {why}")
         status = _one_line(self._status(seen))
         yield f"\x1b[2m{status}\x1b[0m" if terminal.has_colours() else status

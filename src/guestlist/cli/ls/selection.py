@@ -6,7 +6,6 @@ host.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from guestlist.cli.show import terminal
@@ -26,6 +25,7 @@ from guestlist.launcher import NovaLaunched
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator, Sequence
+    from uuid import UUID
 
     from guestlist.records import Instance
 
@@ -42,6 +42,16 @@ KINDS = ("inactive", "foreign", "dom0")
 """The options of `guestlist ls` that set those of `Included`, in the same order."""
 
 ALL_DOMAINS = Included(include_inactive=True, include_foreign=True, include_dom0=True)
+
+
+_OF_NAMED_DOMAINS = {"host", "name", "uuid"}
+
+
+class NamedDomain(NamedTuple):
+    """What a listing alone tells of a domain; has a row's place if `Selection.names_only`."""
+
+    name: str
+    uuid: UUID
 
 
 class Selection(NamedTuple):
@@ -80,13 +90,27 @@ class Selection(NamedTuple):
     @property
     def details(self) -> bool:
         """Whether a column that is shown or sorted by needs the details of a domain."""
-        wanted = [*self.columns, *([self.sort] if self.sort else [])]
-        return any(column.details for column in wanted)
+        return any(column.details for column in self._used)
 
-    def rows(self, listed: Iterable[tuple[str, Iterable[Instance]]]) -> list[DomainRow]:
-        """Return the instances of each host, given with the host's name, as rows in order."""
-        now = datetime.now(UTC)
-        rows = [DomainRow(host, one, now) for host, instances in listed for one in instances]
+    @property
+    def names_only(self) -> bool:
+        """Whether no column that is shown or sorted by needs more than a domain's name and UUID."""
+        return all(column.name in _OF_NAMED_DOMAINS for column in self._used)
+
+    @property
+    def _used(self) -> Sequence[Column[DomainRow]]:
+        return [*self.columns, *([self.sort] if self.sort else [])]
+
+    def rows(
+        self, listed: Iterable[tuple[str, Iterable[Instance | NamedDomain]]]
+    ) -> list[DomainRow]:
+        """Return the domains of each host, given with the host's name, as rows in order."""
+        now = None
+        if not self.names_only:
+            from datetime import UTC, datetime  # noqa: PLC0415  a list of names tells no age
+
+            now = datetime.now(UTC)
+        rows = [DomainRow(host, one, now) for host, domains in listed for one in domains]
         return in_order(rows, self.sort, reverse=self.reverse)
 
     def text(self, rows: Iterable[DomainRow]) -> str:

@@ -15,7 +15,7 @@ from guestlist.cli.show import words
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from guestlist.records import Details, Instance, NovaMetadata, Owner
+    from guestlist.records import Details, NovaMetadata, Owner
     from guestlist.usage import InstanceUsage
 
 Value = str | int | bool | list[str] | None
@@ -50,8 +50,10 @@ class DomainRow(NamedTuple):
     """A row of `guestlist ls`: a domain, its host, and the time of the question."""
 
     host: str
-    instance: Instance
-    now: datetime
+    instance: Any
+    """An `Instance`; for the columns name and uuid, anything with these two."""
+    now: datetime | None = None
+    """The time of the question; None: no column tells an age."""
 
 
 class UsageRow(NamedTuple):
@@ -113,7 +115,7 @@ def _created_at(nova: NovaMetadata) -> str | None:
 
 def _age_seconds(row: DomainRow) -> Value:
     def age(nova: NovaMetadata) -> int | None:
-        if nova.created_at is None:
+        if nova.created_at is None or row.now is None:
             return None
         return int((row.now - nova.created_at).total_seconds())
 

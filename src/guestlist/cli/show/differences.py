@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 from typing import NamedTuple
 
 from guestlist.cli.show.columns import COLUMNS, Column, DomainRow, Record, Value, record
@@ -52,7 +51,7 @@ class Difference(NamedTuple):
 
 def shown(instance: Instance) -> Record:
     """Return the domain as a record: `guestlist ls -l -f json` without the host and the age."""
-    return record(SHOWN, DomainRow("", instance, datetime.min))
+    return record(SHOWN, DomainRow("", instance))
 
 
 def differences(before: Instance, after: Instance) -> Iterator[Difference]:

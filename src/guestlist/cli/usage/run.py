@@ -18,6 +18,7 @@ from uuid import UUID
 from guestlist import details, driver
 from guestlist.cli import hidden, hosts
 from guestlist.cli.exits import Exit
+from guestlist.cli.hidden import Kinds
 from guestlist.cli.hosts import HostReply
 from guestlist.cli.show import terminal, words
 from guestlist.cli.show.columns import USAGE_COLUMNS, Record, UsageRow, in_order, record
@@ -26,7 +27,6 @@ from guestlist.driver import ComputeDriver
 from guestlist.errors import short
 from guestlist.host import Host
 from guestlist.launcher import Anyone, NovaLaunched
-from guestlist.records import Instance
 from guestlist.usage import Usage
 
 _NAMED = 3
@@ -40,10 +40,10 @@ _IMAGES_SHARE = 1 / 3
 
 
 class _HostUsage(NamedTuple):
-    """What the instances use; if there are none, all domains instead, as for `ls`."""
+    """What the instances use; if there are none, the kinds of all domains, as for `ls`."""
 
     usage: Usage
-    all_domains: Sequence[Instance] | None
+    hidden: Sequence[Kinds] | None
 
 
 def run(options: argparse.Namespace) -> Exit:
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> Exit:
 
     def ask(host: Host) -> _HostUsage:
         usage = ComputeDriver(host, images_deadline=images_deadline).usage()
-        return _HostUsage(usage, None if usage.instances else hidden.all_domains(host, given))
+        return _HostUsage(usage, None if usage.instances else hidden.kinds_on(host, given))
 
     def uuids(used: _HostUsage) -> list[UUID]:
         return [one.uuid for one in used.usage.instances]
@@ -66,8 +66,8 @@ def run(options: argparse.Namespace) -> Exit:
     replies, status = hosts.ask(options, ask, ours, domains=uuids)
     hosts.complain_of_doubles(replies, "shown twice, and counted once in the total over hosts")
     for host, used, _ in replies:
-        if used.all_domains is not None:
-            hidden.explain(host, used.all_domains, given)
+        if used.hidden is not None:
+            hidden.explain(host, used.hidden, given)
         if used.usage.unknown:
             terminal.complain(f"{short(host)}: {_sentence(used.usage.unknown)}")
     if replies:

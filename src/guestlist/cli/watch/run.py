@@ -110,4 +110,4 @@ def _explain(host: str, domains: Snapshot, included: _Included) -> None:
         "dom0": included["include_dom0"],
     }
     given = [kind for kind in selection.KINDS if widening[kind]]
-    hidden.explain(host, domains.instances, given)
+    hidden.explain(host, hidden.kinds_of(domains.instances), given)
