@@ -101,7 +101,7 @@ class Bench:
         """Everything at one number of domains.
 
         Raises:
-            Wrong: an entrant failed, or did not find as many domains as there are.
+            Wrong: somebody failed, or did not find as many domains as there are.
         """
         rounds = self._options.rounds
         domains = [nova_instance(n) for n in range(1, size + 1)]

@@ -217,7 +217,7 @@ def _difference(seconds: Mapping[str, BySize], size: int) -> str:
 _INTRODUCTION = """\
 A private libvirtd serves libvirt's test driver with running domains, all named as Nova names them,
 so that every way gives the same answer; one that does not find them all ends the run. Figures are
-medians of {rounds} turns. The entrants take turns in a new random order in each round, after one
+medians of {rounds} turns. The entrants take turns in an order drawn anew for each round, after one
 turn that does not count. Each is a process of its own that keeps its connection, unless it says
 otherwise, and only the listing is on the clock: neither opening, where not named, nor freeing the
 result. Every single time is in [listing.json](listing.json)."""

@@ -1,8 +1,8 @@
 """Entrants that take turns: A C B, B A C, ... so that a drift of the machine hits all alike.
 
 In: commands. Out: seconds, by figure. An entrant is a process that stays and works when told to, or
-a command that is started for each turn. One that does not find as many domains as there are is
-wrong, however fast, and ends the benchmark.
+a command that is run anew each time. One that does not find as many domains as there are is not
+fast but wrong, and ends the benchmark.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Wrong(Exception):
 
 
 class Entrant(Protocol):
-    """A process or a command that takes turns."""
+    """Whoever can take a turn."""
 
     def turn(self) -> dict[str, float]:
-        """Take one turn; return seconds, by the name of what was timed.
+        """Do it once: seconds, by the name of what was timed.
 
         Raises:
-            Wrong: it failed, or did not find all domains.
+            Wrong: it failed, or did not find everybody.
         """
 
 
@@ -125,7 +125,7 @@ class Command:
 
 
 def race(entrants: Sequence[Entrant], rounds: int) -> Figures:
-    """Let each entrant take a turn per round, in a random order that is the same in every run."""
+    """Everybody once a round, each round in an order drawn anew (the same in every run)."""
     chance = random.Random(rounds)
     figures: Figures = {}
     for _ in range(rounds):
