@@ -1,6 +1,10 @@
-"""`guestlist ls`: its options. `run` lists once, `live` keeps the table on the screen.
+"""`guestlist ls`: its options, and what it does with them.
 
-selection   what the options choose: domains, columns, order
+In: the parser of the command. Out: the same, with the options of `ls`.
+
+    run         asks the hosts once and prints
+    live        keeps the table on the screen as it is on the hosts
+    selection   what the options choose: domains, columns, order
 """
 
 from __future__ import annotations
