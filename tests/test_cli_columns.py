@@ -227,6 +227,14 @@ def about_domains(proxy: Proxy) -> list[str]:
     return [call for call in proxy.calls if "DOMAIN" in call and "EVENT" not in call]
 
 
+def test_a_list_of_names_costs_one_call_and_asks_for_no_state(proxy: Proxy) -> None:
+    uri = proxy.uri(node(HOST))
+    words = ("ls", "-a", "-f", "csv", "--columns", "host,uuid,name", "--sort", "uuid", "-c", uri)
+    _, *rows = csv.reader(io.StringIO(run(*words).stdout))
+    assert about_domains(proxy) == ["CONNECT_LIST_ALL_DOMAINS"]
+    assert rows == sorted([uri, str(one.uuid), one.name] for one in HOST)
+
+
 # Order
 
 

@@ -6,7 +6,7 @@ host.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
 
 from guestlist.cli.show import terminal
 from guestlist.cli.show.columns import (
@@ -110,7 +110,11 @@ class Selection(NamedTuple):
             from datetime import UTC, datetime  # noqa: PLC0415  a list of names tells no age
 
             now = datetime.now(UTC)
-        rows = [DomainRow(host, one, now) for host, domains in listed for one in domains]
+        rows = [
+            DomainRow(host, cast("Instance", one), now)  # of a NamedDomain no column reads more
+            for host, domains in listed
+            for one in domains
+        ]
         return in_order(rows, self.sort, reverse=self.reverse)
 
     def text(self, rows: Iterable[DomainRow]) -> str:

@@ -15,7 +15,7 @@ from guestlist.cli.show import words
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from guestlist.records import Details, NovaMetadata, Owner
+    from guestlist.records import Details, Instance, NovaMetadata, Owner
     from guestlist.usage import InstanceUsage
 
 Value = str | int | bool | list[str] | None
@@ -50,8 +50,7 @@ class DomainRow(NamedTuple):
     """A row of `guestlist ls`: a domain, its host, and the time of the question."""
 
     host: str
-    instance: Any
-    """An `Instance`; for the columns name and uuid, anything with these two."""
+    instance: Instance
     now: datetime | None = None
     """The time of the question; None: no column tells an age."""
 
