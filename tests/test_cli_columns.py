@@ -191,19 +191,23 @@ def test_a_name_in_nova_is_as_hostile_as_any(tmp_path: Path) -> None:
 # What they cost
 
 
+STATES, NAMES = "CONNECT_GET_ALL_DOMAIN_STATS", "CONNECT_LIST_ALL_DOMAINS"
+
+
 @pytest.mark.parametrize(
-    "words",
+    ("words", "call"),
     [
-        [],
-        ["-f", "json"],
-        ["-f", "csv"],
-        ["-q"],
-        ["--columns", "name,state,reason", "--sort", "reason"],
+        ([], STATES),
+        (["-f", "json"], STATES),
+        (["-f", "csv"], STATES),
+        (["-q"], NAMES),
+        (["-q", "--sort", "id"], STATES),
+        (["--columns", "name,state,reason", "--sort", "reason"], STATES),
     ],
 )
-def test_without_details_a_list_is_one_call(proxy: Proxy, words: list[str]) -> None:
+def test_without_details_a_list_is_one_call(proxy: Proxy, words: list[str], call: str) -> None:
     run("ls", "-c", proxy.uri(node([FURNISHED, PLAIN])), *words)
-    assert about_domains(proxy) == ["CONNECT_GET_ALL_DOMAIN_STATS"]
+    assert about_domains(proxy) == [call]
 
 
 @pytest.mark.parametrize(
