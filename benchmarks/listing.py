@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.harness.listing_report import Results, markdown, plot
 from benchmarks.harness.options import Options
 from benchmarks.harness.pages import publish, report
-from benchmarks.harness.race import Command, Entrant, Lister, Seconds, Wrong, keep, race
+from benchmarks.harness.race import (
+    Command,
+    Entrant,
+    Figures,
+    Lister,
+    Seconds,
+    Wrong,
+    keep,
+    race,
+)
 from benchmarks.harness.setting import Others, setting
 from lab.churn import populated
 from lab.daemon import Daemon, daemon_available
@@ -49,6 +59,12 @@ _CONNECTING = {
     "CONNECT_CLOSE",
 }
 
+_TEST_HOST = "test:///default"
+"""libvirt's built-in host, inside the process that asks."""
+
+_BARE = "import libvirt; print(*[d.name() for d in libvirt.open({uri!r}).listAllDomains()])"
+"""The shortest program that lists a host with libvirt-python."""
+
 
 class Bench:
     """One run. It measures one size at a time; `results` returns what was measured until then."""
@@ -65,6 +81,21 @@ class Bench:
         self._calls: dict[str, dict[int, int]] = {}
         self._socket: Seconds = {}
         self._far: Seconds = {}
+        self._processes: Figures = {}
+        # Installed packages have their bytecode, and so has libvirt's binding here.
+        self._environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tools / "bytecode")}
+        self._environment.pop("PYTHONDONTWRITEBYTECODE", None)
+
+    def measure_processes(self) -> None:
+        """Race `guestlist ls -q` and the shortest program that does the same, as whole processes.
+
+        Raises:
+            Wrong: one of them failed.
+        """
+        report(f"whole processes, on {_TEST_HOST}: {self._options.rounds} rounds")
+        entrants = list(self._commands(_TEST_HOST, None).values())
+        race(entrants, 1)
+        self._processes = race(entrants, self._options.rounds)
 
     def measure(self, size: int) -> None:
         """Measure everything at one number of domains.
@@ -106,6 +137,7 @@ class Bench:
             calls=self._calls,
             socket_seconds=self._socket,
             far_seconds=self._far,
+            process_seconds=self._processes,
         )
 
     @contextlib.contextmanager
@@ -129,7 +161,16 @@ class Bench:
                 virsh = [self._virsh, "-q", "-c", uri]
                 entrants["virsh"] = Command([*virsh, "list", "--all", "--name"], "virsh", size)
                 entrants["virsh uri"] = Command([*virsh, "uri"], "virsh uri", 1)
-            yield entrants
+            yield {**entrants, **self._commands(uri, size)}
+
+    def _commands(self, uri: str, size: int | None) -> dict[str, Entrant]:
+        """Return guestlist's command and the bare program, each a new process in each turn."""
+        command = [sys.executable, "-m", "guestlist", "ls", "-q", "-c", uri]
+        bare = [sys.executable, "-c", _BARE.format(uri=uri)]
+        return {
+            "ls": Command(command, "ls", size, self._environment),
+            "bare": Command(bare, "bare", size, self._environment),
+        }
 
     def _count(self, proxy: Proxy, entrant: Entrant, size: int) -> None:
         with proxy.counting() as calls:
@@ -163,6 +204,7 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="gl-") as tools:
         bench = Bench(options, Path(tools))
         try:
+            bench.measure_processes()
             for size in options.sizes:
                 bench.measure(size)
         except Wrong as error:

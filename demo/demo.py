@@ -1,9 +1,9 @@
-"""`./dev demo`: a compute host, listed as a person would and watched, then the old way and the new.
+"""`./dev demo`: list and watch a compute host as a person would; then compare old and new.
 
 The host is libvirt's test driver behind a private libvirtd, which needs no privileges, touches no
-other libvirt, and is gone when the demo ends. Where none can be had the same node files are served
-by the test driver inside each process. Nothing shown is prepared: the lines after `$` are run by
-the shell, and what is counted and timed is counted and timed now.
+other libvirt, and is gone when the demo ends. If no libvirtd can be started, the test driver serves
+the same node files inside each process. Nothing is prepared: the shell runs the lines after `$`,
+and the demo counts and measures while it runs.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ REPETITIONS = 5
 AWAY_MS = 20
 
 COMMANDS = (
-    ("Who is running here, of Nova's?", 'guestlist ls -c "$host"'),
+    ("Which of Nova's domains are running here?", 'guestlist ls -c "$host"'),
     ("Those that are shut off as well:", 'guestlist ls --inactive -c "$host"'),
-    ("Everybody, and who launched them:", 'guestlist ls -a -c "$host"'),
+    ("All domains, and who launched them:", 'guestlist ls -a -c "$host"'),
     (
-        "What do they have, and whose are they?",
+        "What do they have, and who owns them?",
         'guestlist ls --columns name,vcpus,memory_mib,flavor,project,age_seconds -c "$host"',
     ),
     ("What do they use?", 'guestlist usage -c "$host"'),
@@ -68,22 +68,22 @@ Listing = Callable[[], list[libvirt.virDomain]]
 
 
 class Place(Protocol):
-    """Where hosts are served from."""
+    """What serves the hosts of the demo."""
 
     counted: str
-    """What `count` counts, for the head of a column."""
+    """What `count` counts: the header of a column."""
 
     how: str
-    """How it counts and what was timed, in a sentence."""
+    """How `count` counts and what was timed: a sentence."""
 
     def watch(self) -> None:
         """Show the live view of a host that changes."""
 
     def uri(self, xml: str) -> str:
-        """A host with the domains of this node XML."""
+        """Return the URI of a host with the domains of this node XML."""
 
     def count(self, uri: str, prepare: Callable[[str], Listing]) -> int:
-        """The calls of one listing of that host."""
+        """Return the number of calls in one listing of that host."""
 
 
 class BehindDaemon:
@@ -101,8 +101,8 @@ class BehindDaemon:
     def watch(self) -> None:
         """See `Place`."""
         say(
-            "Now a live view: the domains of a host as they change, each in one call that asks "
-            "about it. The daemon may go away meanwhile."
+            "Now a live view: the domains of a host while they change, one call for each change. "
+            "The daemon may go away meanwhile."
         )
         show_watching(self._daemon)
 
@@ -120,13 +120,13 @@ class BehindDaemon:
 
 
 class InProcess:
-    """The test driver inside this process: no wire, so calls into libvirt's library count."""
+    """The test driver inside this process: without a wire, calls into libvirt's library count."""
 
     counted = "calls into libvirt"
     how = (
-        "Without a wire, what was counted are libvirt-python's calls into libvirt that a daemon "
-        f"would have to answer; the times are medians of {REPETITIONS} listings, and a daemon "
-        "would add its share to each call."
+        "There is no wire, so these are libvirt-python's calls into libvirt that a daemon would "
+        f"have to answer. The times are medians of {REPETITIONS} listings; a daemon would add its "
+        "share to each call."
     )
 
     def __init__(self, directory: Path) -> None:
@@ -134,7 +134,7 @@ class InProcess:
 
     def watch(self) -> None:
         """See `Place`."""
-        say("Without a daemon nobody else can change the host, and there is nothing to watch.")
+        say("Without a daemon no other program can change the host: there is nothing to watch.")
 
     def uri(self, xml: str) -> str:
         """See `Place`."""
@@ -161,7 +161,7 @@ class InProcess:
 
 
 def main() -> int:
-    """Show both parts; the exit code."""
+    """Show all parts and return the exit code."""
     options = _options()
     libvirt.registerErrorHandler(lambda *_: None, None)
     with _place(options) as place:
@@ -172,13 +172,13 @@ def main() -> int:
 
 
 def show_commands(place: Place) -> None:
-    """The command as a person types it, and what it says."""
+    """Show the command as a person types it, and its output."""
     domains = believable_host(INSTANCES)
     off = sum(not domain.active for domain in domains[:INSTANCES])
     host = place.uri(node(domains))
     say(
         f"On the host: {INSTANCES} instances of OpenStack Nova, {off} of them shut off and one "
-        "paused; a libguestfs appliance at work on a disk; two guests made by hand."
+        "paused; a libguestfs appliance at work on a disk; two domains made by hand."
     )
     print(f"\n$ host='{host}'")
     tools = Path(sys.executable).parent  # `guestlist` is installed beside this Python
@@ -194,7 +194,7 @@ def show_commands(place: Place) -> None:
 
 
 def show_watching(daemon: Daemon) -> None:
-    """Watch a host to which something happens, and whose daemon is killed and comes back."""
+    """Watch a host whose domains change, and whose daemon is killed and comes back."""
     uri = daemon.uri()
     web, batch = nova_instance(1), nova_instance(2, active=False)
     with populated(uri, [web, batch]) as connection:
@@ -206,7 +206,7 @@ def show_watching(daemon: Daemon) -> None:
             ("destroy instance-00000002", "stopped", guest.destroy),
             ("undefine instance-00000002", "undefined", guest.undefine),
             ("(the daemon is killed)", "connection lost", daemon.kill),
-            ("(and started again: this host forgets its guests)", "back in step", daemon.restart),
+            ("(and started again: this host forgets its domains)", "back in step", daemon.restart),
         ]
         print(f"\n$ host='{uri}'\n$ guestlist watch -c \"$host\" &", flush=True)
         with subprocess.Popen(
@@ -240,42 +240,42 @@ def _bounded(line: str) -> str:
 
 
 def compare(place: Place) -> None:
-    """The legacy walk and guestlist on the same large host."""
+    """Compare the legacy walk and guestlist on the same large host."""
     domains = [nova_instance(n, active=n % 4 != 0) for n in range(1, MANY + 1)]
     off = sum(not domain.active for domain in domains)
     say(
-        f"Now a host with {MANY:,} domains, all launched by Nova, {off} of them shut off. The "
-        "whole of it is listed twice: by the walk that Nova did before it had a bulk call "
+        f"Now a host with {MANY:,} domains, all launched by Nova, {off} of them shut off. All of "
+        "them are listed twice: by the walk that Nova used before libvirt had a bulk call "
         "(numOfDomains, listDomainsID, lookupByID for each; numOfDefinedDomains, "
         "listDefinedDomains, lookupByName for each), and by guestlist's "
         "host.list_instance_domains(include_inactive=True)."
     )
     uri = place.uri(node(domains))
-    everybody = {str(domain.uuid) for domain in domains}
-    results = [measure(place, uri, prepare, everybody) for prepare in (legacy, ours)]
+    expected = {str(domain.uuid) for domain in domains}
+    results = [measure(place, uri, prepare, expected) for prepare in (legacy, ours)]
     (many, slow), (few, fast) = results
     print()
     print(f"  {'':17}{place.counted:>18}{'time':>13}")
     print(f"  {'the legacy walk':17}{many:>18,}{slow * 1e3:>10,.1f} ms")
     print(f"  {'guestlist':17}{few:>18,}{fast * 1e3:>10,.1f} ms")
     print(f"  {'ratio':17}{many / few:>17,.0f}x{slow / fast:>12,.0f}x", flush=True)
-    say(f"Both found all {len(everybody):,}. {place.how}")
+    say(f"Both found all {len(expected):,}. {place.how}")
     say(
-        f"Over a network with a round trip of {AWAY_MS} ms, waiting for the answers alone makes "
-        f"{many * AWAY_MS / 1e3:,.0f} s of the walk, and {few * AWAY_MS:,} ms of guestlist's "
-        "listing. And a domain that starts or stops during the walk can be missing from it; the "
-        "one call misses nobody."
+        f"Over a network with a round trip of {AWAY_MS} ms, the walk waits "
+        f"{many * AWAY_MS / 1e3:,.0f} s for answers, and guestlist's listing {few * AWAY_MS:,} ms. "
+        "A domain that starts or stops during the walk can be missing from it; the one call "
+        "misses no domain."
     )
 
 
 def measure(
-    place: Place, uri: str, prepare: Callable[[str], Listing], everybody: set[str]
+    place: Place, uri: str, prepare: Callable[[str], Listing], expected: set[str]
 ) -> tuple[int, float]:
-    """Calls, and seconds, of a listing that finds everybody; a wrong one ends the demo."""
+    """Return the calls and seconds of one listing; one that misses a domain ends the demo."""
     calls = place.count(uri, prepare)
     listing = prepare(uri)
-    if {domain.UUIDString() for domain in listing()} != everybody:
-        raise SystemExit(f"demo: wrong: {prepare.__name__} did not list everybody once")
+    if {domain.UUIDString() for domain in listing()} != expected:
+        raise SystemExit(f"demo: wrong: {prepare.__name__} did not list each domain once")
     seconds = []
     for _ in range(REPETITIONS):
         start = time.perf_counter()
@@ -286,20 +286,20 @@ def measure(
 
 
 def legacy(uri: str) -> Listing:
-    """The legacy walk, its connection open."""
+    """Return the legacy walk, over an open connection."""
     connection = libvirt.open(uri)
     return lambda: legacy_walk(connection)
 
 
 def ours(uri: str) -> Listing:
-    """The listing of guestlist, its connection open."""
+    """Return guestlist's listing, over an open connection."""
     host = Host(uri)
     host.list_instance_domains()
     return lambda: host.list_instance_domains(include_inactive=True)
 
 
 def say(text: str) -> None:
-    """A paragraph of what is going on."""
+    """Print a paragraph that explains what follows."""
     print("\n" + textwrap.fill(text, width=80, break_on_hyphens=False))
 
 
@@ -323,7 +323,7 @@ def _place(options: argparse.Namespace) -> Iterator[Place]:
             say(
                 "A private libvirtd is running: rootless, in a directory of its own under /tmp, "
                 "gone when this ends. It serves hosts of libvirt's test driver: real libvirt, "
-                "imagined guests. The libvirt of this machine is not touched."
+                "simulated domains. The libvirt of this machine is not touched."
             )
             yield BehindDaemon(daemon)
 
@@ -335,7 +335,8 @@ def _is_call(function: Any) -> bool:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="./dev demo", description="A compute host, listed; then the old way beside the new."
+        prog="./dev demo",
+        description="List and watch a compute host, then compare the old way and the new.",
     )
     parser.add_argument(
         "--no-daemon", action="store_true", help="use the test driver without a daemon"
@@ -350,8 +351,8 @@ if __name__ == "__main__":
         sys.exit(130)
     except subprocess.CalledProcessError as error:
         if error.returncode != _PIPE_CLOSED:
-            sys.exit(f"demo: that ended with status {error.returncode}: {error.cmd[-1]}")
+            sys.exit(f"demo: status {error.returncode} of: {error.cmd[-1]}")
         sys.exit(_PIPE_CLOSED)
-    except BrokenPipeError:  # whoever read this has had enough
+    except BrokenPipeError:  # the reader has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_PIPE_CLOSED)

@@ -1,16 +1,16 @@
-"""`guestlist check`: what a libvirt can do, and whom to upgrade."""
+"""`guestlist check`: what a libvirt can do, and what to upgrade."""
 
 import json
 
 import pytest
 import yaml
+from lab.command import TEST_HOST, run
 from lab.nodes import node, nova_instance
 from lab.proxy import Proxy
 
 from guestlist.capabilities import Capabilities, Versions
-from guestlist.cli.check import upgrades
+from guestlist.cli.check.run import upgrades
 from guestlist.cli.exits import Exit
-from test_cli_running import TEST_HOST, run
 
 HOST = node([nova_instance(1)])
 
@@ -56,10 +56,10 @@ def test_several_hosts_are_a_block_each(proxy: Proxy) -> None:
 
 
 def test_a_host_that_fails() -> None:
-    nobody = "test+unix:///default?socket=/nonexistent/libvirt-sock"
-    ended = run("check", "-c", nobody, "-f", "json")
+    silent = "test+unix:///default?socket=/nonexistent/libvirt-sock"
+    ended = run("check", "-c", silent, "-f", "json")
     assert (ended.returncode, ended.stdout) == (Exit.UNREACHABLE, "")
-    assert ended.stderr.startswith(f"guestlist: cannot connect to {nobody}: ")
+    assert ended.stderr.startswith(f"guestlist: cannot connect to {silent}: ")
 
 
 @pytest.mark.parametrize(

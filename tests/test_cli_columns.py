@@ -1,4 +1,4 @@
-"""The columns of `guestlist ls`: what they tell, what they cost, how they order and read."""
+"""The columns of `guestlist ls`: their values, their cost in calls, their order and their words."""
 
 import csv
 import io
@@ -13,21 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from lab.command import run, served
 from lab.nodes import domain_xml, handmade, node, nova_instance
 from lab.proxy import Proxy
-from referencing import Registry
-from referencing.jsonschema import DRAFT202012
+from lab.schemas import described, schema, valid
 
-from guestlist.cli import words
-from guestlist.cli.columns import BRIEF, COLUMNS, Guest, in_order, record
 from guestlist.cli.exits import Exit
+from guestlist.cli.show import words
+from guestlist.cli.show.columns import BRIEF, COLUMNS, DomainRow, in_order, record
 from guestlist.domainxml import parse
 from guestlist.launcher import Launcher
 from guestlist.records import Details, DomainState, Instance
-from test_cli_ls import served
-from test_cli_running import run
-
-SCHEMAS = Path(__file__).parents[1] / "docs" / "schemas"
 
 DEVICES = """
     <disk type='file'><source file='/images/disk'/><target dev='vda' bus='virtio'/></disk>
@@ -52,34 +48,6 @@ FURNISHED = replace(
 )
 FOREIGN = handmade(1, active=False)
 HOST = [FURNISHED, PLAIN, FOREIGN]
-
-
-def schema(name: str) -> dict[str, Any]:
-    return json.loads((SCHEMAS / f"{name}.schema.json").read_text())
-
-
-def valid(name: str, text: str) -> Any:
-    """What the JSON says, which is as docs/schemas/NAME.schema.json has it."""
-    said = json.loads(text)
-    schemas = [
-        (path.name, DRAFT202012.create_resource(json.loads(path.read_text())))
-        for path in SCHEMAS.iterdir()
-    ]
-    Draft202012Validator(
-        schema(name),
-        format_checker=Draft202012Validator.FORMAT_CHECKER,
-        registry=Registry().with_resources(schemas),
-    ).validate(said)
-    return said
-
-
-def described(properties: dict[str, Any]) -> bool:
-    """Whether each has a description, which tells the unit that its name tells."""
-    units = {"_mib": "MiB", "_kib": "KiB", "_bytes": "in bytes", "_seconds": "Seconds"}
-    return all(
-        all(word in each["description"] for unit, word in units.items() if name.endswith(unit))
-        for name, each in properties.items()
-    )
 
 
 @pytest.fixture
@@ -147,7 +115,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def told(xml: str, now: datetime = NOW) -> dict[str, Any]:
-    return record(COLUMNS.values(), Guest("test:///default", instance(parse(xml)), now))
+    return record(COLUMNS.values(), DomainRow("test:///default", instance(parse(xml)), now))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +132,7 @@ def test_what_may_not_be_all_of_it_is_not_counted(xml: str) -> None:
 
 
 def test_every_column_bears_that_nothing_is_known() -> None:
-    nobody = Guest("test:///default", instance(None), NOW)
+    nobody = DomainRow("test:///default", instance(None), NOW)
     assert not [name for name in COLUMNS if COLUMNS[name].details and COLUMNS[name].value(nobody)]
     empty = (
         "<nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'>{}</nova:instance>"
@@ -223,19 +191,23 @@ def test_a_name_in_nova_is_as_hostile_as_any(tmp_path: Path) -> None:
 # What they cost
 
 
+STATES, NAMES = "CONNECT_GET_ALL_DOMAIN_STATS", "CONNECT_LIST_ALL_DOMAINS"
+
+
 @pytest.mark.parametrize(
-    "words",
+    ("words", "call"),
     [
-        [],
-        ["-f", "json"],
-        ["-f", "csv"],
-        ["-q"],
-        ["--columns", "name,state,reason", "--sort", "reason"],
+        ([], STATES),
+        (["-f", "json"], STATES),
+        (["-f", "csv"], STATES),
+        (["-q"], NAMES),
+        (["-q", "--sort", "id"], STATES),
+        (["--columns", "name,state,reason", "--sort", "reason"], STATES),
     ],
 )
-def test_without_details_a_list_is_one_call(proxy: Proxy, words: list[str]) -> None:
+def test_without_details_a_list_is_one_call(proxy: Proxy, words: list[str], call: str) -> None:
     run("ls", "-c", proxy.uri(node([FURNISHED, PLAIN])), *words)
-    assert about_domains(proxy) == ["CONNECT_GET_ALL_DOMAIN_STATS"]
+    assert about_domains(proxy) == [call]
 
 
 @pytest.mark.parametrize(
@@ -259,6 +231,14 @@ def about_domains(proxy: Proxy) -> list[str]:
     return [call for call in proxy.calls if "DOMAIN" in call and "EVENT" not in call]
 
 
+def test_a_list_of_names_costs_one_call_and_asks_for_no_state(proxy: Proxy) -> None:
+    uri = proxy.uri(node(HOST))
+    words = ("ls", "-a", "-f", "csv", "--columns", "host,uuid,name", "--sort", "uuid", "-c", uri)
+    _, *rows = csv.reader(io.StringIO(run(*words).stdout))
+    assert about_domains(proxy) == ["CONNECT_LIST_ALL_DOMAINS"]
+    assert rows == sorted([uri, str(one.uuid), one.name] for one in HOST)
+
+
 # Order
 
 
@@ -266,7 +246,7 @@ def about_domains(proxy: Proxy) -> list[str]:
 @pytest.mark.parametrize("reverse", [False, True])
 def test_any_column_sorts_and_what_is_unknown_is_last(name: str, reverse: bool) -> None:
     details = [parse(domain_xml(domain)) for domain in HOST]
-    rows = [Guest("test:///default", instance(each), NOW) for each in [None, *details]]
+    rows = [DomainRow("test:///default", instance(each), NOW) for each in [None, *details]]
     column = COLUMNS[name]
     values = [column.value(row) for row in in_order(rows, column, reverse=reverse)]
     known: list[Any] = [value for value in values if value is not None]

@@ -1,5 +1,6 @@
-"""However the command ends, it closes its connections in order: a libvirtd whose client is cut off
-may crash. See `./dev torture cuts`.
+"""The command closes its connections in order, however it ends.
+
+A libvirtd whose client is cut off may crash: see `./dev torture cuts`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ from collections import Counter
 
 import pytest
 from lab.churn import populated
+from lab.command import HEEDFUL, environment
 from lab.daemon import Daemon
 from lab.nodes import node, nova_instance
 from lab.proxy import Proxy
+from lab.terminal import Live
 from lab.waiting import wait_until
-
-from test_cli_live import Live
-from test_cli_running import environment
-from test_cli_watch import HEEDFUL, Watching
+from lab.watching import Watching
 
 REGISTER = "CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY"
 DEREGISTER = "CONNECT_DOMAIN_EVENT_CALLBACK_DEREGISTER_ANY"
@@ -30,7 +30,7 @@ ENDS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE]
 
 
 def is_in_order(proxy: Proxy) -> bool:
-    """Whether each registration was taken back, and each connection closed, as the last of it."""
+    """Return whether each registration was taken back, and each connection closed after that."""
     calls = Counter(proxy.calls)
     return (
         calls[REGISTER] > 0
@@ -42,7 +42,7 @@ def is_in_order(proxy: Proxy) -> bool:
 
 @pytest.mark.parametrize("number", ENDS)
 def test_watch_takes_its_registrations_back(daemon: Daemon, number: signal.Signals) -> None:
-    """It took back none, on both hosts."""
+    """It left all of them, on both hosts."""
     with (
         Proxy(daemon) as one,
         Proxy(daemon) as other,
@@ -104,7 +104,7 @@ def test_a_daemon_that_hangs_is_not_waited_for_without_end(own_daemon: Daemon) -
 
 
 def test_a_second_ctrl_c_ends_it_at_once() -> None:
-    """While it closes, for as long as that takes."""
+    """Also while a close takes long."""
     script = (
         "import threading; from guestlist.cli import ending\n"
         "ending.LONGEST = 1000\n"
@@ -127,7 +127,7 @@ def test_a_second_ctrl_c_ends_it_at_once() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_signal_that_is_ignored_from_the_start_stays_so(number: signal.Signals) -> None:
-    """As `nohup guestlist watch` has it."""
+    """So that `nohup guestlist watch` stays."""
     script = f"import signal; signal.signal({number:d}, signal.SIG_IGN)\n{HEEDFUL}"
     with subprocess.Popen(
         [sys.executable, "-c", script, "watch", "-a", "-c", "test:///default"],
@@ -142,8 +142,8 @@ def test_a_signal_that_is_ignored_from_the_start_stays_so(number: signal.Signals
         assert command.wait(BOUND) == -signal.SIGINT
 
 
-def test_hosts_that_could_not_be_closed_hold_up_no_other(own_daemon: Daemon, proxy: Proxy) -> None:
-    # libvirtd may crash of the client that is cut off: nothing connects to it afterwards.
+def test_hosts_that_cannot_be_closed_delay_no_other(own_daemon: Daemon, proxy: Proxy) -> None:
+    # The client that is cut off may crash libvirtd: nothing connects to it afterwards.
     silent = own_daemon.uri(own_daemon.write_node(node([nova_instance(2)])))
     with (
         populated(proxy.uri(), [nova_instance(1)]),

@@ -1,182 +1,27 @@
-"""`guestlist ls --live`: what stands on the screen while hosts change, and when it ends.
+"""`guestlist ls --live`: what the screen shows while hosts change, and when it ends.
 
 The command runs on a pseudo-terminal whose output a small terminal of our own obeys: it knows the
 control sequences that the command may send, and fails on any other.
 """
 
-import contextlib
-import fcntl
-import os
-import pty
-import queue
 import re
 import signal
-import struct
-import subprocess
-import sys
-import termios
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
 
 import pytest
 from lab.churn import populated
+from lab.command import NO_HOST, TEST_HOST, refused, served
 from lab.daemon import Daemon
+from lab.hostile import hostile
 from lab.nodes import appliance, handmade, node, nova_instance
 from lab.proxy import Proxy
+from lab.terminal import Live, on_a_terminal
 
 from guestlist.cli.exits import Exit
-from guestlist.cli.views import Inbox
-from test_cli_ls import NOBODY, served
-from test_cli_running import TEST_HOST, environment, refused
-from test_cli_terminal import hostile, on_a_terminal
-from test_cli_watch import HEEDFUL
 
 ONE, TWO, OFF = nova_instance(1), nova_instance(2), nova_instance(3, active=False)
-
-_PART = re.compile(r"\x1b\[(?P<facts>[?\d;]*)(?P<what>[A-Za-z])|[\r\n]|[^\x1b\r\n]")
-
-
-class Screen:
-    """What a terminal shows of what it was sent: its lines, and where the cursor is."""
-
-    def __init__(self, height: int, width: int) -> None:
-        self.height, self.width = height, width
-        self.rows = [""] * height
-        self.row = self.column = 0
-        self.modes = {"?25": True, "?7": True}
-        self.above: list[str] = []
-        self.colours: set[str] = set()
-
-    def obey(self, text: str) -> None:
-        at = 0
-        while at < len(text):
-            part = _PART.match(text, at)
-            assert part, f"not to be sent to a terminal: {text[at : at + 20]!r}"
-            at = part.end()
-            if part["what"]:
-                self._control(part["what"], part["facts"])
-            else:
-                self._put(part[0])
-
-    def _put(self, char: str) -> None:
-        if char == "\r":
-            self.column = 0
-        elif char == "\n":
-            self._down()
-        else:
-            if self.column == self.width:
-                if self.modes["?7"]:
-                    self._down()
-                    self.column = 0
-                else:
-                    self.column -= 1
-            line = self.rows[self.row].ljust(self.column)
-            self.rows[self.row] = line[: self.column] + char + line[self.column + 1 :]
-            self.column += 1
-
-    def _down(self) -> None:
-        if self.row == self.height - 1:
-            self.above.append(self.rows.pop(0))
-            self.rows.append("")
-        else:
-            self.row += 1
-
-    def _control(self, what: str, facts: str) -> None:
-        match what, facts:
-            case "A", _:
-                self.row = max(0, self.row - int(facts or 1))
-            case "H", "":
-                self.row = self.column = 0
-            case "J", "":
-                self.rows[self.row] = self.rows[self.row][: self.column]
-                self.rows[self.row + 1 :] = [""] * (self.height - self.row - 1)
-            case "J", "2":
-                self.rows = [""] * self.height
-            case "m", _:
-                self.colours.add(facts)
-            case (("h" | "l"), ("?25" | "?7")):
-                self.modes[facts] = what == "h"
-            case _:
-                raise AssertionError(f"not to be sent to a terminal: {facts}{what}")
-
-    @property
-    def lines(self) -> list[str]:
-        """Down to the last that is not empty."""
-        text = "\n".join(row.rstrip() for row in self.rows).rstrip("\n")
-        return text.split("\n") if text else []
-
-    @property
-    def table(self) -> list[str]:
-        return self.lines[:-1]
-
-    @property
-    def status(self) -> str:
-        return self.lines[-1] if self.lines else ""
-
-
-class Live:
-    """`guestlist ls --live words…` on a terminal while it runs; ended with the block."""
-
-    def __init__(self, *words: str, height: int = 24, width: int = 200, **changes: str) -> None:
-        self.screen = Screen(height, width)
-        self._ours, theirs = pty.openpty()
-        self._resize(theirs)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", HEEDFUL, "ls", "--live", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=theirs,
-            stderr=theirs,
-            env=environment(**{"TERM": "xterm", **changes}),
-        )
-        os.close(theirs)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self._ours)
-
-    def shows(self, seen: Callable[[Screen], bool]) -> Screen:
-        """The screen, as soon as that is to be seen on it; fails if the command ends before."""
-        while not seen(self.screen):
-            self.screen.obey(self._read())
-        return self.screen
-
-    def in_step(self, there: int) -> Screen:
-        """The screen, as soon as the host is in step and so many domains are there."""
-        status = re.compile(rf"{there} domains?, 1 host in step; ")
-        return self.shows(lambda screen: bool(status.match(screen.status)))
-
-    def end(self) -> Screen:
-        """The screen when the command has ended."""
-        with contextlib.suppress(OSError):  # how Linux says that the other side has closed
-            while True:
-                self.screen.obey(self._read())
-        return self.screen
-
-    def resize(self, height: int, width: int) -> None:
-        """As a window does: its terminal has another size, and starts empty."""
-        self.screen = Screen(height, width)
-        self._resize(self._ours)
-        self.process.send_signal(signal.SIGWINCH)
-
-    def _resize(self, terminal: int) -> None:
-        size = struct.pack("HHHH", self.screen.height, self.screen.width, 0, 0)
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
-
-    def _read(self) -> str:
-        text = os.read(self._ours, 65536)
-        while True:  # to the end of a character
-            with contextlib.suppress(UnicodeDecodeError):
-                whole = text.decode()
-                if not re.search(r"\x1b(\[[?\d;]*)?$", whole):
-                    return whole
-            text += os.read(self._ours, 1)
 
 
 @pytest.fixture
@@ -332,13 +177,13 @@ def test_a_daemon_that_dies_and_comes_back(own_daemon: Daemon) -> None:
 
 
 def test_what_there_is_to_complain_about_stands_above(host: str) -> None:
-    words = ("-c", NOBODY, "-c", host, "-c", host)
+    words = ("-c", NO_HOST, "-c", host, "-c", host)
     with Live(*words, width=400, NO_COLOR="1") as live:
         screen = live.shows(lambda s: "1 of 2 hosts in step" in s.status and len(s.lines) == 6)
         assert screen.lines[0] == f"guestlist: {host} was given 2 times and is asked once"
-        assert screen.lines[1].startswith(f"guestlist: cannot connect to {NOBODY}: ")
+        assert screen.lines[1].startswith(f"guestlist: cannot connect to {NO_HOST}: ")
         assert screen.lines[2].split() == ["HOST", "ID", "NAME", "STATE", "UUID"]
-        assert f"; {NOBODY} not in step yet: cannot connect" in screen.status
+        assert f"; {NO_HOST} not in step yet: cannot connect" in screen.status
 
 
 def test_the_log_is_said_above(proxy: Proxy) -> None:
@@ -349,7 +194,7 @@ def test_the_log_is_said_above(proxy: Proxy) -> None:
         assert screen.lines[0].startswith("guestlist: warning: ")
 
 
-# Ends
+# Its end
 
 
 def test_ctrl_c_leaves_the_last_table(host: str) -> None:
@@ -380,13 +225,3 @@ def test_drawing_costs_no_call(proxy: Proxy) -> None:
         live.resize(20, 100)
         live.in_step(1)
         assert [call for call in proxy.calls if "DOMAIN" in call] == []
-
-
-def test_however_short_it_waits_for_news_it_does_not_wait_for_ever() -> None:
-    """Python's SimpleQueue (before 3.13) may, unless it was found empty before."""
-    inbox: Inbox[int] = Inbox()
-    for number in range(40_000):
-        inbox.poke(number)
-        assert inbox.get() == number
-        with pytest.raises(queue.Empty):
-            inbox.get(1e-9)

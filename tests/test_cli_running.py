@@ -1,7 +1,4 @@
-"""The command as a process: how it starts, what it says of itself, how it ends.
-
-`run` is what the other tests of the command start it with.
-"""
+"""The command as a process: how it starts, what it says about itself, how it ends."""
 
 import fcntl
 import os
@@ -11,28 +8,31 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import termios
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
 
 import pytest
+from lab.command import (
+    COMMAND,
+    HEEDFUL,
+    PACKAGE,
+    TEST_HOST,
+    environment,
+    refused,
+    run,
+    served,
+    uri_of,
+)
 from lab.nodes import node, nova_instance
 from lab.proxy import Proxy
 from lab.waiting import wait_until
 
 import guestlist
-from guestlist.cli import arguments, terminal
+from guestlist.cli import arguments
 from guestlist.cli.exits import MEANINGS, Exit, verdict
-
-TEST_HOST = "test:///default"
-"""libvirt's built-in host, inside the command's own process: one domain, named test."""
-
-COMMAND = [sys.executable, "-m", "guestlist"]
-PACKAGE = Path(guestlist.__file__).parents[1]
+from guestlist.cli.show import terminal
 
 LISTS = [
     ["ls", "-a", "-c", TEST_HOST],
@@ -47,41 +47,11 @@ LISTS = [
 ]
 
 
-def environment(**changes: str) -> dict[str, str]:
-    """Ours, without what would change the command's mind."""
-    theirs = {"COLUMNS", "NO_COLOR", "LIBVIRT_DEFAULT_URI", "PYTHONPATH"}
-    ours = {name: value for name, value in os.environ.items() if name not in theirs}
-    return {**ours, "PYTHONPATH": str(PACKAGE), **changes}
-
-
-def run(
-    *words: str, stdout: int | IO[str] = subprocess.PIPE, **changes: str
-) -> subprocess.CompletedProcess[str]:
-    """`guestlist words…`, with these changes to the environment, to its end."""
-    return subprocess.run(
-        [*COMMAND, *words],
-        stdin=subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(**changes),
-        check=False,
-    )
-
-
-def refused(*words: str) -> str:
-    """What the command says to words that make no sense: one line, and nothing on stdout."""
-    ended = run(*words)
-    assert (ended.returncode, ended.stdout) == (Exit.USAGE, "")
-    assert ended.stderr.count("\n") == 1
-    return ended.stderr
-
-
 # Starting
 
 
 def loaded(*words: str) -> set[str]:
-    """The modules that the command imports for these words."""
+    """Return the modules that the command imports for these words."""
     ended = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "guestlist", *words],
         stdout=subprocess.DEVNULL,
@@ -118,13 +88,16 @@ def test_help_loads_nothing_that_takes_time(words: list[str]) -> None:
     }
 
 
-def test_a_list_loads_only_what_its_format_needs() -> None:
-    modules = loaded("ls", "-f", "name", "-c", TEST_HOST)
+def test_a_list_loads_only_what_its_format_needs(tmp_path: Path) -> None:
+    modules = loaded("ls", "-f", "name", "-c", served(tmp_path, [nova_instance(1)]))
     assert "libvirt" in modules
-    assert not modules & {"rich", "yaml", "shtab"}
+    assert not modules & {"rich", "yaml", "shtab", "json", "csv", "shutil", "asyncio"}
+    assert not modules & {"guestlist.driver", "guestlist.images", "guestlist.inventory"}
+    others = {"table", "news_lines", "news_records", "differences", "screen"}
+    assert not modules & {f"guestlist.cli.show.{other}" for other in others}
 
 
-# What it says of itself
+# What it says about itself
 
 
 def test_version() -> None:
@@ -302,7 +275,7 @@ def test_zsh_has_a_script_of_its_own() -> None:
     assert run("completion", "zsh").stdout.startswith("#compdef guestlist\n")
 
 
-# Standard streams that are not as usual
+# Unusual standard streams
 
 
 @pytest.mark.parametrize("words", LISTS)
@@ -323,7 +296,7 @@ def test_a_closed_stdout_is_one_line(words: list[str]) -> None:
 
 @pytest.mark.parametrize("closed", ["0<&- 1>&- 2>&-", "2>&-", "0<&-", ">/dev/full 2>/dev/full"])
 def test_nothing_goes_where_it_does_not_belong(closed: str) -> None:
-    """A closed descriptor is not left to libvirt's socket, and a full stderr changes no status."""
+    """libvirt's socket does not get a closed descriptor, and a full stderr changes no status."""
     ended = in_shell(f'"$@" {closed}', ["ls", "-a", "-q", "-c", TEST_HOST])
     spoilt = "1>&-" in closed or ">/dev/full" in closed
     assert (ended.stdout, ended.stderr) == ("" if spoilt else "test\n", "")
@@ -349,7 +322,7 @@ def test_a_reader_that_has_left_ends_it_quietly(words: list[str]) -> None:
     assert (ended.returncode, ended.stderr) == (-signal.SIGPIPE, "")
 
 
-# Streams that take only some of it at a time. Unbuffered ones are usual in containers.
+# Streams that take only a part at a time. Unbuffered ones are usual in containers.
 
 UNBUFFERED = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 
@@ -373,7 +346,7 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def slow_pipe() -> tuple[int, int]:
-    """A pipe of one page that makes no writer wait: event loops hand such pipes on."""
+    """Return a pipe of one page that makes no writer wait: event loops hand such pipes on."""
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     os.set_blocking(writing, False)
@@ -413,7 +386,7 @@ def test_a_pipe_that_is_full_gets_all_of_it(crowd: str, words: list[str], unbuff
 
 @pytest.mark.parametrize("words", LONG, ids=" ".join)
 def test_a_limit_of_a_files_size_is_one_line(crowd: str, tmp_path: Path, words: list[str]) -> None:
-    """As on a full disk: first it takes a part, then nothing more."""
+    """As on a full disk: the file takes a part, then nothing more."""
     changes = {"PYTHONUNBUFFERED": "1", "LIBVIRT_DEFAULT_URI": crowd}
     out = tmp_path / "out"
     ended = in_shell('ulimit -f 2; exec "$@" >"$OUT"', words, OUT=str(out), **changes)
@@ -424,7 +397,7 @@ def test_a_limit_of_a_files_size_is_one_line(crowd: str, tmp_path: Path, words: 
 
 @UNBUFFERED
 def test_a_standard_error_that_is_full_gets_all_of_it(unbuffered: str) -> None:
-    script = "from guestlist.cli import terminal; terminal.explain('x' * 20_000)"
+    script = "from guestlist.cli.show import terminal; terminal.explain('x' * 20_000)"
     reading, writing = slow_pipe()
     with subprocess.Popen(
         [sys.executable, "-c", script],
@@ -438,13 +411,13 @@ def test_a_standard_error_that_is_full_gets_all_of_it(unbuffered: str) -> None:
 
 
 def waiting_in(pipe: int) -> int:
-    """Bytes that are in a pipe."""
+    """Return the number of bytes in a pipe."""
     (count,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
     return int(count)
 
 
 def test_an_error_that_only_a_close_tells_is_a_failure() -> None:
-    """NFS does, of a full disk: `os.close` stands in for its server."""
+    """NFS reports a full disk so: here `os.close` does it in the place of a server."""
     script = (
         "import errno, os, guestlist.cli\n"
         "def close(descriptor): raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))\n"
@@ -463,7 +436,7 @@ def test_an_error_that_only_a_close_tells_is_a_failure() -> None:
 
 
 def test_an_encoding_with_a_mark_has_it_once(crowd: str) -> None:
-    """Each host that `watch` tells of is a write of its own."""
+    """`watch` writes once for each host."""
     command = [*COMMAND, "watch", "-a", "--once", "-f", "json", "-c", TEST_HOST, "-c", crowd]
     ended = subprocess.run(
         command, stdout=subprocess.PIPE, env=environment(PYTHONIOENCODING="utf-16"), check=True
@@ -481,29 +454,9 @@ def test_a_stdout_that_is_not_utf8_gets_escapes() -> None:
 # A host that hangs
 
 
-@pytest.fixture
-def deaf() -> Iterator[socket.socket]:
-    """A socket that lets clients in and never says a word."""
-    with (
-        tempfile.TemporaryDirectory(prefix="gl-", dir="/tmp") as place,
-        socket.socket(socket.AF_UNIX) as listening,
-    ):
-        listening.bind(f"{place}/libvirt-sock")
-        listening.listen()
-        yield listening
-
-
-def uri_of(listening: socket.socket) -> str:
-    return f"test+unix:///default?socket={listening.getsockname()}"
-
-
 def test_ctrl_c_ends_it_quietly_while_a_host_hangs(deaf: socket.socket) -> None:
-    heedful = (  # whatever those who started us ignore
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from guestlist.cli import main; raise SystemExit(main())"
-    )
     with subprocess.Popen(
-        [sys.executable, "-c", heedful, "ls", "-c", uri_of(deaf), "-c", TEST_HOST],
+        [sys.executable, "-c", HEEDFUL, "ls", "-c", uri_of(deaf), "-c", TEST_HOST],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(),
@@ -516,22 +469,29 @@ def test_ctrl_c_ends_it_quietly_while_a_host_hangs(deaf: socket.socket) -> None:
     assert command.returncode == -signal.SIGINT
 
 
-def test_a_host_that_hangs_holds_up_neither_the_others_nor_the_end(deaf: socket.socket) -> None:
+def test_a_host_that_hangs_delays_neither_the_others_nor_the_end(deaf: socket.socket) -> None:
     ended = run("ls", "-a", "-q", "--timeout", "1", "-c", uri_of(deaf), "-c", TEST_HOST)
     assert (ended.returncode, ended.stdout) == (Exit.PARTIAL, "test\n")
     assert f"cannot connect to {uri_of(deaf)}: no answer within 1 s" in ended.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "answer"),
-    [(["ls", "-q"], "test\n"), (["usage", "-f", "csv", "--no-headers"], TEST_HOST)],
+    ("words", "call", "answer"),
+    [
+        (["ls", "-q"], "CONNECT_LIST_ALL_DOMAINS", "test\n"),
+        (
+            ["usage", "-f", "csv", "--no-headers"],
+            "CONNECT_GET_ALL_DOMAIN_STATS",
+            TEST_HOST,
+        ),
+    ],
 )
 def test_a_call_that_is_never_answered_is_given_up(
-    rpc: Proxy, words: list[str], answer: str
+    rpc: Proxy, words: list[str], call: str, answer: str
 ) -> None:
-    """The daemon lives, and its keepalive with it; only the call does not end."""
+    """The daemon lives and answers keepalive; only the call does not end."""
     ended = threading.Event()
-    rpc.on_call("CONNECT_GET_ALL_DOMAIN_STATS", ended.wait)
+    rpc.on_call(call, ended.wait)
     try:
         said = run(*words, "-a", "--timeout", "0.5", "-c", rpc.uri(), "-c", TEST_HOST)
     finally:
@@ -566,11 +526,11 @@ def test_each_kind_of_failure_has_its_status(
     assert verdict(answered, failures) == status
 
 
-@pytest.mark.parametrize("place", ["host.Host.snapshot", "cli.render.rendered"])
-def test_what_nobody_foresaw_is_one_line(place: str) -> None:
+@pytest.mark.parametrize("place", ["host.Host.snapshot", "cli.show.render.rendered"])
+def test_an_unexpected_error_is_one_line(place: str) -> None:
     room, _, name = place.rpartition(".")
     script = (
-        "import guestlist.host, guestlist.cli.render\n"
+        "import guestlist.cli, guestlist.host, guestlist.cli.show.render\n"
         f"guestlist.{room}.{name} = lambda *_, **__: [][0]\n"
         "raise SystemExit(guestlist.cli.main())"
     )

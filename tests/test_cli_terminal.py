@@ -2,50 +2,28 @@
 
 import ast
 import csv
-import fcntl
 import io
 import json
-import os
-import pty
 import re
-import struct
 import subprocess
-import termios
 import unicodedata
-import uuid
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lab.nodes import Domain, node, nova_instance
+from lab.command import COMMAND, environment, run, served
+from lab.hostile import HOSTILE, hostile
+from lab.nodes import node, nova_instance
 from lab.proxy import Proxy
+from lab.terminal import on_a_terminal
 
-from guestlist.cli import table
-from guestlist.cli.columns import BRIEF, Record, chosen
 from guestlist.cli.exits import Exit
-from guestlist.cli.render import as_cell
-from guestlist.cli.terminal import escape
-from test_cli_ls import served
-from test_cli_running import COMMAND, environment, run
-
-HOSTILE = {
-    "bidirectional": ("a\u202eb\u2066c", r"a\u202eb\u2066c"),
-    "next line": ("a\u0085b\u2028c", r"a\x85b\u2028c"),
-    "tab": ("a\tb", r"a\tb"),
-    "zero width": ("a\u200bb\ufeffc", r"a\u200bb\ufeffc"),
-    "C1": ("a\u009b31mb", r"a\x9b31mb"),
-    "a backslash": (r"a\x85b", r"a\\x85b"),
-    "markup": ("[red]a[bold] :smile:", "[red]a[bold] :smile:"),
-    "CSV": ('=a,"b"', '=a,"b"'),
-    "wide": ("名前-\N{GRINNING FACE}", "名前-\N{GRINNING FACE}"),
-}
-
-
-def hostile(name: str) -> Domain:
-    return Domain(name=name, uuid=uuid.uuid5(uuid.NAMESPACE_OID, name))
-
+from guestlist.cli.show import table
+from guestlist.cli.show.columns import BRIEF, Record, chosen
+from guestlist.cli.show.render import as_cell
+from guestlist.cli.show.terminal import escape
 
 # Names
 
@@ -103,7 +81,7 @@ def unescape(shown: str) -> str:
 
 # Spreadsheets
 
-COMPUTED = {  # each alone and behind what a spreadsheet may take for the end of the cell before
+COMPUTED = {  # alone, and after what a spreadsheet may take for the end of a cell
     "=1+1": "'=1+1",
     "+1": "'+1",
     "-2+3": "'-2+3",
@@ -126,7 +104,7 @@ def test_a_text_is_no_formula(text: str, cell: str) -> None:
 
 
 def value_of(cell: str) -> str:
-    """A cell as --help says that it is to be undone."""
+    """Return the value of a cell, by the rule of --help."""
     return unescape(re.sub("(^|;)'", r"\1", cell))
 
 
@@ -186,7 +164,7 @@ def laid_out(names: list[str], columns: str, width: int | None = None) -> list[s
 
 
 def test_decomposed_hangul_takes_the_cells_of_its_syllables() -> None:
-    """As terminals have it, which go by wcwidth: U+1112 U+1161 U+11AB is one wide character."""
+    """Terminals follow wcwidth: U+1112 U+1161 U+11AB is one wide character."""
     composed = "\ud55c\uae00"
     decomposed = unicodedata.normalize("NFD", composed)
     assert len(decomposed) == 6
@@ -199,7 +177,7 @@ def test_decomposed_hangul_takes_the_cells_of_its_syllables() -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "iso8859-15", "euc-jp"])
 def test_a_table_is_straight_in_any_encoding(tmp_path: Path, encoding: str) -> None:
-    """What an encoding lacks is an escape, which is wider than what it stands for."""
+    """A character that the encoding lacks is shown as an escape, which is wider."""
     names = ["\u540d\u524d", "caf\xe9", "\u20ac", "\N{GRINNING FACE}", "plain"]
     uri = served(tmp_path, [hostile(name) for name in names])
     ended = subprocess.run(
@@ -299,31 +277,6 @@ def test_folding_loses_nothing(text: str, width: int) -> None:
 
 
 # On a terminal
-
-
-def on_a_terminal(*words: str, width: int = 80, **changes: str) -> str:
-    """What the command shows on a terminal of that width, line ends made ours."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-    with subprocess.Popen(
-        [*COMMAND, *words],
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=subprocess.PIPE,
-        env=environment(**{"TERM": "xterm", **changes}),
-    ) as command:
-        os.close(theirs)
-        shown = b""
-        try:
-            while chunk := os.read(ours, 65536):
-                shown += chunk
-        except OSError:  # how Linux says that the other side has closed
-            pass
-        finally:
-            os.close(ours)
-        assert command.stderr is not None
-        assert (command.stderr.read(), command.wait()) == (b"", 0)
-    return shown.decode().replace("\r\n", "\n")
 
 
 @pytest.fixture

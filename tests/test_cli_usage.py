@@ -13,16 +13,15 @@ from uuid import UUID
 
 import pytest
 import yaml
+from lab.command import NO_HOST, TEST_HOST, run, served
 from lab.nodes import Domain, appliance, handmade, node, nova_instance
 from lab.proxy import Proxy
+from lab.schemas import described, schema, valid
 
-from guestlist.cli import words
-from guestlist.cli.columns import USAGE_COLUMNS, Use, in_order
 from guestlist.cli.exits import Exit
+from guestlist.cli.show import words
+from guestlist.cli.show.columns import USAGE_COLUMNS, UsageRow, in_order
 from guestlist.usage import InstanceUsage
-from test_cli_columns import described, schema, valid
-from test_cli_ls import NOBODY, served
-from test_cli_running import TEST_HOST, run
 
 GIB = 1 << 30
 
@@ -36,7 +35,7 @@ def disk(source: object, target: str = "vda", format: str = "raw") -> str:
 
 @pytest.fixture
 def image(tmp_path: Path) -> Callable[..., Path]:
-    """Makes an image of that name and size with qemu-img."""
+    """Make an image of that name and size with qemu-img."""
 
     def make(name: str, size: str, *options: str) -> Path:
         path = tmp_path / name
@@ -52,7 +51,7 @@ def used(*words: str) -> list[dict[str, Any]]:
 
 
 def taken(path: Path) -> int:
-    """What the file takes on the host."""
+    """Return what the file takes on the host."""
     return path.stat().st_blocks * 512
 
 
@@ -275,9 +274,11 @@ def test_a_name_forges_no_line(proxy: Proxy) -> None:
 @pytest.mark.parametrize("name", USAGE_COLUMNS)
 def test_any_column_sorts(name: str) -> None:
     rows = [
-        Use("a", InstanceUsage(UUID(int=2), "b", 2, 1 << 20, ("/dev/sda",), 3, 2, 1, ("details",))),
-        Use("a", InstanceUsage(UUID(int=3), "c", None, None, (), None, None, None, ())),
-        Use("a", InstanceUsage(UUID(int=1), "a", 1, 1 << 10, (), 1, 1, -1, ())),
+        UsageRow(
+            "a", InstanceUsage(UUID(int=2), "b", 2, 1 << 20, ("/dev/sda",), 3, 2, 1, ("details",))
+        ),
+        UsageRow("a", InstanceUsage(UUID(int=3), "c", None, None, (), None, None, None, ())),
+        UsageRow("a", InstanceUsage(UUID(int=1), "a", 1, 1 << 10, (), 1, 1, -1, ())),
     ]
     column = USAGE_COLUMNS[name]
     values = [column.value(row) for row in in_order(rows, column, reverse=True)]
@@ -303,7 +304,7 @@ def test_across_hosts_in_a_table_and_within_each_in_json(tmp_path: Path) -> None
     ]
 
 
-# Of whom
+# Of which instances
 
 
 def test_several_hosts_each_with_its_total_and_one_of_all(tmp_path: Path) -> None:
@@ -324,15 +325,15 @@ def test_several_hosts_each_with_its_total_and_one_of_all(tmp_path: Path) -> Non
 
 
 def test_a_host_that_fails_is_told_beside_the_others(host: str) -> None:
-    ended = run("usage", "-f", "json", "-c", NOBODY, "-c", host)
+    ended = run("usage", "-f", "json", "-c", NO_HOST, "-c", host)
     assert ended.returncode == Exit.PARTIAL
     assert [found["host"] for found in json.loads(ended.stdout)] == [host]
-    assert ended.stderr.startswith(f"guestlist: cannot connect to {NOBODY}: ")
+    assert ended.stderr.startswith(f"guestlist: cannot connect to {NO_HOST}: ")
 
 
 @pytest.mark.parametrize("form", ["table", "json", "yaml", "csv"])
 def test_a_failure_is_never_an_empty_answer(form: str) -> None:
-    ended = run("usage", "-f", form, "-c", NOBODY)
+    ended = run("usage", "-f", form, "-c", NO_HOST)
     assert (ended.returncode, ended.stdout) == (Exit.UNREACHABLE, "")
     assert ended.stderr.count("\n") == 1
 
@@ -343,11 +344,11 @@ def test_a_lost_connection(proxy: Proxy) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (Exit.LOST, "", 1)
 
 
-# Nobody
+# No instance
 
 
 @pytest.mark.parametrize("domains", [[], [handmade(0)]])
-def test_nobody_uses_nothing_and_who_is_hidden_is_said(
+def test_a_host_without_instances_says_which_domains_it_hides(
     tmp_path: Path, domains: list[Domain]
 ) -> None:
     uri = served(tmp_path, domains)
@@ -363,7 +364,7 @@ def test_nobody_uses_nothing_and_who_is_hidden_is_said(
     assert (found["instances"], set(map(str, found["total"].values()))) == ([], {"0", "[]"})
 
 
-def test_everybody_is_nobody_on_an_empty_host(tmp_path: Path) -> None:
+def test_an_empty_host_says_so_with_all(tmp_path: Path) -> None:
     uri = served(tmp_path, [])
     said = run("usage", "-a", "-c", uri).stderr
     assert said == f"guestlist: {uri}: there are no domains on this host\n"

@@ -1,10 +1,9 @@
-"""`guestlist watch`: what is told of whom, when, in what form; and how it ends.
+"""`guestlist watch`: what it tells, about which domains, in which form; and how it ends.
 
-On real daemons: a test changes something and waits for the line that tells of it.
+On real daemons: a test changes something and waits for the line about it.
 """
 
 import json
-import re
 import signal
 import socket
 import subprocess
@@ -13,22 +12,27 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from uuid import UUID
 
 import libvirt
 import pytest
 from jsonschema import Draft202012Validator
 from lab.churn import Churner, populated
+from lab.command import NO_HOST, TEST_HOST, environment, run, served, uri_of
 from lab.daemon import Daemon
+from lab.hostile import HOSTILE, hostile
 from lab.nodes import Domain, domain_xml, handmade, node, nova_instance
 from lab.proxy import Proxy
 from lab.qemu import guests
+from lab.schemas import described, schema, valid
+from lab.terminal import on_a_terminal
+from lab.watching import Watching
 
-from guestlist.cli.differences import SHOWN
 from guestlist.cli.exits import Exit
-from guestlist.cli.news_lines import Lines
-from guestlist.cli.news_records import news_record
+from guestlist.cli.show.differences import SHOWN
+from guestlist.cli.show.news_lines import Lines
+from guestlist.cli.show.news_records import news_record
 from guestlist.domainxml import parse
 from guestlist.errors import AccessDenied, ConnectionLost
 from guestlist.event import Event, EventKind, Lifecycle
@@ -45,65 +49,8 @@ from guestlist.inventory.changes import (
 )
 from guestlist.launcher import Launcher
 from guestlist.records import Details, DomainState, Instance, Snapshot
-from test_cli_columns import described, schema, valid
-from test_cli_ls import NOBODY, served
-from test_cli_running import TEST_HOST, deaf, environment, run, uri_of
-from test_cli_terminal import HOSTILE, hostile, on_a_terminal
-
-__all__ = ["deaf"]
 
 ONE, TWO, OFF = nova_instance(1), nova_instance(2), nova_instance(3, active=False)
-
-HEEDFUL = (  # of Ctrl-C, whatever those who started us ignore
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from guestlist.cli import main; raise SystemExit(main())"
-)
-
-
-class Watching:
-    """`guestlist watch words…` while it runs; ended with the block."""
-
-    def __init__(self, *words: str, **changes: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", HEEDFUL, "watch", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment(**changes),
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def line(self) -> str:
-        """The next line, without its time, which is one."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert re.match(r"\d\d:\d\d:\d\d  \S", line), line or self.complaint()
-        return line[10:].rstrip("\n")
-
-    def lines(self, count: int) -> list[str]:
-        return [self.line() for _ in range(count)]
-
-    def told(self) -> dict[str, Any]:
-        """The next object, which is as the schema has it."""
-        assert self.process.stdout is not None
-        return valid("watch", self.process.stdout.readline())
-
-    def told_of(self, change: str) -> dict[str, Any]:
-        """The next object of that kind."""
-        while (told := self.told())["change"] != change:
-            pass
-        return told
-
-    def complaint(self) -> str:
-        assert self.process.stderr is not None
-        return self.process.stderr.readline()
 
 
 def defined(connection: libvirt.virConnect, domain: Domain) -> libvirt.virDomain:
@@ -172,7 +119,7 @@ def test_real_guests(qemu_daemon: Daemon) -> None:
         connection.close()
 
 
-# Of whom
+# About which domains
 
 
 def test_only_ours_unless_said_otherwise(daemon: Daemon) -> None:
@@ -195,7 +142,7 @@ def test_only_ours_unless_said_otherwise(daemon: Daemon) -> None:
                     connection.lookupByName(name).destroy()
 
 
-def test_a_host_where_nobody_matches_says_why(daemon: Daemon) -> None:
+def test_a_host_without_a_matching_domain_says_why(daemon: Daemon) -> None:
     with populated(daemon.uri(), [handmade(0)]), Watching("-c", daemon.uri()) as watching:
         assert watching.line() == "watching 0 domains"
         assert "1 domain is hidden: 1 launched by others (--foreign)" in watching.complaint()
@@ -215,7 +162,7 @@ def test_each_of_two_hosts_is_named(daemon: Daemon, own_daemon: Daemon) -> None:
             assert watching.line() == f"{far}  {ONE.name}  stopped (destroyed)"
 
 
-def test_without_a_host_libvirt_chooses_and_json_tells_whom() -> None:
+def test_without_a_uri_libvirt_chooses_and_json_names_the_host() -> None:
     with Watching("-f", "json", LIBVIRT_DEFAULT_URI=TEST_HOST) as watching:
         assert watching.told()["host"] == TEST_HOST
 
@@ -262,7 +209,7 @@ def test_json_tells_all(daemon: Daemon) -> None:
 def test_nothing_is_lost_between_hosts_that_change_all_the_time(
     daemon: Daemon, own_daemon: Daemon
 ) -> None:
-    """Who applies what is told has at each moment what `before` says, and in the end the list."""
+    """A reader that applies each change has what the next `before` says, and finally the list."""
     guests = [nova_instance(n) for n in range(10, 20)]
     uris = [daemon.uri(), own_daemon.uri()]
     with populated(uris[0], guests) as first, populated(uris[1], guests) as second:
@@ -290,8 +237,8 @@ def test_nothing_is_lost_between_hosts_that_change_all_the_time(
                     known[whose] = told["after"]
 
 
-def test_details_come_with_who_is_new_whoever_launched_it(daemon: Daemon) -> None:
-    """To tell whose it is its XML was read, and what was read was not told."""
+def test_a_new_domain_comes_with_its_details_whatever_launched_it(daemon: Daemon) -> None:
+    """Its XML was read to tell who launched it, and what the XML said was not told."""
     guest = replace(handmade(2), transient=True)
     with populated(daemon.uri(), []) as connection:
         with Watching("-a", "-f", "json", "-c", daemon.uri()) as watching:
@@ -330,7 +277,7 @@ def test_a_daemon_that_dies_and_comes_back_with_others(own_daemon: Daemon) -> No
         assert watching.line() == "watching 2 domains"
         own_daemon.kill()
         assert watching.line().startswith("connection lost: ")
-        own_daemon.restart()  # its host is now the one that it is born with
+        own_daemon.restart()  # it serves the built-in host again
         assert set(watching.lines(3)) == {
             f"{ONE.name}  gone: was running",
             f"{OFF.name}  gone: was shut off",
@@ -386,7 +333,7 @@ def test_a_host_that_hangs_at_the_start_is_told_of_once(
 # Once
 
 
-def test_once_tells_who_is_there_and_ends(tmp_path: Path) -> None:
+def test_once_tells_which_domains_there_are_and_ends(tmp_path: Path) -> None:
     uri = served(tmp_path, [ONE, nova_instance(2, paused=True), OFF, handmade(0)])
     ended = run("watch", "--once", "-c", uri)
     assert (ended.returncode, ended.stderr) == (Exit.OK, "")
@@ -404,7 +351,7 @@ def test_once_tells_who_is_there_and_ends(tmp_path: Path) -> None:
 
 def test_once_of_hosts_good_and_bad(tmp_path: Path, deaf: socket.socket) -> None:
     good, other = served(tmp_path, [ONE], "a"), served(tmp_path, [], "b")
-    ended = run("watch", "--once", "-c", NOBODY, "-c", good, "-c", other)
+    ended = run("watch", "--once", "-c", NO_HOST, "-c", good, "-c", other)
     assert ended.returncode == Exit.PARTIAL
     width = max(len(good), len(other))
     assert [line[10:] for line in ended.stdout.splitlines()] == [
@@ -412,7 +359,7 @@ def test_once_of_hosts_good_and_bad(tmp_path: Path, deaf: socket.socket) -> None
         f"{good:<{width}}  {ONE.name}  present: running",
         f"{other:<{width}}  0 domains",
     ]
-    assert ended.stderr.splitlines()[0].startswith(f"guestlist: cannot connect to {NOBODY}: ")
+    assert ended.stderr.splitlines()[0].startswith(f"guestlist: cannot connect to {NO_HOST}: ")
     assert ended.stderr.splitlines()[1:] == [
         f"guestlist: {other}: there are no domains on this host"
     ]
@@ -430,9 +377,9 @@ def test_once_fails_with_the_status_of_the_failure(proxy: Proxy, code: int, stat
     assert "the laboratory says no" in ended.stderr
 
 
-def test_once_of_nobody_is_a_failure() -> None:
+def test_once_without_an_answer_is_a_failure() -> None:
     for form in ("lines", "json"):
-        ended = run("watch", "--once", "-f", form, "-c", NOBODY)
+        ended = run("watch", "--once", "-f", form, "-c", NO_HOST)
         assert (ended.returncode, ended.stdout) == (Exit.UNREACHABLE, "")
         assert ended.stderr.count("\n") == 1
 
@@ -505,10 +452,10 @@ def test_a_full_disk_is_one_line() -> None:
     assert ended.stderr == said
 
 
-def test_what_nobody_foresaw_is_one_line() -> None:
+def test_an_unexpected_error_is_one_line() -> None:
     script = (
-        "import guestlist.cli.views\n"
-        "guestlist.cli.views.await_step = lambda *_: [][0]\n"
+        "import guestlist.cli, guestlist.several.following\n"
+        "guestlist.several.following.await_step = lambda *_: [][0]\n"
         "raise SystemExit(guestlist.cli.main())"
     )
     ended = subprocess.run(
@@ -545,7 +492,7 @@ def event(kind: Lifecycle, detail: int = 0) -> Event:
 
 
 def said(news: News, before: Iterable[News] = ()) -> str:
-    """The line, without its time."""
+    """Return the line without its time."""
     lines = Lines([], colours=False)
     for each in before:
         lines.of("host", each)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(script: str, *arguments: object) -> str:
-    """What it prints."""
+    """Return what the script prints."""
     command = [sys.executable, ROOT / script, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr
@@ -22,7 +22,7 @@ def run(script: str, *arguments: object) -> str:
 
 
 def calls(shown: str, way: str) -> int:
-    """The number in the demo's last table."""
+    """Return the number of calls in the demo's last table."""
     found = re.search(rf"^  {way} +([\d,]+)", shown, re.MULTILINE)
     assert found
     return int(found[1].replace(",", ""))

@@ -1,4 +1,4 @@
-"""Connections that a program carries: it ends with its attempt, and asks nobody unless it may."""
+"""Connections that a program carries: it ends with its attempt, and asks only if it may."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from lab.command import HEEDFUL, environment, run
 from lab.ssh import Ssh
 from lab.waiting import LONG, wait_until
+from lab.watching import Watching
 
 from guestlist import AccessDenied, ConnectionFailed, Host, Inventory, tunnel, uris
 from guestlist.cli.exits import Exit
-from test_cli_running import environment, run
-from test_cli_watch import HEEDFUL, Watching
 
 BATCH = ["-o", "BatchMode=yes"]
 BOUND = 60
@@ -41,7 +41,7 @@ def is_batch(started):
 
 
 def all_gone(ssh):
-    """Whether no process is left: each has ended, and was waited for."""
+    """Return whether no process is left: each has ended, and was waited for."""
     return ssh.started and not any(each.is_there for each in ssh.started)
 
 
@@ -50,7 +50,7 @@ def all_gone(ssh):
 
 @pytest.mark.parametrize("host", ["silent", "stubborn"])
 def test_it_ends_with_the_attempt_that_is_given_up(ssh, host):
-    """libvirt ends its program only when the attempt returns, and that never came."""
+    """libvirt ends its program only when the attempt returns, which it never did."""
     before = set(threading.enumerate())
     with Host(uri(host), open_timeout=1.0) as asked:
         with pytest.raises(ConnectionFailed, match="ssh waits for an answer") as raised:
@@ -115,7 +115,7 @@ def test_a_live_view_that_tries_again_leaves_none(ssh):
 
 
 def test_it_ends_with_the_interpreter(ssh):
-    """An attempt under way as a program ends."""
+    """An attempt is under way when a program ends."""
     script = (
         "import sys, threading; from guestlist import Host\n"
         "host = Host(sys.argv[1], open_timeout=1000)\n"
@@ -170,7 +170,7 @@ def test_a_network_that_falls_silent_leaves_none(ssh):
 
 
 class Asked:
-    """`guestlist words…` with a terminal of its own, as a person starts it."""
+    """Start `guestlist words…` with a terminal of its own, as a person does."""
 
     def __init__(self, *words):
         self.ours, theirs = pty.openpty()

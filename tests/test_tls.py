@@ -1,4 +1,4 @@
-"""Connections over TLS that libvirt refuses: which side's certificate it is, and what to do."""
+"""Connections over TLS that libvirt refuses: which certificate is the reason, and what to do."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from lab.certificates import EXPIRED, NOT_YET, VALID, Authority
+from lab.command import run
 from lab.daemon import Daemon, daemon_available
 from lab.fixtures import require
 from lab.waiting import wait_until
 
 from guestlist import AccessDenied, ConnectionFailed, Host
 from guestlist.cli.exits import Exit
-from test_cli_running import run
 
 
 def listens(port):
@@ -39,7 +39,7 @@ def place():
 
 @pytest.fixture(scope="module")
 def served(authority, place):
-    """Starts a daemon with a certificate for this name and these days; what leads there."""
+    """Return a function that starts a daemon with a certificate for a name and a time."""
     require(daemon_available())
     daemons = []
 
@@ -63,7 +63,7 @@ def served(authority, place):
         daemon = Daemon(extra="\n".join(lines), listen=True)
         daemons.append(daemon)
         daemon.__enter__()
-        wait_until(lambda: listens(port))  # its socket here comes before
+        wait_until(lambda: listens(port))  # its unix socket is there earlier
         return f"test+tls://localhost:{port}/default?pkipath={{}}"
 
     yield serve
@@ -73,18 +73,18 @@ def served(authority, place):
 
 @pytest.fixture(scope="module")
 def right(served):
-    """What leads to a daemon with which nothing is wrong."""
+    """Return the URI's parts for a daemon with a good certificate."""
     return served()
 
 
 @pytest.fixture(scope="module")
 def client(authority, place):
-    """The files of a client with which nothing is wrong."""
+    """Return the files of a client with a good certificate."""
     return authority.put(place / "client", client=authority.issue("client"))
 
 
 def refusal(kind, uri):
-    """What a Host raises, and the command says in one line, with the status of that kind."""
+    """Check that a Host raises it, and that the command says it in one line, with its status."""
     with Host(uri) as host, pytest.raises(kind) as raised:
         host.list_instance_domains()
     message = str(raised.value)
@@ -155,7 +155,7 @@ def test_a_client_whose_own_certificates_are_wrong(right, authority, place, faul
 
 
 def test_libvirts_own_log_is_shown_to_those_who_ask_for_it(right, place):
-    """The command keeps it off standard error, where its own line stands."""
+    """The command prints its own line on standard error, and not libvirt's."""
     other = Authority("other")
     uri = right.format(other.put(place / "log", client=other.issue("client")))
     assert run("ls", "-c", uri).stderr.count("\n") == 1

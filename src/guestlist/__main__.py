@@ -1,5 +1,5 @@
 """`python -m guestlist` is the command `guestlist`."""
 
-from guestlist.cli import main
+from guestlist.cli import command
 
-raise SystemExit(main())
+command()

@@ -9,6 +9,9 @@
     per_domain the questions of a compute driver, asked domain by domain
     fake       a connection without libvirt behind it, checked against the real ones; its handles
                (fake_domain), its host (fake_host) and its events (fake_mail)
+    command    the command `guestlist` as a process, and hosts to give it; `watch` while it runs
+               (watching), on a pseudo-terminal (terminal), with hostile names (hostile), and the
+               schemas that its JSON keeps (schemas)
     fixtures   all this as pytest fixtures; the only module here that knows pytest
 
 Nothing here touches the libvirt of the machine it runs on.

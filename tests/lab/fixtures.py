@@ -7,10 +7,12 @@ lest a pipeline go green by testing nothing.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 
 import libvirt
 import pytest
+from lab.command import deaf_socket
 from lab.daemon import Daemon, daemon_available
 from lab.events import turn_events
 from lab.images import qemu_img_available
@@ -93,6 +95,13 @@ def disk_daemon(qemu_daemon: Daemon) -> Daemon:
     """A daemon of the test's own whose QEMU guests can have disks."""
     require(qemu_img_available())
     return qemu_daemon
+
+
+@pytest.fixture
+def deaf() -> Iterator[socket.socket]:
+    """A socket that lets clients in and never answers; `lab.command.uri_of` has its URI."""
+    with deaf_socket() as listening:
+        yield listening
 
 
 @pytest.fixture(scope="session")

@@ -1,27 +1,30 @@
 """Hosts that the command line names twice, under different URIs.
 
-In: hosts, and the domains that each answered with. Out: of each host that was asked already, which
-one it is. Two that have a domain in common are one host, or a domain is being migrated: so only
-those are asked who they are, and as a rule no host is.
+In: hosts, and the domains that each answered with. Out: for each host that was asked already, that
+earlier host. Two hosts that have a domain in common are one host, or the domain is being migrated:
+only such hosts are asked for their identity, and usually there are none.
 
 Source: libvirt docs/formatcaps.rst (`<uuid>`: of the firmware, or of libvirtd.conf).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from uuid import UUID
+from typing import TYPE_CHECKING
 
-from guestlist.host import Host
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from uuid import UUID
 
-Identity = tuple[UUID, str, str] | None
-"""The machine's UUID, the type of its hypervisor, and "/system" or "/session", which have domains
-of their own. None where libvirt does not tell.
-"""
+    from guestlist.host import Host
+
+    Identity = tuple[UUID, str, str] | None
+    """The machine's UUID, the type of its hypervisor, and "/system" or "/session", which have
+    domains of their own. None if libvirt does not tell.
+    """
 
 
 def identity(host: Host) -> Identity:
-    """Who the host is. Cost: 6 calls."""
+    """Return the host's identity. Cost: 6 calls."""
     hypervisor = host.node().hypervisor
     if hypervisor.uuid is None:
         return None
@@ -32,13 +35,13 @@ def repeated(
     asked: Sequence[tuple[Host, Collection[UUID]]],
     identities: Callable[[Sequence[Host]], Iterable[Identity]],
 ) -> Mapping[Host, Host]:
-    """Of each host that stands there a second time, the one that it is.
+    """Return, for each host that is given a second time, the host given first.
 
     Args:
         asked: the hosts in order, and the UUIDs of domains of each.
         identities: asks hosts, side by side, for their `identity`.
 
-    Cost: none where no two have a domain in common; else what `identity` costs of those that have.
+    Cost: none if no two have a domain in common; else what `identity` costs for those that have.
     """
     suspects = {
         host
@@ -50,7 +53,7 @@ def repeated(
     in_order = [host for host, _ in asked if host in suspects]
     first: dict[Identity, Host] = {}
     repeats = {}
-    for host, who in zip(in_order, identities(in_order), strict=True) if in_order else ():
-        if who is not None and first.setdefault(who, host) is not host:
-            repeats[host] = first[who]
+    for host, found in zip(in_order, identities(in_order), strict=True) if in_order else ():
+        if found is not None and first.setdefault(found, host) is not host:
+            repeats[host] = first[found]
     return repeats

@@ -1,7 +1,7 @@
-"""How a run of the command ends: connections closed in order, and no program of ours left.
+"""How a run of the command ends: connections closed in order, and no program of guestlist left.
 
-In: what is to be closed, and the signals that end a process. Out: a process that ends as the signal
-would have ended it. A libvirtd whose client is cut off instead of closed may crash, and ssh that
+In: what must be closed, and the signals that end a process. Out: a process that ends as the signal
+would have ended it. A libvirtd whose client is cut off instead of closed may crash, and an ssh that
 waits for a password would stay on the terminal.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 LONGEST = 1.5
-"""Seconds for closing everything that is open. A second signal ends the process at once."""
+"""Seconds in which everything that is open is closed. A second signal ends the process at once."""
 
 _ENDING = signal.SIGTERM, signal.SIGHUP
 
@@ -31,13 +31,13 @@ class Ended(BaseException):
 
 
 def on_end(close: Callable[[], object]) -> None:
-    """Call it when a signal, or a reader that has left, ends the run."""
+    """Call `close` when a signal, or a reader that has left, ends the run."""
     _closers.append(close)
 
 
 @contextlib.contextmanager
 def heeding_signals() -> Iterator[None]:
-    """Raise `Ended` for SIGTERM and SIGHUP, unless whoever started us ignores them."""
+    """Raise `Ended` for SIGTERM and SIGHUP, unless the process was started with them ignored."""
     before = {}
     if threading.current_thread() is threading.main_thread():
         before = {each: signal.getsignal(each) for each in _ENDING}
@@ -56,7 +56,7 @@ def _raise_ended(number: int, frame: FrameType | None) -> None:
 
 
 def close_all() -> None:
-    """Close what is open, side by side, and wait no longer than `LONGEST`."""
+    """Close all that is open, side by side, within `LONGEST`."""
     with contextlib.suppress(ValueError):  # not the main thread
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -66,7 +66,7 @@ def close_all() -> None:
     _closers.clear()
     for thread in closing:
         thread.start()
-    end_programs(opening_only=True)  # an attempt that is under way would be waited for
+    end_programs(opening_only=True)  # a close would wait for an attempt that is under way
     for thread in closing:
         thread.join(max(0.0, deadline - time.monotonic()))
     end_programs()
@@ -79,7 +79,7 @@ def _refuse_questions() -> None:
 
 
 def end_programs(*, opening_only: bool = False) -> None:
-    """End the programs that carry connections; `opening_only`: those not connected yet."""
+    """End the programs that carry connections; with `opening_only` those not connected yet."""
     from guestlist import tunnel  # noqa: PLC0415  not for --help
 
     if opening_only:

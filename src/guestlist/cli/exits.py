@@ -1,7 +1,7 @@
-"""Exit statuses: one per kind of failure.
+"""Exit statuses: one for each kind of failure.
 
-In: what went wrong, host by host. Out: a number for the shell, and the words for --help. A number
-once given keeps its meaning.
+In: the failures of the hosts. Out: a number for the shell, and the words for --help. A number keeps
+its meaning for ever.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from guestlist.errors import (
 
 
 class Exit(IntEnum):
-    """What the command ends with. 130 and 141 are the shell's, for Ctrl-C and a broken pipe."""
+    """The statuses of the command. 130 and 141 are the shell's, for Ctrl-C and a broken pipe."""
 
     OK = 0
     FAILED = 1
@@ -41,8 +41,8 @@ MEANINGS = {
     Exit.PARTIAL: "some hosts answered and some failed",
     Exit.UNREACHABLE: "no connection could be opened",
     Exit.DENIED: "access denied",
-    Exit.LOST: "the connection was lost before the answer was whole",
-    Exit.UNSTABLE: "an old libvirt, and domains that change too fast to be walked",
+    Exit.LOST: "the connection was lost before the answer was complete",
+    Exit.UNSTABLE: "an old libvirt whose domains change too fast for a complete list",
     Exit.TOO_MANY: "more domains than one libvirt message carries",
     Exit.UNSUPPORTED: "not supported by this libvirt or its hypervisor driver",
 }
@@ -58,7 +58,10 @@ _BY_ERROR: dict[type[Exception], Exit] = {
 
 
 def verdict(answered: int, failures: Sequence[Exception]) -> Exit:
-    """The status for so many answers and these failures; where nobody answered, the first's."""
+    """Return the status for this number of answers and these failures.
+
+    If no host answered, it is the status of the first failure.
+    """
     if not failures:
         return Exit.OK
     if answered:

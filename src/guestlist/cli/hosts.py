@@ -1,41 +1,40 @@
 """The hosts that the command line names, asked side by side.
 
 In: their URIs and a question. Out: the answers, in the order the hosts were given, and the exit
-status; a line on standard error for each host that failed. One that hangs holds up nobody else's
-answer, nor Ctrl-C, nor the end of the process: each is asked on a daemon thread of its own.
+status; a line on standard error for each host that failed. How many are asked at a time, and what
+becomes of one that hangs, is up to `guestlist.several.asking`.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import logging
-import queue
-import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Generic, NamedTuple, TypeVar
-from uuid import UUID
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
+import guestlist
 from guestlist import process
-from guestlist.cli import doubles, ending, exits, terminal
-from guestlist.cli.doubles import Identity
-from guestlist.errors import ConnectionLost, GuestlistError, short
+from guestlist.cli import ending, exits
+from guestlist.cli.show import terminal
+from guestlist.errors import GuestlistError, short
 from guestlist.host import Host
-from guestlist.launcher import LaunchedBy
+from guestlist.several.asking import HostAnswer, HostFailure, ask_in_order
 
-log = logging.getLogger("guestlist")
+if TYPE_CHECKING:
+    import argparse
+    from uuid import UUID
+
+    from guestlist.cli.doubles import Identity
+    from guestlist.launcher import LaunchedBy
+
+log = logging.getLogger(guestlist.__name__)
 
 T = TypeVar("T")
 
-_GRACE = 1.0
-"""Seconds past the timeout, in which whatever timed out further down may still say so itself."""
 
+class HostReply(NamedTuple, Generic[T]):
+    """What a host answered. `host` is its URI, resolved by libvirt if none was given.
 
-class Answer(NamedTuple, Generic[T]):
-    """What a host answered. `host` is its URI, resolved by libvirt where none was given.
-
-    `same_as` is the URI under which this host answered before; None unless it did (`doubles`).
+    `same_as` is the URI under which this host answered before; None if it did not (`doubles`).
     """
 
     host: str
@@ -48,54 +47,54 @@ def ask(
     question: Callable[[Host], T],
     launched_by: LaunchedBy | None = None,
     domains: Callable[[T], Collection[UUID]] | None = None,
-) -> tuple[list[Answer[T]], exits.Exit]:
-    """Ask each host; the answers of those that did, and what the others make of the exit status.
+) -> tuple[list[HostReply[T]], exits.Exit]:
+    """Ask each host; return the replies, and the exit status that the failures of others make.
 
-    `domains` are the UUIDs in an answer. Given them, hosts that two URIs lead to are found.
+    `domains` returns the UUIDs of the domains in a value. With it, hosts to which two URIs lead are
+    found.
     """
-    hosts = named(options, launched_by)
-    answers: dict[Host, Answer[T]] = {}
+    replies: dict[Host, HostReply[T]] = {}
     failures = []
-    for host, outcome in zip(hosts, _side_by_side(hosts, question, options.timeout), strict=True):
-        if isinstance(outcome, Answer):
-            answers[host] = outcome
+    for outcome in _asked(named(options, launched_by), question, options.timeout):
+        if isinstance(outcome, HostAnswer):
+            uri, value = outcome.value
+            replies[outcome.host] = HostReply(uri, value)
         else:
-            failures.append(outcome)
-            _report(host, outcome)
-    if domains is not None:
-        asked = [(host, domains(answer.value)) for host, answer in answers.items()]
-        repeated = doubles.repeated(asked, lambda some: _identities(some, options.timeout))
+            failures.append(outcome.error)
+            _report(outcome)
+    if domains is not None and len(replies) > 1:
+        from guestlist.cli import doubles  # noqa: PLC0415  not for a single host
+
+        asked = [(host, domains(reply.value)) for host, reply in replies.items()]
+        timeout = options.timeout
+        repeated = doubles.repeated(
+            asked, lambda some: _identities(some, doubles.identity, timeout)
+        )
         for host, first in repeated.items():
-            answers[host] = answers[host]._replace(same_as=answers[first].host)
-    return list(answers.values()), exits.verdict(len(answers), failures)
+            replies[host] = replies[host]._replace(same_as=replies[first].host)
+    return list(replies.values()), exits.verdict(len(replies), failures)
 
 
-def complain_of_doubles(answers: Iterable[Answer[T]], consequence: str) -> None:
-    """Say which answers are of one host, and what comes of it."""
-    for answer in answers:
-        if answer.same_as is not None:
-            one, other = short(answer.host), short(answer.same_as)
+def complain_of_doubles(replies: Iterable[HostReply[T]], consequence: str) -> None:
+    """Print which replies are of one host, and the consequence."""
+    for reply in replies:
+        if reply.same_as is not None:
+            one, other = short(reply.host), short(reply.same_as)
             terminal.complain(f"{one} is the same host as {other}: {consequence}")
-
-
-def _identities(hosts: Sequence[Host], timeout: float) -> list[Identity]:
-    """Who each host is; None of one that does not tell in time."""
-    outcomes = _side_by_side(hosts, doubles.identity, timeout)
-    return [outcome.value if isinstance(outcome, Answer) else None for outcome in outcomes]
 
 
 def named(
     options: argparse.Namespace,
     launched_by: LaunchedBy | None = None,
-    heard_by: logging.Handler | None = None,
+    log_handler: logging.Handler | None = None,
 ) -> list[Host]:
-    """The hosts, each once, to be opened by whoever asks; from now on their log is heard.
+    """Return the hosts, each once, not yet opened. From now on their log is shown.
 
-    `heard_by` takes it where it is not to go straight to standard error. ssh may ask for a password
-    where one host is asked, from a terminal: several would ask at once. They are closed when a
-    signal ends the run.
+    `log_handler` takes the log; None: it goes to standard error. ssh may ask for a password if one
+    host is asked, from a terminal: with several hosts, several programs would ask at once. The
+    hosts are closed when a signal ends the run.
     """
-    _listen(heard_by or terminal.LogLines(), verbose=options.verbose)
+    _listen(log_handler or terminal.LogLines(), verbose=options.verbose)
     uris = list(_each_once(options.connect))
     found = [
         Host(
@@ -113,7 +112,7 @@ def named(
 
 
 def distinct(uris: Sequence[str] | None) -> list[str | None]:
-    """The URIs, each once; libvirt's default where none was given."""
+    """Return the URIs, each once; libvirt's default (None) if none was given."""
     return list(dict.fromkeys(uris)) if uris else [None]
 
 
@@ -124,49 +123,41 @@ def _each_once(uris: Sequence[str] | None) -> Iterator[str | None]:
         yield uri
 
 
-def _side_by_side(
+def _asked(
     hosts: Sequence[Host], question: Callable[[Host], T], timeout: float
-) -> list[Answer[T] | Exception]:
-    outcomes: queue.Queue[tuple[int, Answer[T] | Exception]] = queue.Queue()
+) -> list[HostAnswer[tuple[str, T]] | HostFailure]:
+    """Ask and close each host; each value comes with the URI, which is known while it is open."""
 
-    def ask_one(place: int, host: Host) -> None:
-        try:
-            with host:
-                value = question(host)
-                outcome: Answer[T] | Exception = Answer(host.resolved_uri, value)
-        except Exception as error:
-            outcome = error
-        outcomes.put((place, outcome))
+    def ask_one(host: Host) -> tuple[str, T]:
+        with host:
+            value = question(host)
+            return host.resolved_uri, value
 
-    for place, host in enumerate(hosts):
-        threading.Thread(target=ask_one, args=(place, host), daemon=True).start()
-    by_place: dict[int, Answer[T] | Exception] = {}
-    deadline = time.monotonic() + timeout + _GRACE
-    with contextlib.suppress(queue.Empty):
-        while len(by_place) < len(hosts):
-            place, outcome = outcomes.get(timeout=max(0, deadline - time.monotonic()))
-            by_place[place] = outcome
-    return [by_place.get(place, silent(host.label, timeout)) for place, host in enumerate(hosts)]
+    return ask_in_order(hosts, ask_one, timeout=timeout)
 
 
-def silent(label: str, timeout: float) -> ConnectionLost:
-    """What a host is told of that did not answer in time, and said no word."""
-    return ConnectionLost(
-        f"no answer from {label} within {timeout:g} s: its daemon accepts calls and does not "
-        "finish them; ask again with a longer --timeout"
-    )
+def _identities(
+    hosts: Sequence[Host], identity: Callable[[Host], Identity], timeout: float
+) -> list[Identity]:
+    """Ask each host for its identity; None for one that does not tell in time."""
+    outcomes = _asked(hosts, identity, timeout)
+    return [each.value[1] if isinstance(each, HostAnswer) else None for each in outcomes]
 
 
-def _report(host: Host, error: Exception) -> None:
+def _report(failure: HostFailure) -> None:
+    error = failure.error
     if isinstance(error, GuestlistError):
         log.debug("the failure in full:", exc_info=error)
         terminal.complain(str(error))
     else:
-        terminal.complain_of_surprise(host.label, error)
+        terminal.complain_of_surprise(failure.host.label, error)
 
 
 def _listen(handler: logging.Handler, *, verbose: bool) -> None:
-    """Take the library's warnings; keep libvirt's own messages off the lines that say why."""
+    """Send the library's log to the handler, and libvirt's own messages nowhere.
+
+    Without `verbose` the log is its warnings and errors only.
+    """
     log.setLevel(logging.DEBUG if verbose else logging.WARNING)
     log.handlers[:] = [handler]
     log.propagate = False

@@ -1,8 +1,8 @@
 """News of a live view for people: one line each.
 
-In: what a view told, and the name of its host. Out: a line that says when (by this machine's clock
-and time zone), of which host where there are several, of which domain, what happened, and why in
-libvirt's words. What strangers chose in it is harmless: `terminal.escape`.
+In: what a view told, and the name of its host. Out: a line with the time (by this machine's clock
+and time zone), the host if there are several, the domain, what happened, and why in libvirt's
+words. What strangers chose in it is escaped (`terminal.escape`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from guestlist.cli import table, words
-from guestlist.cli.differences import Difference, differences
-from guestlist.cli.terminal import escape
+from guestlist.cli.show import table, words
+from guestlist.cli.show.differences import Difference, differences
+from guestlist.cli.show.terminal import escape
 from guestlist.errors import ConnectionLost
 from guestlist.event import EventKind
 from guestlist.inventory.changes import (
@@ -58,16 +58,16 @@ _AS_EXPECTED = {
     Stopped: DomainState.SHUTOFF,
     Defined: DomainState.SHUTOFF,
 }
-"""The state that goes without saying."""
+"""The state that a change of this kind implies, and that its line leaves out."""
 
-_UNSAID = {"id", "uuid", "active"}
-"""Columns that tell people nothing that the rest of the line does not."""
+_LEFT_OUT = {"id", "uuid", "active"}
+"""Columns that tell people nothing new beside the rest of the line."""
 
 
 class Lines:
-    """Makes the lines of one run: what is told of a host depends on what was told before.
+    """Makes the lines of one run: a line may depend on what was told of its host before.
 
-    `hosts` are the names to make room for; none where there is one host, which needs no name.
+    `hosts` are the names to leave room for; empty for a single host, whose name is left out.
     """
 
     def __init__(self, hosts: Sequence[str], *, colours: bool, once: bool = False) -> None:
@@ -77,7 +77,7 @@ class Lines:
         self._met: set[str] = set()
 
     def of(self, host: str, news: News) -> str:
-        """The line, or lines, with their ends; nothing where there is nothing to tell people."""
+        """Return the line, or lines, with their ends; empty if the news is none for people."""
         match news:
             case Resynced():
                 told = list(self._resynced(host, news))
@@ -124,9 +124,9 @@ def _present(snapshot: Snapshot) -> Iterator[tuple[str, str, str]]:
 
 
 def _is_worth_a_line(change: Change) -> bool:
-    """Whether something happened to the domain, rather than to what is known of it.
+    """Return whether something happened to the domain itself.
 
-    Its details are read a moment after it was seen to start, and are then a change of the view.
+    A change of the view may be less: the details of a domain are read a moment after its start.
     """
     if not isinstance(change, Changed) or change.before is None or change.after is None:
         return True
@@ -135,7 +135,7 @@ def _is_worth_a_line(change: Change) -> bool:
 
 
 def _told(change: Change) -> tuple[str, str, str]:
-    """Of whom, what, and the rest of the line."""
+    """Return the domain's name, what happened, and the rest of the line."""
     word = _WORDS[type(change)]
     if isinstance(change, Started) and change.before and change.before.active:
         word = "restarted"
@@ -151,7 +151,7 @@ def _told(change: Change) -> tuple[str, str, str]:
 
 
 def _facts(change: Change) -> Iterator[str]:
-    """What is to be known of the change besides its kind."""
+    """Yield the facts of the change besides its kind."""
     match change:
         case Gone():
             yield f"was {change.last_known.state}"
@@ -168,17 +168,17 @@ def _facts(change: Change) -> Iterator[str]:
 
 
 def _differences(change: Change) -> Iterator[Difference]:
-    """Between before and after, but for what the kind of the change or its events say."""
+    """Yield the differences between before and after that the line does not tell yet."""
     if change.before is None or change.after is None:
         return
-    unsaid = set(_UNSAID)
+    told = set(_LEFT_OUT)
     state_is_said = type(change) in _AS_EXPECTED
     if state_is_said or (change.events and change.before.state != change.after.state):
-        unsaid.add("reason")
+        told.add("reason")
     if state_is_said:
-        unsaid.add("state")
+        told.add("state")
     for each in differences(change.before, change.after):
-        if each.name not in unsaid:
+        if each.name not in told:
             yield each
 
 

@@ -1,10 +1,10 @@
-"""The terminal: the only way out of the command, for data and for what is said about it.
+"""The terminal: the only way out of the command, for data and for messages.
 
 In: text, which may hold names that strangers chose. Out: bytes on standard output or standard error
-that a terminal shows and does not obey. Text is written whole or the write fails: it goes to the
+that a terminal shows and does not obey. Text is written whole, or the write fails. It goes to the
 descriptor itself, because Python drops what an unbuffered stream (`python -u`) or a non-blocking
-one does not take at once. A reader that has left, a full disk and a stream that was closed from the
-start are found here, at the write, and not by Python as it shuts down.
+one does not take at once. If the reader has left, the disk is full or the stream was closed from
+the start, the write finds that out, and not Python at its shutdown.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import io
 import logging
 import os
 import select
-import shutil
 import signal
 import sys
 import threading
@@ -23,24 +22,25 @@ from collections.abc import Callable
 from functools import cache
 from typing import NoReturn, TextIO
 
+import guestlist
 from guestlist.errors import one_line
 
-_USUAL_HEIGHT = 24
+_USUAL_WIDTH, _USUAL_HEIGHT = 80, 24
 
 _explaining = threading.Lock()
-"""Held by a thread while it writes to standard error, so that no line stands inside another."""
+"""A thread holds it while it writes to standard error, so that no two lines mix."""
 
 
 class Unwritable(Exception):
-    """Standard output does not take what is written to it."""
+    """Standard output cannot be written to, for a reason that is not a reader that has left."""
 
 
 def escape(text: str) -> str:
-    r"""The text on one line and harmless: `\n`, `\x1b`, `\u202e` for what is not to be printed.
+    r"""Return the text on one line, with escapes for what a terminal must not get: `\n`, `\x1b`.
 
-    That is what `str.isprintable` denies (control, bidirectional and zero-width characters, line
-    and paragraph separators, surrogates, blanks that are not the blank), what the encoding of
-    standard output lacks, and the backslash, so that no two texts look alike.
+    Escaped are the characters that `str.isprintable` refuses (control, bidirectional and zero-width
+    characters, line and paragraph separators, surrogates, blanks other than the space), those that
+    the encoding of standard output lacks, and the backslash, so that no two texts look alike.
     """
     if text.isprintable() and "\\" not in text and _is_encodable(text):
         return text
@@ -50,7 +50,7 @@ def escape(text: str) -> str:
 
 
 def ellipsis() -> str:
-    """What stands for the part of a text that was cut off: three dots, in one cell if it can."""
+    """Return what stands for a part that was cut off: three dots, in one cell if possible."""
     return "…" if _is_encodable("…") else "..."
 
 
@@ -69,11 +69,11 @@ def _is_encodable(text: str) -> bool:
 
 
 def write(text: str, *, exact: bool = False) -> None:
-    """Put text on standard output, all of it, now.
+    """Write all of the text to standard output, now.
 
     Args:
-        text: what to put there.
-        exact: no character may become an escape because the encoding lacks it.
+        text: what to write.
+        exact: whether to fail if the encoding lacks a character, instead of escaping it.
 
     Raises:
         BrokenPipeError: the reader has left.
@@ -97,27 +97,27 @@ def write(text: str, *, exact: bool = False) -> None:
 
 
 def complain(message: str) -> None:
-    """Say one line on standard error."""
+    """Print one line on standard error."""
     explain(f"guestlist: {escape(message)}\n")
 
 
 def complain_of_surprise(label: str, error: Exception) -> None:
-    """Say that something failed which nobody foresaw; the traceback goes to the log."""
-    logging.getLogger("guestlist").debug("the traceback:", exc_info=error)
+    """Print an error that guestlist does not expect; the traceback goes to the log."""
+    logging.getLogger(guestlist.__name__).debug("the traceback:", exc_info=error)
     complain(
         f"{label}: unexpected {type(error).__name__}: {one_line(error)}; -v shows the traceback"
     )
 
 
 def explain(text: str) -> None:
-    """Put text that is ours, of several lines, on standard error. There is nowhere to fail to."""
+    """Print the command's own text, of several lines, on standard error; a failure is ignored."""
     if sys.stderr is not None:
         with _explaining, contextlib.suppress(OSError):
             _put(sys.stderr, text)
 
 
 def _put(stream: TextIO, text: str) -> None:
-    """Write all of the text, however little the stream takes at a time."""
+    """Write all of the text, even if the stream takes little of it at a time."""
     try:
         descriptor = stream.fileno()
     except io.UnsupportedOperation:  # a program that calls `main` may have put a StringIO there
@@ -135,7 +135,7 @@ def _put(stream: TextIO, text: str) -> None:
 
 @cache
 def _encoder(stream: TextIO) -> codecs.IncrementalEncoder:
-    """The one encoder of a stream: some encodings begin with a mark, once."""
+    """Return the one encoder of a stream: some encodings begin with a mark, once."""
     return codecs.getincrementalencoder(stream.encoding)("backslashreplace")
 
 
@@ -147,7 +147,7 @@ def _await_room(descriptor: int) -> None:
 
 
 def _confirm(stream: TextIO) -> None:
-    """Raise what a file system tells only at a close, as NFS does of a full disk or quota."""
+    """Raise what a file system reports only at a close, as NFS does for a full disk or quota."""
     try:
         copy = os.dup(stream.fileno())
     except OSError:  # no descriptor to spare, or none behind the stream
@@ -156,8 +156,9 @@ def _confirm(stream: TextIO) -> None:
 
 
 def hold_descriptors() -> None:
-    """Fill the place of a standard stream that is closed: libvirt's socket would get its number,
-    and with it whatever a library prints.
+    """Open the null device in the place of a standard stream that is closed.
+
+    Else libvirt's socket would get its number, and what a library prints would go to the socket.
     """
     for descriptor in range(3):
         try:
@@ -170,16 +171,16 @@ def die_of(number: signal.Signals) -> NoReturn:
     """End the process as the signal would, so that a shell's loop around it ends too."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
-    os._exit(128 + number)  # where a signal does not end us: as the first process of a container
+    os._exit(128 + number)  # a signal does not end the first process of a container
 
 
 def is_terminal() -> bool:
-    """Whether a person looks at standard output."""
+    """Return whether standard output is a terminal."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 
 def can_be_asked() -> bool:
-    """Whether a person can answer: standard input is a terminal, and this process has it now."""
+    """Return whether a person can answer: this process has the terminal, as standard input."""
     try:
         return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
     except OSError:
@@ -187,20 +188,34 @@ def can_be_asked() -> bool:
 
 
 def has_colours() -> bool:
-    """Whether standard output is a terminal that may be coloured (https://no-color.org)."""
+    """Return whether standard output is a terminal that may be coloured (https://no-color.org)."""
     return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def width() -> int | None:
-    """The cells in a line of the terminal; None where standard output is none."""
-    return shutil.get_terminal_size().columns if is_terminal() else None
+    """Return the cells in a line of the terminal; None if standard output is no terminal."""
+    return columns() if is_terminal() else None
+
+
+def columns() -> int:
+    """Return the cells in a line, also without a terminal: COLUMNS, the terminal's width, or 80.
+
+    As `shutil.get_terminal_size`, whose module takes longer to import than the rest of `terminal`.
+    """
+    with contextlib.suppress(KeyError, ValueError):
+        if (set_by_user := int(os.environ["COLUMNS"])) > 0:
+            return set_by_user
+    if sys.__stdout__ is not None:
+        with contextlib.suppress(ValueError, OSError):  # a closed stream, or no terminal
+            return os.get_terminal_size(sys.__stdout__.fileno()).columns or _USUAL_WIDTH
+    return _USUAL_WIDTH
 
 
 def height() -> int:
-    """The lines of the terminal; 24 where it does not tell.
+    """Return the lines of the terminal; 24 if it does not tell.
 
-    Never what LINES says, which readline sets once: drawn in more lines than there are, what is to
-    be drawn over has scrolled away.
+    LINES is not read, because readline sets it only once. If more lines were drawn than there are,
+    the first would have scrolled away and could not be drawn over.
     """
     with contextlib.suppress(OSError):
         return os.get_terminal_size(sys.stdout.fileno()).lines or _USUAL_HEIGHT
@@ -208,20 +223,20 @@ def height() -> int:
 
 
 def can_redraw() -> bool:
-    """Whether what stands on standard output can be written over: a terminal that is not dumb."""
+    """Return whether standard output can be written over: a terminal that is not dumb."""
     return is_terminal() and os.environ.get("TERM") != "dumb"
 
 
 def on_departure(call: Callable[[], None]) -> None:
-    """Call, on another thread, when the reader of standard output has left.
+    """Make a call on another thread when the reader of standard output has left.
 
-    Who writes seldom would find that out at the next write only, perhaps tomorrow: the `watch` of
-    `guestlist watch | head -n 1` would stay for as long. Costs nothing while the reader is there.
+    A command that writes seldom would find that out only at its next write, perhaps tomorrow; until
+    then the `watch` of `guestlist watch | head -n 1` would stay. Costs nothing before.
     """
     if sys.stdout is None:
         return
     departure = select.poll()
-    departure.register(sys.stdout, 0)  # errors and hang-ups come unasked
+    departure.register(sys.stdout, 0)  # errors and hang-ups are always reported
 
     def wait() -> None:
         departure.poll()
@@ -231,10 +246,10 @@ def on_departure(call: Callable[[], None]) -> None:
 
 
 class LogLines(logging.Handler):
-    """The library's log, a line each on standard error; a traceback line by line."""
+    """Prints the library's log on standard error, one line per record and line of a traceback."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say the record."""
+        """Print the record."""
         level = record.levelname.lower()
         complain(f"{level}: {record.getMessage()}")
         if record.exc_info:

@@ -1,18 +1,22 @@
-"""Numbers and times as they are written. In: a value, in the unit its name tells. Out: a few
-characters.
+"""Numbers and times for people and programs.
+
+In: a value, in the unit that its name tells. Out: a few characters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sized
-from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sized
+    from datetime import datetime
 
 _SIZES = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _AGES = ((86_400, "d"), (3_600, "h"), (60, "m"))
 
 
 def size(count: int) -> str:
-    """Bytes in the largest unit that leaves a whole: 0 B, 512.0 MiB, 10.0 TiB, -4.0 KiB."""
+    """Return bytes in the largest unit that is full: 0 B, 512.0 MiB, 10.0 TiB, -4.0 KiB."""
     if abs(count) < 1024:
         return f"{count} B"
     place = sum(abs(count) >= 1023.95 * 1024**n for n in range(1, len(_SIZES)))  # 1024.0 is 1.0
@@ -20,7 +24,10 @@ def size(count: int) -> str:
 
 
 def age(seconds: int) -> str:
-    """Seconds in the largest unit of which one is full: 59s, 2m, 5h, 3d; -5s of a clock ahead."""
+    """Return seconds in the largest unit that is full: 59s, 2m, 5h, 3d.
+
+    Negative ones, from a clock that is ahead, keep their sign: -5s.
+    """
     for length, unit in _AGES:
         if abs(seconds) >= length:
             return f"{int(seconds / length)}{unit}"
@@ -28,15 +35,17 @@ def age(seconds: int) -> str:
 
 
 def count(things: Sized) -> str:
-    """How many there are."""
+    """Return how many there are."""
     return str(len(things))
 
 
 def number(count: int, thing: str) -> str:
-    """So many of them: 1 domain, 1,000 domains."""
+    """Return a number with its noun: 1 domain, 1,000 domains."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def instant(at: datetime, timespec: str = "seconds") -> str:
-    """A time for programs: ISO 8601, UTC."""
+    """Return a time for programs: ISO 8601, UTC."""
+    from datetime import UTC  # noqa: PLC0415  numbers do without
+
     return at.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")

@@ -1,19 +1,20 @@
-"""What can be shown, column by column: of a domain by `guestlist ls`, of what it uses by `usage`.
+"""What can be shown, column by column: domains by `guestlist ls`, what they use by `usage`.
 
-In: a row, which is what one line of a table is about. Out: values under the names that JSON, YAML
-and CSV carry, units included. To add a column is to add a row to `COLUMNS` or `USAGE_COLUMNS`, and
-a property to the schema in docs/schemas; from then on its name is a promise.
+In: a row, which one line of a table shows. Out: values under the names that JSON, YAML and CSV
+carry, units included. To add a column, add it to `COLUMNS` or `USAGE_COLUMNS`, and a property to
+the schema in docs/schemas; from then on its name is a promise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from guestlist.cli import words
+from guestlist.cli.show import words
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from guestlist.records import Details, Instance, NovaMetadata, Owner
     from guestlist.usage import InstanceUsage
 
@@ -24,68 +25,70 @@ R = TypeVar("R")
 
 
 class Column(NamedTuple, Generic[R]):
-    """A column: its name, what it says, where the value comes from, and how a table shows it.
-
-    A table shows the value as `shown` words it, under the `title` if that is another than the name,
-    flush right if it is a `number`. On a narrow terminal the column gives way down to `least` cells
-    (None: never), by being cut or, where it `folds`, by going on below. `colours` are SGR
-    attributes by the text they colour. `details` are what the value wants of `Host.snapshot`.
-    """
+    """A column: its name, its meaning, its value in a row, and how a table shows that value."""
 
     name: str
     about: str
     value: Callable[[R], Value]
     title: str = ""
+    """The header in a table; empty: the name."""
     shown: Callable[[Any], str] | None = None
+    """Returns the text in a table, of a value that is known."""
     number: bool = False
+    """Whether the text stands flush right."""
     details: bool = False
+    """Whether the value needs the details of `Host.snapshot`."""
     least: int | None = None
+    """Cells that are left of the column on a narrow terminal. None: it keeps its width."""
     folds: bool = False
+    """Whether a narrow column continues on the next line; else it is cut."""
     colours: Mapping[str, str] = {}
+    """SGR attributes, by the text that they colour."""
 
 
-class Guest(NamedTuple):
-    """A row of `guestlist ls`: a domain, the host it is on, and when that was asked."""
+class DomainRow(NamedTuple):
+    """A row of `guestlist ls`: a domain, its host, and the time of the question."""
 
     host: str
     instance: Instance
-    now: datetime
+    now: datetime | None = None
+    """The time of the question; None: no column tells an age."""
 
 
-class Use(NamedTuple):
-    """A row of `guestlist usage`: what an instance uses, and the host it is on."""
+class UsageRow(NamedTuple):
+    """A row of `guestlist usage`: what an instance uses, and its host."""
 
     host: str
     instance: InstanceUsage
 
 
-def _reason(row: Guest) -> str:
+def _reason(row: DomainRow) -> str:
     from guestlist.records import state_reason  # noqa: PLC0415  not for --help
 
     return state_reason(row.instance.state, row.instance.reason)
 
 
-def _of_details(read: Callable[[Details], Value]) -> Callable[[Guest], Value]:
-    """What the details tell; None where they could not be read."""
+def _of_details(read: Callable[[Details], Value]) -> Callable[[DomainRow], Value]:
+    """Make a value of the details; None if they could not be read."""
 
-    def value(row: Guest) -> Value:
+    def value(row: DomainRow) -> Value:
         details = row.instance.details
         return None if details is None else read(details)
 
     return value
 
 
-def _of_devices(read: Callable[[Details], Value]) -> Callable[[Guest], Value]:
-    """What the devices tell; None where there may be others than could be read."""
+def _of_devices(read: Callable[[Details], Value]) -> Callable[[DomainRow], Value]:
+    """Make a value of the devices; None if there may be more than could be read."""
     return _of_details(lambda details: read(details) if details.devices_known else None)
 
 
-def _of_nova(read: Callable[[NovaMetadata], Value]) -> Callable[[Guest], Value]:
-    """What Nova's metadata tells; None where there is none."""
+def _of_nova(read: Callable[[NovaMetadata], Value]) -> Callable[[DomainRow], Value]:
+    """Make a value of Nova's metadata; None if there is none."""
     return _of_details(lambda details: None if details.nova is None else read(details.nova))
 
 
-def _of_owner(read: Callable[[Owner], Value]) -> Callable[[Guest], Value]:
+def _of_owner(read: Callable[[Owner], Value]) -> Callable[[DomainRow], Value]:
     return _of_nova(lambda nova: None if nova.owner is None else read(nova.owner))
 
 
@@ -109,9 +112,9 @@ def _created_at(nova: NovaMetadata) -> str | None:
     return words.instant(nova.created_at)
 
 
-def _age_seconds(row: Guest) -> Value:
+def _age_seconds(row: DomainRow) -> Value:
     def age(nova: NovaMetadata) -> int | None:
-        if nova.created_at is None:
+        if nova.created_at is None or row.now is None:
             return None
         return int((row.now - nova.created_at).total_seconds())
 
@@ -124,22 +127,22 @@ def _by_name(*columns: Column[R]) -> Mapping[str, Column[R]]:
 
 _STATE_COLOURS = {"running": "32", "paused": "33", "crashed": "31", "shut off": "2"}
 
-COLUMNS: Mapping[str, Column[Guest]] = _by_name(
+COLUMNS: Mapping[str, Column[DomainRow]] = _by_name(
     Column("host", "URI of the host", lambda row: row.host, least=8, folds=True),
     Column("id", "libvirt's id of an active domain", lambda row: row.instance.id),
     Column("name", "libvirt's name", lambda row: row.instance.name, least=8, folds=True),
     Column("uuid", "UUID, the same in Nova", lambda row: str(row.instance.uuid), least=6),
     Column(
         "state",
-        "running, paused, shut off, … as virsh says it",
+        "running, paused, shut off, … in virsh's words",
         lambda row: str(row.instance.state),
         least=7,
         colours=_STATE_COLOURS,
     ),
-    Column("reason", "why it is in that state: booted, migrated, …", _reason, least=6),
+    Column("reason", "the reason of the state: booted, migrated, …", _reason, least=6),
     Column(
         "active",
-        "whether libvirt calls it active: it has an id",
+        "whether it is active: libvirt gives it an id",
         lambda row: row.instance.active,
     ),
     Column(
@@ -147,14 +150,14 @@ COLUMNS: Mapping[str, Column[Guest]] = _by_name(
     ),
     Column(
         "vcpus",
-        "vCPUs, those unplugged left out",
+        "vCPUs, without those unplugged",
         _of_details(lambda details: details.current_vcpus),
         number=True,
         details=True,
     ),
     Column(
         "memory_mib",
-        "memory in MiB, rounded down: what the balloon leaves it",
+        "memory in MiB, rounded down: what the balloon leaves to the guest",
         _of_details(_memory_mib),
         title="memory",
         shown=lambda mib: words.size(mib << 20),
@@ -163,7 +166,7 @@ COLUMNS: Mapping[str, Column[Guest]] = _by_name(
     ),
     Column(
         "disks",
-        "how many disks, drives for CDs and floppies included",
+        "number of disks, drives for CDs and floppies included",
         _of_devices(lambda details: len(details.disks)),
         number=True,
         details=True,
@@ -178,7 +181,7 @@ COLUMNS: Mapping[str, Column[Guest]] = _by_name(
     ),
     Column(
         "ips",
-        "IP addresses, where Nova wrote them (since 23.0)",
+        "IP addresses, if Nova wrote them (since 23.0)",
         _of_nova(_ips),
         details=True,
         least=8,
@@ -235,7 +238,7 @@ COLUMNS: Mapping[str, Column[Guest]] = _by_name(
     ),
     Column(
         "age_seconds",
-        "seconds since then; a table says 3d or 5h",
+        "seconds since created_at; a table shows 3d or 5h",
         _age_seconds,
         title="age",
         shown=words.age,
@@ -243,15 +246,15 @@ COLUMNS: Mapping[str, Column[Guest]] = _by_name(
         details=True,
     ),
 )
-"""Of `guestlist ls`."""
+"""The columns of `guestlist ls`, by name."""
 
 BRIEF = ("host", "id", "name", "uuid", "state", "active", "launcher")
-"""What JSON, YAML and CSV carry where nobody chooses. Wants no details: one call."""
+"""What JSON, YAML and CSV carry by default. They need no details: one call."""
 
 SAID_SHORTER = frozenset({"active", "project_id", "user_id", "created_at"})
-"""What a table of all columns leaves out, since another column says it in fewer cells."""
+"""What a table of all columns leaves out: another column says it in fewer cells."""
 
-USAGE_COLUMNS: Mapping[str, Column[Use]] = _by_name(
+USAGE_COLUMNS: Mapping[str, Column[UsageRow]] = _by_name(
     Column("host", "URI of the host", lambda row: row.host, least=8, folds=True),
     Column("name", "libvirt's name", lambda row: row.instance.name, least=8, folds=True),
     Column("uuid", "UUID, the same in Nova", lambda row: str(row.instance.uuid), least=6),
@@ -266,7 +269,7 @@ USAGE_COLUMNS: Mapping[str, Column[Use]] = _by_name(
     ),
     Column(
         "disk_virtual_bytes",
-        "size of its disks, as it sees them",
+        "size of its disks, as the guest sees them",
         lambda row: row.instance.disk_virtual_bytes,
         title="disk",
         shown=words.size,
@@ -282,7 +285,7 @@ USAGE_COLUMNS: Mapping[str, Column[Use]] = _by_name(
     ),
     Column(
         "disk_over_committed_bytes",
-        "what these may yet grow by",
+        "how much these images may still grow",
         lambda row: row.instance.disk_over_committed_bytes,
         title="may grow",
         shown=words.size,
@@ -290,7 +293,7 @@ USAGE_COLUMNS: Mapping[str, Column[Use]] = _by_name(
     ),
     Column(
         "block_devices",
-        "the host's block devices it has as disks while active",
+        "the host's block devices that are its disks while active",
         lambda row: list(row.instance.block_devices),
         title="devices",
         shown=words.count,
@@ -298,17 +301,17 @@ USAGE_COLUMNS: Mapping[str, Column[Use]] = _by_name(
     ),
     Column(
         "unknown",
-        "what is missing from its numbers",
+        "which values are missing from its numbers",
         lambda row: list(row.instance.unknown),
         shown=words.count,
         number=True,
     ),
 )
-"""Of `guestlist usage`."""
+"""The columns of `guestlist usage`, by name."""
 
 
-def chosen(names: Iterable[str]) -> tuple[Column[Guest], ...]:
-    """The columns of these names, in their order, each once.
+def chosen(names: Iterable[str]) -> tuple[Column[DomainRow], ...]:
+    """Return the columns of these names, in this order, each once.
 
     Raises:
         KeyError: there is no column of that name.
@@ -317,15 +320,15 @@ def chosen(names: Iterable[str]) -> tuple[Column[Guest], ...]:
 
 
 def record(columns: Iterable[Column[R]], row: R) -> Record:
-    """The values of one row, by column."""
+    """Return the values of one row, by column."""
     return {column.name: column.value(row) for column in columns}
 
 
 def in_order(rows: Iterable[R], column: Column[R] | None, *, reverse: bool = False) -> list[R]:
-    """The rows by value, what is not known last, and equal ones as they came; None: as they came.
+    """Return the rows sorted by the column, unknown values last; None: as they came.
 
-    Lists go by their length first. `reverse` turns the values about, and leaves what is not known
-    last.
+    Rows with equal values stay as they came. Lists are sorted by their length first. `reverse`
+    reverses the known values, and leaves unknown ones last.
     """
     if column is None:
         return list(rows)[:: -1 if reverse else 1]
@@ -342,6 +345,6 @@ def in_order(rows: Iterable[R], column: Column[R] | None, *, reverse: bool = Fal
 
 
 def help_text() -> str:
-    """What `--columns help` prints."""
+    """Return what `--columns help` prints."""
     width = max(map(len, COLUMNS)) + 2
     return "".join(f"{column.name:<{width}}{column.about}\n" for column in COLUMNS.values())

@@ -1,7 +1,7 @@
 """News of a live view for programs: one record each.
 
-In: what a view told, and the name of its host. Out: a mapping whose keys docs/schemas has in
-watch.schema.json: they are promises. Text is carried exactly; times are ISO 8601, UTC.
+In: what a view told, and the name of its host. Out: a mapping with the keys of watch.schema.json in
+docs/schemas; the keys are promises. Text is carried exactly; times are ISO 8601, UTC.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from guestlist.cli import words
-from guestlist.cli.differences import differences, shown
+from guestlist.cli.show import words
+from guestlist.cli.show.differences import differences, shown
 from guestlist.inventory.changes import Change, News, Resynced, Stale
 from guestlist.records import Instance
 
 
 def news_record(host: str, news: News) -> dict[str, Any]:
-    """The record. `change`, the kind of it, tells which keys there are."""
+    """Return the record. Its kind, `change`, tells which keys it has."""
     common = {
         "change": type(news).__name__.lower(),
         "host": host,
@@ -45,7 +45,7 @@ def _of_domain(change: Change) -> dict[str, Any]:
 
 
 def _differs(change: Change) -> list[str]:
-    """The keys of `before` and `after` whose values differ; `details` for what has no key."""
+    """Return the keys of `before` and `after` that differ; `details` if the difference has none."""
     if change.before is None or change.after is None:
         return []
     found = differences(change.before, change.after)

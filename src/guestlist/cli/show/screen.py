@@ -1,8 +1,8 @@
-"""What stands at the bottom of the terminal and is drawn again in its place.
+"""Lines at the bottom of the terminal that are drawn again in their place.
 
-In: lines. Out: what makes a terminal show them where the last ones stood. Each drawing is one
-write that leaves the terminal as it found it, cursor and all: whatever ends the process, nothing is
-left to be restored. What was there before stays above.
+In: lines. Out: the sequences that make a terminal show them in the place of the last ones. Each
+drawing is one write that leaves the terminal as it found it, the cursor included: however the
+process ends, nothing needs to be restored. What stood on the screen before stays above.
 
 Source: ECMA-48 (CUU, CUP, ED); xterm's control sequences (DECTCEM, DECAWM).
 """
@@ -11,38 +11,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from guestlist.cli import terminal
+from guestlist.cli.show import terminal
 
 _HOLD, _RELEASE = "\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h"
-"""Without the cursor, and with what is too long cut at the edge instead of wrapped."""
+"""Hide the cursor and cut long lines at the edge instead of wrapping them; and undo both."""
 
 
 class Screen:
-    """The lines that were drawn last."""
+    """The lines that were drawn last, and how to replace them."""
 
     def __init__(self) -> None:
         self._drawn: Sequence[str] = ()
 
     def draw(self, lines: Sequence[str]) -> None:
-        """Put these lines there. At most as many as the terminal has."""
+        """Draw these lines, at most as many as the terminal has."""
         if list(lines) != list(self._drawn):
             text = "\n".join(lines)
             terminal.write(f"{_HOLD}{self._to_start()}{text}{_RELEASE}")
             self._drawn = lines
 
     def clear(self) -> None:
-        """Take them away, so that something can be said where they stood."""
+        """Remove the lines, so that a message can stand in their place."""
         if self._drawn:
             terminal.write(self._to_start())
         self._drawn = ()
 
-    def begin_anew(self) -> None:
-        """Clear the whole screen: it has another size, and the lines are not where they were."""
+    def clear_all(self) -> None:
+        """Clear the whole screen: it has another size, and the lines may have moved."""
         terminal.write("\x1b[H\x1b[2J")
         self._drawn = ()
 
     def leave(self) -> None:
-        """Let the lines stand, and go on below them."""
+        """Keep the lines on the screen and continue below them."""
         if self._drawn:
             terminal.write("\n")
         self._drawn = ()

@@ -1,22 +1,23 @@
 """Records in the format asked for.
 
-In: columns and records. Out: text. Tables, CSV, names and UUIDs show what a terminal would obey as
-escapes (`terminal.escape`), so that no value passes for a line of its own; in CSV no text passes
-for a formula (`as_cell`). JSON and YAML carry the exact value, in their own escapes and in ASCII.
+In: columns and records. Out: text. Tables, CSV, names and UUIDs show as escapes what a terminal
+would obey (`terminal.escape`), so no value can look like a line of its own; in CSV no text looks
+like a formula (`as_cell`). JSON and YAML carry the exact value, in their own escapes and in ASCII.
+
+Each format imports what it needs: a list of names waits for none of it.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from guestlist.cli import table, terminal
-from guestlist.cli.columns import Column, Record, Value
-from guestlist.cli.terminal import escape
+from guestlist.cli.show import terminal
+from guestlist.cli.show.terminal import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from guestlist.cli.show.columns import Column, Record, Value
 
 
 def rendered(
@@ -28,14 +29,22 @@ def rendered(
     headers: bool = True,
     exact: bool = False,
 ) -> str:
-    """The records as text. `form` is a format of `guestlist ls`: table, json, yaml, csv, or the
-    name of a column, to have that alone. Only a table has totals: a program adds up for itself.
+    """Return the records as text.
 
-    `exact` is for a program: CSV without any escape but its own quotes, and in place of lines that
-    a name could forge values that end with NUL.
+    Args:
+        form: a format of `guestlist ls`: table, json, yaml, csv; or the name of a column, to show
+            that column alone.
+        columns: the columns of a table or of CSV.
+        records: the rows, by column.
+        totals: rows below a table's rule. Other formats have none: a program can add up itself.
+        headers: whether a table or CSV has a header.
+        exact: for a program: CSV without escapes, apart from its own quotes; values of one column
+            that end with NUL instead of a line's end, which a name could contain.
     """
     match form:
         case "table":
+            from guestlist.cli.show import table  # noqa: PLC0415
+
             return _joined(
                 table.lines(
                     columns,
@@ -57,39 +66,46 @@ def rendered(
 
 
 def as_json(records: Sequence[Mapping[str, object]]) -> str:
-    """An array of objects."""
+    """Return an array of objects."""
+    import json  # noqa: PLC0415
+
     return json.dumps(records, indent=2) + "\n"
 
 
 def as_yaml(records: Sequence[Mapping[str, object]]) -> str:
-    """A sequence of mappings."""
-    import yaml  # noqa: PLC0415  not for the other formats
+    """Return a sequence of mappings."""
+    import yaml  # noqa: PLC0415
 
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     text: str = yaml.dump(list(records), Dumper=dumper, sort_keys=False)
     return text
 
 
-_would_compute = re.compile("(^|;)(?= *[-=+@'\uff0b\uff0d\uff1d\uff20])")
+_WOULD_COMPUTE = "(^|;)(?= *[-=+@'\uff0b\uff0d\uff1d\uff20])"
 
 
 def as_cell(text: str) -> str:
-    """The text as a cell of CSV that a spreadsheet takes for text.
+    """Return the text as a cell of CSV that a spreadsheet takes for text.
 
-    Escapes as in a table, and an apostrophe before the cell if a formula's first character (= + -
-    @, full-width ones too) or an apostrophe begins it, after blanks or not. The same after each
-    semicolon: where people write 0,5 a spreadsheet takes it for the end of a cell. To undo it take
-    an apostrophe away at the beginning and after each semicolon, where there is one, and then the
+    Has the escapes of a table. An apostrophe stands before the cell if its first character that is
+    not a blank is an apostrophe or begins a formula (= + - @, full-width ones too). The same after
+    each semicolon: where people write 0,5 a spreadsheet takes it for the end of a cell. To undo it,
+    remove the apostrophe at the beginning and after each semicolon, if there is one, and then the
     escapes.
 
     Source: OWASP, CSV Injection.
     """
-    return _would_compute.sub(r"\1'", escape(text))
+    import re  # noqa: PLC0415
+
+    return re.sub(_WOULD_COMPUTE, r"\1'", escape(text))
 
 
 def _as_csv(
     columns: Sequence[Column[Any]], records: Sequence[Record], *, headers: bool, exact: bool
 ) -> str:
+    import csv  # noqa: PLC0415
+    import io  # noqa: PLC0415
+
     in_words = str if exact else as_cell
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")

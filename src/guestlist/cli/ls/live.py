@@ -1,15 +1,14 @@
 """`guestlist ls --live`: the table of `ls` on the screen, kept as it is on the hosts.
 
 In: options, and a terminal. Out: the table, drawn again in its place when something changed, a few
-times a second at most, with a line below it that says how far it can be believed. Drawn from live
-views, so that it costs no call. What there is to complain about goes above it.
+times a second at most. A line below it says how many hosts are in step. The table is drawn from
+live views, so a drawing costs no call. Error messages go above the table.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import queue
 import signal
 import sys
 import time
@@ -17,20 +16,24 @@ from collections.abc import Iterator, Sequence
 from enum import Enum, auto
 from typing import NoReturn
 
-from guestlist.cli import hidden, hosts, selection, table, terminal, views, words
-from guestlist.cli.columns import Guest
-from guestlist.cli.screen import Screen
-from guestlist.cli.selection import Selection
-from guestlist.cli.views import Inbox, Told, View
+from guestlist.cli import hidden, live_hosts
+from guestlist.cli.ls import selection
+from guestlist.cli.ls.selection import Selection
+from guestlist.cli.show import table, terminal, words
+from guestlist.cli.show.columns import DomainRow
+from guestlist.cli.show.screen import Screen
 from guestlist.errors import GuestlistError, NotSynced, short
 from guestlist.inventory.changes import Change, Resynced
 from guestlist.records import Snapshot
+from guestlist.several import following
+from guestlist.several.following import FollowedHost, HostNews
+from guestlist.several.news_queue import NewsQueue
 
 PAUSE = 0.25
-"""Seconds between two drawings at least."""
+"""Seconds between two drawings, at least."""
 
 TICK = 1.0
-"""Seconds after which what says how old something is, a view or a domain, is drawn again."""
+"""Seconds between two drawings of a table that shows an age: of a stale view, or of a domain."""
 
 
 class _Terminal(Enum):
@@ -39,48 +42,51 @@ class _Terminal(Enum):
     MOVED = auto()
 
 
-_Item = Told | logging.LogRecord | _Terminal
+_Item = HostNews | logging.LogRecord | _Terminal
 
 
 def run(options: argparse.Namespace) -> NoReturn:
-    """Draw, until a signal ends it; the last table stays on the screen."""
-    views.quieten(verbose=options.verbose)
-    inbox: Inbox[_Item] = Inbox()
+    """Draw until a signal ends it; the last table stays on the screen."""
+    live_hosts.mute_stale(verbose=options.verbose)
+    queue: NewsQueue[_Item] = NewsQueue()
     for number in (signal.SIGWINCH, signal.SIGCONT):
-        signal.signal(number, lambda *_: inbox.poke(_Terminal.MOVED))
+        signal.signal(number, lambda *_: queue.put_now(_Terminal.MOVED))
     wanted = Selection.of(options)
-    asked = hosts.named(options, selection.ours(options), _LogTo(inbox))
-    followed = [View(host, details=wanted.details) for host in asked]
-    views.follow(
+    followed = live_hosts.followed(
+        options, selection.ours(options), details=wanted.details, log_handler=_LogTo(queue)
+    )
+    following.follow(
         followed,
         options.timeout,
-        tell=inbox.put,
-        fail=inbox.poke,
+        tell=queue.put,
+        fail=queue.put_now,
         include_foreign=wanted.included["include_foreign"],
         include_dom0=wanted.included["include_dom0"],
     )
-    _LiveTable(wanted, followed, inbox).show()
+    _LiveTable(wanted, followed, queue).show()
 
 
 class _LogTo(logging.Handler):
-    """Has the library's log said by whoever draws: said by another it would be drawn over."""
+    """Hands the library's log to the thread that draws: only that thread can write above it."""
 
-    def __init__(self, inbox: Inbox[_Item]) -> None:
+    def __init__(self, queue: NewsQueue[_Item]) -> None:
         super().__init__()
-        self._inbox = inbox
+        self._queue = queue
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand it on."""
-        self._inbox.poke(record)
+        """Hand the record on."""
+        self._queue.put_now(record)
 
 
 class _LiveTable:
-    """The views, and how they are shown."""
+    """The hosts that are followed, and how they are shown."""
 
-    def __init__(self, wanted: Selection, followed: Sequence[View], inbox: Inbox[_Item]) -> None:
+    def __init__(
+        self, wanted: Selection, followed: Sequence[FollowedHost], queue: NewsQueue[_Item]
+    ) -> None:
         self._wanted = wanted
-        self._views = followed
-        self._inbox = inbox
+        self._followed = followed
+        self._queue = queue
         self._screen = Screen()
         self._ages = any(column.name == "age_seconds" for column in wanted.columns)
         self._changes = 0
@@ -98,39 +104,39 @@ class _LiveTable:
             self._screen.leave()
 
     def _take(self, timeout: float | None) -> None:
-        """Take in the next that is new; nothing if that takes longer."""
+        """Take in the next news; return without any after `timeout` seconds."""
         try:
-            item = self._inbox.get(timeout)
-        except queue.Empty:
+            item = self._queue.get(timeout)
+        except TimeoutError:
             return
         match item:
             case _Terminal.MOVED:
-                self._screen.begin_anew()
+                self._screen.clear_all()
             case logging.LogRecord():
                 self._screen.clear()
                 terminal.LogLines().emit(item)
-            case Told(news=GuestlistError() as error):
+            case HostNews(news=GuestlistError() as error):
                 self._screen.clear()
                 terminal.complain(f"{error}; it is tried again until it answers")
-            case Told(news=Change()):
+            case HostNews(news=Change()):
                 self._changes += 1
-            case Told(news=Resynced(missed=missed)):
+            case HostNews(news=Resynced(missed=missed)):
                 self._changes += missed
 
     def _draw(self) -> bool:
-        """Draw the table as it is now; whether that is as it is on every host."""
-        snapshots = [_snapshot(view, self._wanted) for view in self._views]
-        seen = list(zip(self._views, snapshots, strict=True))
+        """Draw the table as it is now; return whether every host is in step."""
+        snapshots = [_snapshot(each, self._wanted) for each in self._followed]
+        seen = list(zip(self._followed, snapshots, strict=True))
         rows = self._wanted.rows(
-            (view.name, snapshot.instances) for view, snapshot in seen if snapshot is not None
+            (each.name, snapshot.instances) for each, snapshot in seen if snapshot is not None
         )
         notes = list(self._notes(seen))
         lines = self._table(rows, max(1, terminal.height() - len(notes)))
         self._screen.draw([*lines, *notes][-terminal.height() :])
         return all(snapshot is not None and not snapshot.stale_for for snapshot in snapshots)
 
-    def _table(self, rows: Sequence[Guest], room: int) -> list[str]:
-        """The table in at most so many lines; whoever has none in it is counted."""
+    def _table(self, rows: Sequence[DomainRow], room: int) -> list[str]:
+        """Return the table in at most `room` lines; the last one counts the rows left out."""
         fitting = min(len(rows), room)
         while True:
             lines = list(self._wanted.table_lines(rows[:fitting]))
@@ -140,17 +146,17 @@ class _LiveTable:
                 return lines[-room:]
             fitting -= 1
 
-    def _notes(self, seen: Sequence[tuple[View, Snapshot | None]]) -> Iterator[str]:
-        """The lines below the table: where nobody matches, why; and how far all is in step."""
-        for view, snapshot in seen:
+    def _notes(self, seen: Sequence[tuple[FollowedHost, Snapshot | None]]) -> Iterator[str]:
+        """Yield the lines below the table: why no domain of a host matches; what is in step."""
+        for each, snapshot in seen:
             if snapshot is not None and not snapshot:
-                everybody = view.live.snapshot(**selection.EVERYBODY)
-                why = hidden.sentence(everybody.instances, self._wanted.given)
-                yield _one_line(f"{short(view.name)}: {why}")
+                domains = each.live.snapshot(**selection.ALL_DOMAINS).instances
+                why = hidden.sentence(hidden.kinds_of(domains), self._wanted.given)
+                yield _one_line(f"{short(each.name)}: {why}")
         status = _one_line(self._status(seen))
         yield f"\x1b[2m{status}\x1b[0m" if terminal.has_colours() else status
 
-    def _status(self, seen: Sequence[tuple[View, Snapshot | None]]) -> str:
+    def _status(self, seen: Sequence[tuple[FollowedHost, Snapshot | None]]) -> str:
         there = sum(len(snapshot) for _, snapshot in seen if snapshot is not None)
         in_step = sum(snapshot is not None and not snapshot.stale_for for _, snapshot in seen)
         many = "1 host" if len(seen) == 1 else f"{in_step} of {len(seen)} hosts"
@@ -159,22 +165,22 @@ class _LiveTable:
             f"{words.number(there, 'domain')}, {steps}",
             f"{words.number(self._changes, 'change')} seen",
         ]
-        for view, snapshot in seen:
+        for each, snapshot in seen:
             if snapshot is None or snapshot.stale_for:
                 state = (
                     "not in step yet"
                     if snapshot is None
                     else f"stale for {int(snapshot.stale_for)} s"
                 )
-                failure = view.live.failure
-                parts.append(f"{short(view.name)} {state}" + (f": {failure}" if failure else ""))
+                failure = each.live.failure
+                parts.append(f"{short(each.name)} {state}" + (f": {failure}" if failure else ""))
         return "; ".join(parts)
 
 
-def _snapshot(view: View, wanted: Selection) -> Snapshot | None:
-    """The part of the view that is wanted; None before there is a view. No call."""
+def _snapshot(followed: FollowedHost, wanted: Selection) -> Snapshot | None:
+    """Return the part of the view that is wanted; None before there is a view. Cost: no call."""
     try:
-        return view.live.snapshot(**wanted.included)
+        return followed.live.snapshot(**wanted.included)
     except NotSynced:
         return None
 

@@ -1,8 +1,8 @@
-"""`guestlist check`: what the libvirt of a host can do, and what to upgrade.
+"""Print what the libvirt of a host can do, and what to upgrade.
 
-In: capabilities, found out by doing. Out: a block of lines per host, or records. What is missing is
-no failure: the listing works without, only slower, and the exit status stays 0. The table of what
-came with which libvirt is `capabilities.ABILITIES`.
+In: capabilities, which guestlist finds out by trying. Out: a block of lines per host, or records. A
+missing ability is no failure: the listing works without it, only slower, and the exit status stays
+0. The table of what came with which libvirt is `capabilities.ABILITIES`.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ import argparse
 from collections.abc import Iterator
 
 from guestlist.capabilities import ABILITIES, Capabilities, remedy, version_text
-from guestlist.cli import hosts, terminal
+from guestlist.cli import hosts
 from guestlist.cli.exits import Exit
-from guestlist.cli.render import as_json, as_yaml
+from guestlist.cli.show import terminal
+from guestlist.cli.show.render import as_json, as_yaml
 from guestlist.host import Host
 
 
 def run(options: argparse.Namespace) -> Exit:
     """Ask each host what it can do, and print that."""
-    answers, status = hosts.ask(options, Host.capabilities)
-    if answers:
-        found = [answer.value for answer in answers]
+    replies, status = hosts.ask(options, Host.capabilities)
+    if replies:
+        found = [reply.value for reply in replies]
         match options.format:
             case "json":
                 text = as_json([_record(capabilities) for capabilities in found])
@@ -65,7 +66,7 @@ def _block(capabilities: Capabilities) -> str:
 
 
 def upgrades(capabilities: Capabilities) -> Iterator[str]:
-    """A line for each ability that is missing: what it would be good for, and whom to upgrade."""
+    """Yield a line for each missing ability: what it would be good for, and what to upgrade."""
     for ability in ABILITIES:
         if getattr(capabilities, ability.name) is False:
             yield f"{ability.worth}: {remedy(ability, capabilities.versions)}"

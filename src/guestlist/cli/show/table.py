@@ -1,11 +1,12 @@
 """A table: text in columns, for people.
 
-In: columns and records. Out: lines, each row's cells under its header. Piped, every cell is whole
-and nothing is coloured. On a terminal the table fits: first the columns that may be cut give way,
-the widest of them first; then those that say which domain it is, which go on below.
+In: columns and records. Out: lines, each row's cells under its header. In a pipe every cell is
+whole and nothing is coloured. On a terminal the table fits: first the columns that may be cut get
+narrower, the widest of them first; then those that identify the domain, which continue on the next
+line.
 
-Laid out here rather than by a library: rich takes 60 ms to import, of the 150 that the command has
-to start in, and 2.4 s to lay out 10,000 domains, a hundred times what libvirt takes to list them.
+guestlist lays the table out itself: rich takes 60 ms to import, of the 150 ms in which the command
+should start, and 2.4 s to lay out 10,000 domains, a hundred times what libvirt takes to list them.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from guestlist.cli.columns import Column, Record, Value
-from guestlist.cli.terminal import ellipsis, escape
+from guestlist.cli.show.columns import Column, Record, Value
+from guestlist.cli.show.terminal import ellipsis, escape
 
 _GAP = "  "
 
@@ -31,9 +32,15 @@ def lines(
     width: int | None = None,
     colours: bool = False,
 ) -> Iterator[str]:
-    """The table's lines, each of at most `width` cells where the columns can; None: no bound.
+    """Yield the table's lines.
 
-    The totals stand below a rule.
+    Args:
+        columns: the columns, in order.
+        records: the rows, by column.
+        totals: rows below a rule.
+        headers: whether the first line names the columns.
+        width: cells of a line at most, as far as the columns can get narrower; None: no bound.
+        colours: whether texts are coloured.
     """
     header = [(column.title or column.name).upper() for column in columns]
     rows, sums = (
@@ -54,7 +61,7 @@ def lines(
 
 
 def text(column: Column[Any], value: Value) -> str:
-    """A value of the column as people read it, harmless."""
+    """Return a value of the column for people, escaped."""
     if value is not None and column.shown is not None:
         return column.shown(value)
     match value:
@@ -68,12 +75,12 @@ def text(column: Column[Any], value: Value) -> str:
 
 
 def cells(text: str) -> int:
-    """How many cells of a terminal the text takes."""
+    """Return how many cells of a terminal the text takes."""
     return len(text) if text.isascii() else sum(map(_cells_of, text))
 
 
 def cut(text: str, width: int) -> str:
-    """The text in at most `width` cells."""
+    """Return the text, cut to at most `width` cells."""
     if cells(text) <= width:
         return text
     dots = ellipsis()
@@ -81,7 +88,7 @@ def cut(text: str, width: int) -> str:
 
 
 def _cells_of(char: str) -> int:
-    """Source: glibc's wcwidth, which terminals go by."""
+    """Return the cells of a character. Source: glibc's wcwidth, which terminals follow."""
     if unicodedata.category(char) in ("Mn", "Me") or _completes_a_syllable(char):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
@@ -91,12 +98,12 @@ _is_jamo = re.compile("[\u1160-\u11ff\ud7b0-\ud7fb]").match
 
 
 def _completes_a_syllable(char: str) -> bool:
-    """Whether it is a vowel or a final of decomposed Hangul: drawn into the consonant before it."""
+    """Return whether a terminal draws it into the character before: a Hangul vowel or final."""
     return _is_jamo(char) is not None
 
 
 def _fitted(columns: Sequence[Column[Any]], widths: Sequence[int], room: int) -> list[int]:
-    """The widths, less what is too much for the room, as far as the columns give way."""
+    """Return the widths, reduced to fit the room as far as the columns allow."""
     fitted = list(widths)
     excess = sum(fitted) + len(_GAP) * (len(fitted) - 1) - room
     for folds in (False, True):
@@ -125,7 +132,7 @@ def _row_lines(
     widths: Sequence[int],
     paint: Sequence[str],
 ) -> Iterator[str]:
-    """One row, in as many lines as its tallest cell."""
+    """Yield one row, in as many lines as its tallest cell has."""
     stacks = [
         _folded(text, width) if column.folds else [cut(text, width)]
         for column, text, width in zip(columns, texts, widths, strict=True)
@@ -145,7 +152,7 @@ def _painted(text: str, attributes: str) -> str:
 
 
 def _folded(text: str, width: int) -> list[str]:
-    """The text in pieces of at most `width` cells; a wide character takes two of them."""
+    """Return the text in pieces of at most `width` cells; a wide character takes two cells."""
     if cells(text) <= width:
         return [text]
     pieces, room = [""], width

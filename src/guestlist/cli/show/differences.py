@@ -1,21 +1,20 @@
-"""What is different between a domain as it was and as it is: in the columns of `guestlist ls`.
+"""What differs between a domain before and after, in the columns of `guestlist ls`.
 
-In: two instances. Out: a name, and both values, for each column where they differ; and for what no
-column shows, the name of it alone. Pure.
+In: two instances. Out: for each column in which they differ its name and both values; for a
+difference that no column shows, a name alone. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 from typing import NamedTuple
 
-from guestlist.cli.columns import COLUMNS, Column, Guest, Record, Value, record
+from guestlist.cli.show.columns import COLUMNS, Column, DomainRow, Record, Value, record
 from guestlist.records import Details, Instance
 
 SHOWN = tuple(column for column in COLUMNS.values() if column.name not in {"host", "age_seconds"})
-"""The columns that tell of a domain alone: neither where it is, nor when that was asked."""
+"""The columns about the domain alone: neither its host nor the time of the question."""
 
 _OF_NOVA = {
     "ips",
@@ -38,28 +37,28 @@ _BEHIND = {
     "namespaces": ("metadata", set[str]()),
     "unknown": ("what cannot be read", set[str]()),
 }
-"""Fields of `Details`: in words, and the columns that would show a difference."""
+"""Fields of `Details`: their names for people, and the columns that would show a difference."""
 
 
 class Difference(NamedTuple):
-    """`before` and `after` are values of the column; without one there are none to show."""
+    """One difference. `before` and `after` are values of the column; None without a column."""
 
     name: str
-    column: Column[Guest] | None = None
+    column: Column[DomainRow] | None = None
     before: Value = None
     after: Value = None
 
 
 def shown(instance: Instance) -> Record:
-    """The domain as a record: the keys of `guestlist ls -l -f json` but for host and age."""
-    return record(SHOWN, Guest("", instance, datetime.min))
+    """Return the domain as a record: `guestlist ls -l -f json` without the host and the age."""
+    return record(SHOWN, DomainRow("", instance))
 
 
 def differences(before: Instance, after: Instance) -> Iterator[Difference]:
-    """Where the two differ.
+    """Yield where the two differ.
 
-    Details that were not read, or could not be, are compared with nothing: a domain that is found
-    shut off by an event, and described a moment later, has not changed in between.
+    Details are compared only if both instances have them. A domain may be seen first without its
+    details, after an event, and with them a moment later: that is no difference.
     """
     comparable = before.details is not None and after.details is not None
     was, now = shown(before), shown(after)
@@ -78,7 +77,7 @@ def differences(before: Instance, after: Instance) -> Iterator[Difference]:
 
 
 def _field(details: Details, name: str) -> object:
-    """A field, but for what libvirt names anew at every start."""
+    """Return a field, without the names that libvirt gives interfaces at each start."""
     if name == "nics":
         return [replace(nic, target=None) for nic in details.nics]
     value: object = getattr(details, name)

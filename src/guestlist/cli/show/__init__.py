@@ -1,0 +1,14 @@
+"""What shows things: values, text, and the terminal that takes it.
+
+In: rows, changes, numbers. Out: text on standard output or standard error. Asks no host.
+
+    columns        what a table, JSON, YAML and CSV can show of a row
+    render         records in the format asked for
+    table          a table, for people
+    words          numbers and times, for people
+    differences    what differs between a domain before and after
+    news_lines     what a live view tells, for people
+    news_records   what a live view tells, for programs
+    terminal       standard output and standard error: the only way out
+    screen         lines that are drawn again in their place
+"""
