@@ -6,6 +6,8 @@ import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
+pytest_plugins = ["lab.needs"]
+
 
 @pytest.fixture
 def default_uri(monkeypatch: pytest.MonkeyPatch) -> None:

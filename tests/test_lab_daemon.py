@@ -58,7 +58,7 @@ def test_stopped_it_is_silent_and_continued_it_answers(own_daemon: Daemon):
     connection.close()
 
 
-def test_leaves_nothing_behind():
+def test_leaves_nothing_behind(needs_libvirtd):
     with Daemon() as daemon:
         directory, pid = daemon.directory, daemon.pid
         assert directory.is_dir()
@@ -67,7 +67,7 @@ def test_leaves_nothing_behind():
         os.kill(pid, 0)
 
 
-def test_ends_when_its_owner_dies_without_a_word():
+def test_ends_when_its_owner_dies_without_a_word(needs_libvirtd):
     """The guard cleans up, and only then lets go of its output: no waiting for a while here."""
     owner = """
 import os, signal

@@ -4,6 +4,7 @@ import math
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -18,20 +19,27 @@ from lab.fake_host import DEVICE_ADDED, LIFECYCLE, METADATA_CHANGE, FakeHost
 from guestlist.event_loop import drain
 
 HOST = nodes.believable_host(6)
+REAL = ["in-process", pytest.param("daemon", marks=pytest.mark.needs("libvirtd"))]
 FLAGS = [0, 1, 2, 3, 4, 8, 1 | 4, 2 | 8, 4 | 8, 16, 32, 64, 1 | 32, 16 | 64]
 
 
-@pytest.fixture(params=["fake", "in-process", "daemon"])
-def connection(request: pytest.FixtureRequest) -> Iterator[Any]:
+def uri_of(request: pytest.FixtureRequest, domains: list[nodes.Domain], folder: Path) -> str:
+    """Return the URI of a test driver with these domains, in this process or behind a daemon."""
+    xml = nodes.node(domains)
+    if request.param == "in-process":
+        file = folder / "node.xml"
+        file.write_text(xml)
+        return f"test://{file}"
+    daemon: Daemon = request.getfixturevalue("daemon")
+    return daemon.uri(xml)
+
+
+@pytest.fixture(params=["fake", *REAL])
+def connection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     if request.param == "fake":
         yield FakeConnection(HOST)
         return
-    daemon: Daemon = request.getfixturevalue("daemon")
-    xml = nodes.node(HOST)
-    uri = daemon.uri(xml)
-    if request.param == "in-process":
-        uri = f"test://{daemon.write_node(xml)}"
-    connection = libvirt.open(uri)
+    connection = libvirt.open(uri_of(request, HOST, tmp_path))
     yield connection
     connection.close()
 
@@ -212,11 +220,9 @@ def describe(connection):
     }
 
 
-@pytest.fixture(params=["in-process", "daemon"])
-def real_uri(request: pytest.FixtureRequest, event_loop_thread: None) -> str:
-    daemon: Daemon = request.getfixturevalue("daemon")
-    file = daemon.write_node(nodes.node(CAST))
-    return f"test://{file}" if request.param == "in-process" else daemon.uri(file)
+@pytest.fixture(params=REAL)
+def real_uri(request: pytest.FixtureRequest, event_loop_thread: None, tmp_path: Path) -> str:
+    return uri_of(request, CAST, tmp_path)
 
 
 def test_the_same_acts_have_the_same_effects(real_uri):

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 from lab.certificates import EXPIRED, NOT_YET, VALID, Authority
-from lab.daemon import Daemon, daemon_available
-from lab.fixtures import require
+from lab.daemon import Daemon
 from lab.waiting import wait_until
 
 from guestlist import AccessDenied, ConnectionFailed, Host
@@ -38,9 +37,8 @@ def place():
 
 
 @pytest.fixture(scope="module")
-def served(authority, place):
+def served(needs_libvirtd, authority, place):
     """Starts a daemon with a certificate for this name and these days; what leads there."""
-    require(daemon_available())
     daemons = []
 
     def serve(name="localhost", days=VALID, extra=""):

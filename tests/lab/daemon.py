@@ -24,6 +24,8 @@ import time
 from pathlib import Path
 from typing import Self
 
+from lab.quick import refuse_if_quick
+
 READY_SECONDS = 30.0
 POLL_SECONDS = 0.005
 
@@ -57,14 +59,15 @@ rm -rf "$1"
 """
 
 
-def _libvirtd() -> str | None:
+def libvirtd() -> str | None:
+    """Return the path of libvirtd, or None."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
     return shutil.which("libvirtd", path=path)
 
 
 def daemon_available() -> str | None:
     """Why no private daemon can be started here, or None if one can."""
-    if _libvirtd() is None:
+    if libvirtd() is None:
         return "libvirtd is not installed"
     if os.geteuid() == 0:
         try:
@@ -105,6 +108,7 @@ class Daemon:
         self._directory: Path | None = None
 
     def __enter__(self) -> Self:
+        refuse_if_quick("a daemon")
         if reason := daemon_available():
             raise RuntimeError(reason)
         self._directory = Path(tempfile.mkdtemp(prefix="gl-", dir="/tmp"))
@@ -244,10 +248,10 @@ class Daemon:
             self.give(path)
 
     def _start(self) -> None:
-        libvirtd = _libvirtd()
-        assert libvirtd is not None
+        program = libvirtd()
+        assert program is not None
         places = {name: str(self.directory / place) for name, place in _PLACES.items()}
-        command = [libvirtd, "-f", f"{self.directory}/libvirtd.conf"]
+        command = [program, "-f", f"{self.directory}/libvirtd.conf"]
         command += ["-p", f"{self.directory}/libvirtd.pid", *(["--listen"] if self._listen else [])]
         owner = self._owner
         Path(self.socket).unlink(missing_ok=True)  # else a dead daemon's would look alive

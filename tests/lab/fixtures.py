@@ -1,29 +1,17 @@
 """The laboratory as pytest fixtures; load it with `pytest_plugins = ["lab.fixtures"]`.
 
-What cannot run here is skipped with its reason, unless the environment says CI: there it fails,
-lest a pipeline go green by testing nothing.
+What a fixture needs of this machine is in `lab.needs`.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import libvirt
 import pytest
-from lab.daemon import Daemon, daemon_available
+from lab.daemon import Daemon
 from lab.events import turn_events
-from lab.images import qemu_img_available
 from lab.proxy import Proxy
-from lab.qemu import qemu_available
-
-
-def require(missing: str | None) -> None:
-    """Skip the test where something is missing; where the environment says CI, fail it."""
-    if missing and os.environ.get("CI"):
-        pytest.fail(missing)
-    if missing:
-        pytest.skip(missing)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,12 +21,11 @@ def _quiet() -> None:
 
 
 @pytest.fixture(scope="session")
-def daemon() -> Iterator[Daemon]:
+def daemon(needs_libvirtd: None) -> Iterator[Daemon]:
     """A daemon for all tests of this process. Leave it as you found it: running, and no domains of
     yours on `test:///default`. Kill and stop `own_daemon` instead. Count on no domain there: that
     node lives until the daemon has let go of the last connection of the test before.
     """
-    require(daemon_available())
     with Daemon() as daemon:
         yield daemon
 
@@ -61,9 +48,8 @@ def _it_lives(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-def own_daemon() -> Iterator[Daemon]:
+def own_daemon(needs_libvirtd: None) -> Iterator[Daemon]:
     """A daemon for this test alone: to be killed, stopped and restarted."""
-    require(daemon_available())
     with Daemon() as daemon:
         yield daemon
 
@@ -82,16 +68,14 @@ def rpc(proxy: Proxy) -> Proxy:
 
 
 @pytest.fixture
-def qemu_daemon(own_daemon: Daemon) -> Daemon:
+def qemu_daemon(needs_qemu: None, own_daemon: Daemon) -> Daemon:
     """A daemon of the test's own that can run QEMU guests."""
-    require(qemu_available())
     return own_daemon
 
 
 @pytest.fixture
-def disk_daemon(qemu_daemon: Daemon) -> Daemon:
+def disk_daemon(needs_qemu_img: None, qemu_daemon: Daemon) -> Daemon:
     """A daemon of the test's own whose QEMU guests can have disks."""
-    require(qemu_img_available())
     return qemu_daemon
 
 

@@ -73,7 +73,14 @@ class Place:
         )
 
 
-PLACES = ("fake", "in-process", "daemon", "0.9.12", "qemu")
+PLACES = (
+    "fake",
+    "in-process",
+    pytest.param("daemon", marks=pytest.mark.needs("libvirtd")),
+    pytest.param("0.9.12", marks=pytest.mark.needs("libvirtd")),
+    pytest.param("qemu", marks=pytest.mark.needs("libvirtd", "qemu")),
+)
+"""Their names, as parameters of a test."""
 
 
 @pytest.fixture(params=PLACES)

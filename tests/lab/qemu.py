@@ -23,20 +23,21 @@ _BINARIES = {"qemu-system-x86_64": ("x86_64", "pc"), "qemu-system-aarch64": ("aa
 _MEMORY_KIB = 16 * 1024
 
 
-def _emulator() -> str | None:
+def emulator() -> str | None:
+    """Return the path of the QEMU that guests run in, or None."""
     return next((path for name in _BINARIES if (path := shutil.which(name))), None)
 
 
 def qemu_available() -> str | None:
     """Why no guest can be started here, or None if one can."""
-    return None if _emulator() else f"none of {', '.join(_BINARIES)} is installed"
+    return None if emulator() else f"none of {', '.join(_BINARIES)} is installed"
 
 
 def guest_xml(domain: Domain) -> str:
     """XML of a guest with the name, UUID, metadata and devices of `domain`, and no others."""
-    emulator = _emulator()
-    assert emulator is not None, qemu_available()
-    arch, machine = _BINARIES[emulator.rsplit("/", 1)[-1]]
+    program = emulator()
+    assert program is not None, qemu_available()
+    arch, machine = _BINARIES[program.rsplit("/", 1)[-1]]
     metadata = f"<metadata>{domain.metadata}</metadata>" if domain.metadata else ""
     return f"""
 <domain type='qemu'>
@@ -47,7 +48,7 @@ def guest_xml(domain: Domain) -> str:
   <vcpu>1</vcpu>
   <os><type arch='{arch}' machine='{machine}'>hvm</type></os>
   <devices>
-    <emulator>{emulator}</emulator>
+    <emulator>{program}</emulator>
     <controller type='usb' model='none'/>
     <memballoon model='none'/>
     {domain.devices}

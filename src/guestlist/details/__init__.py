@@ -5,8 +5,8 @@ that are gone. Never raises for what one domain's XML is like: what could not be
 its `Details.unknown`, and logged once. Only a lost connection is the caller's to hear.
 
     __init__    the memory: what is known, and when it is no longer true
-    reading     one domain's XML to Details, whatever becomes of it
-    crew        many of them, side by side
+    reader      one domain's XML to Details, whatever becomes of it
+    parallel    many of them, side by side
     bounded     many of them within a deadline, where a stuck guest does not answer
 
 Source: libvirt src/qemu/qemu_driver.c (qemuDomainGetXMLDesc takes the domain's lock, and neither a

@@ -7,7 +7,7 @@ document that declares a type, and so perhaps entities, nothing is read. What is
 or too long is None and named in `Details.unknown`; nothing is made up, and a value that does not
 fit is not cut to fit. Touches no libvirt and no file: a backing chain is what the XML says it is.
 
-    reading   elements and attributes to values, or to None and a name
+    values    elements and attributes to values, or to None and a name
     devices   disks, with their backing chains, and network interfaces
     nova      Nova's own metadata
 

@@ -11,7 +11,7 @@ lifecycle events, merged in order; work grows with the number of changes, not of
     board         what readers read
     following     the thread that asks libvirt, and reconnects
     feed          what is to be asked about: the events of a connection
-    looks         who is asked about again, event or not
+    rechecks      who is asked about again, event or not
     backlog       whose details are read again
     drift         what a comparison has brought to light                            (pure)
     facts         the host itself, beside its domains

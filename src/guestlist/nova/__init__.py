@@ -5,8 +5,8 @@
     domains     such a domain
     gate      what stands between Nova and guestlist: switches, threads, failures
     questions       guestlist's side of it: one host, asked in real threads
-    reach       its connection, opened aside
-    threads     green or real: whose thread makes a call, and who writes to the log
+    connector   its connection, opened aside
+    green_threads  green or real: whose thread makes a call, and who writes to the log
     proof       which of the conversions this Nova allows
     options     [guestlist] in nova.conf
     finding     how Nova finds the driver by its name
