@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from lab.churn import populated
 from lab.nodes import nova_instance
-from lab.programs import LONG, lines_of, run
-
-
-@pytest.fixture
-def three(daemon):
-    with populated(daemon.uri(), [nova_instance(n) for n in range(3)]):
-        yield daemon.uri()
+from lab.programs import LONG, lines_of, run, running
 
 
 def said_by(program, *arguments, options=()):
@@ -81,7 +72,7 @@ async def main():
     libvirtaio.virEventRegisterAsyncIOImpl()
     host = guestlist.Host(sys.argv[1], keepalive_count=1)
     await asyncio.to_thread(host.snapshot)
-    print("asked", flush=True)
+    print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     try:
         await asyncio.to_thread(host.snapshot)
@@ -94,19 +85,9 @@ asyncio.run(main())
 
 def test_under_libvirtaio_a_daemon_that_hangs_is_given_up(rpc):
     """Its keepalive began when something else woke the loop, or never."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HUNG, rpc.uri()],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout.readline() == "asked\n"
+    with running(HUNG, rpc.uri()) as process:
         rpc.stall()
         said, _ = process.communicate("\n", timeout=LONG)
-    finally:
-        process.kill()
-        process.wait()
     assert said == "lost\n"
 
 
@@ -330,13 +311,7 @@ host.close()
 
 def test_an_interrupt_within_an_error_that_is_not_printed_stays_one(three, own_daemon):
     """It came out as a SystemError: a handler in Python ran within libvirt's call."""
-    with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, own_daemon.uri()],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as program:
-        assert program.stdout.readline() == "ready\n"
+    with running(INTERRUPTED, own_daemon.uri()) as program:
         own_daemon.stop()
         program.stdin.write("\n")
         program.stdin.flush()

@@ -46,9 +46,8 @@ aside(host.close)
 @pytest.mark.parametrize(
     "imports", [FIRST, IMPORTED_BEFORE], ids=["patched first", "imported first"]
 )
-def test_snapshots_and_a_live_view_beside_green_threads(daemon, imports):
-    with populated(daemon.uri(), [nova_instance(n) for n in range(3)]):
-        said = lines_of(imports + QUESTIONS, daemon.uri(), options=QUIET)
+def test_snapshots_and_a_live_view_beside_green_threads(three, imports):
+    said = lines_of(imports + QUESTIONS, three, options=QUIET)
     assert said == ["[4, 1, 1]", "[1, 1, 1]", "PAUSED True"]
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 from lab.churn import populated
 from lab.nodes import nova_instance
-from lab.programs import lines_of, run
+from lab.programs import LONG, lines_of, run, running
 
 from guestlist.images.storage_reads import StorageReads
 
@@ -38,12 +36,6 @@ def in_child(act, end=os._exit):
         end(0)
     assert os.waitpid(pid, 0)[1] == 0
 """
-
-
-@pytest.fixture
-def three(daemon):
-    with populated(daemon.uri(), [nova_instance(n) for n in range(3)]):
-        yield daemon.uri()
 
 
 ENTRIES = """
@@ -168,7 +160,7 @@ def test_a_child_of_a_parent_that_did_not_ask_works_and_so_do_its_siblings_and_t
 IN_MID_CALL = """
 host = guestlist.Host(URI, keepalive_interval=0)
 host.list_instance_domains()
-print("asked", flush=True)
+print("ready", flush=True)
 asking = threading.Thread(target=lambda: host.list_instance_domains(), daemon=True)
 sys.stdin.readline()
 asking.start()
@@ -183,23 +175,13 @@ os._exit(0)
 
 def test_locks_that_were_held_at_the_fork_hold_no_child_up(rpc):
     """The thread that holds them is not in the child, which would wait for it for ever."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", PRELUDE + IN_MID_CALL, rpc.uri()],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout.readline() == "asked\n"
+    with running(PRELUDE + IN_MID_CALL, rpc.uri()) as process:
         rpc.clear()
         rpc.delay(60, "CONNECT_LIST_ALL_DOMAINS")
         process.stdin.write("\n")
         process.stdin.flush()
         rpc.wait_called("CONNECT_LIST_ALL_DOMAINS")
-        said, _ = process.communicate("\n", timeout=100)
-    finally:
-        process.kill()
-        process.wait()
+        said, _ = process.communicate("\n", timeout=LONG)
     assert said.splitlines() == ["ForkedProcessNoneNone", "ForkedProcess"]
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 
 import pytest
 from lab.churn import populated
 from lab.nodes import nova_instance
-from lab.programs import lines_of, run
+from lab.programs import LONG, lines_of, run, running
 
 pytest.importorskip("gevent")
 
@@ -49,10 +48,14 @@ print(unpatched.threading.Lock.__module__, unpatched.threading.Thread.__module__
 @pytest.mark.parametrize(
     "imports", [FIRST, IMPORTED_BEFORE], ids=["patched first", "imported first"]
 )
-def test_snapshots_and_a_live_view_beside_greenlets(daemon, imports):
-    with populated(daemon.uri(), [nova_instance(n) for n in range(3)]):
-        said = lines_of(imports + QUESTIONS, daemon.uri())
-    assert said == ["[4, 1, 1]", "[1, 1, 1]", "3", "PAUSED True", "_thread threading"]
+def test_snapshots_and_a_live_view_beside_greenlets(three, imports):
+    assert lines_of(imports + QUESTIONS, three) == [
+        "[4, 1, 1]",
+        "[1, 1, 1]",
+        "3",
+        "PAUSED True",
+        "_thread threading",
+    ]
 
 
 def test_without_a_thread_of_its_own_a_question_blocks_all_and_is_answered(daemon):
@@ -70,7 +73,7 @@ import sys, gevent
 aside = gevent.get_hub().threadpool.apply
 host = guestlist.Host(sys.argv[1], keepalive_interval=1, keepalive_count=1)
 aside(host.snapshot)
-print("asked", flush=True)
+print("ready", flush=True)
 sys.stdin.readline()
 ticks = 0
 def tick():
@@ -88,19 +91,9 @@ aside(host.close)
 
 
 def test_a_daemon_that_hangs_is_given_up_and_greenlets_go_on_meanwhile(rpc):
-    process = subprocess.Popen(
-        [sys.executable, "-c", FIRST + HUNG, rpc.uri()],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout.readline() == "asked\n"
+    with running(FIRST + HUNG, rpc.uri()) as process:
         rpc.stall()
-        said, _ = process.communicate("\n", timeout=100)
-    finally:
-        process.kill()
-        process.wait()
+        said, _ = process.communicate("\n", timeout=LONG)
     assert said.splitlines() == ["ConnectionLost True"]
 
 

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 
 import libvirt
 import pytest
+from lab.churn import populated
 from lab.daemon import Daemon
 from lab.events import turn_events
+from lab.nodes import nova_instance
 from lab.proxy import Proxy
 
 
@@ -52,6 +54,13 @@ def own_daemon(needs_libvirtd: None) -> Iterator[Daemon]:
     """A daemon for this test alone: to be killed, stopped and restarted."""
     with Daemon() as daemon:
         yield daemon
+
+
+@pytest.fixture
+def three(daemon: Daemon) -> Iterator[str]:
+    """The URI of the test driver of `daemon`, with three running instances of Nova's."""
+    with populated(daemon.uri(), [nova_instance(n) for n in range(3)]):
+        yield daemon.uri()
 
 
 @pytest.fixture
