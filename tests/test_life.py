@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from lab.waiting import wait_until
 
 from guestlist import GuestlistError, Host, Inventory, Reentered, ThreadUnavailable, threads
 from guestlist.details import parallel
+from guestlist.opening import Attempt
 
 GENEROUS = 100.0
 """Seconds that a process may take which, on the code before, hung for ever."""
@@ -308,6 +310,51 @@ def test_a_storm_of_real_signals_leaves_nothing_behind(uri, rpc, seed):
     assert int(run_and_let_go(rpc, STORM, uri, seed, rounds)) > rounds / 10
 
 
+class Interrupt(BaseException):
+    """What the signal handler of the next test raises."""
+
+
+def raise_interrupt(_number, _frame):
+    raise Interrupt
+
+
+def test_of_two_attempts_to_connect_one_is_kept_and_the_other_is_closed(uri, rpc, monkeypatch):
+    """The second one replaced a connection that was in use, whose events then kept it open for good.
+
+    The caller of the first attempt was interrupted before it began. It is complete just before the
+    second begins; the second caller is interrupted as well, and a third one asks meanwhile.
+    """
+    before, asked = rpc.connections, threading.Event()
+    host = Host(uri)
+    opening = host._connection._opening
+    first = opening.wanted = Attempt()
+    may_begin = opening._may_begin
+
+    def complete_first(timeout):
+        opening._run(first)
+        rpc.on_call("CONNECT_OPEN", interrupt_and_wait, times=1)
+        return may_begin(timeout)
+
+    def interrupt_and_wait():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        asked.wait()
+
+    monkeypatch.setattr(opening, "_may_begin", complete_first)
+    handler = signal.signal(signal.SIGUSR1, raise_interrupt)
+    try:
+        with pytest.raises(Interrupt):
+            host.snapshot()
+    finally:
+        signal.signal(signal.SIGUSR1, handler)
+    assert len(host.snapshot()) == 3
+    second = opening.wanted
+    asked.set()
+    second.outcome.wait(30)
+    assert len(host.snapshot()) == 3
+    host.close()
+    wait_until(lambda: rpc.connections == before)
+
+
 # Signal handlers that ask
 
 
@@ -481,6 +528,7 @@ FEW_THREADS = """
 import os, resource, sys, warnings
 from guestlist import Host, Inventory, ThreadUnavailable, event_loop
 from guestlist.details import parallel
+from guestlist.opening import Attempt
 
 parallel.ALONE = 0
 event_loop.libvirt.registerErrorHandler(lambda *_: None, None)

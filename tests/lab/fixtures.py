@@ -18,15 +18,17 @@ from lab.proxy import Proxy
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet() -> None:
-    """Errors are raised; libvirt need not print them too."""
+    """Let libvirt print no error: every error is raised as well."""
     libvirt.registerErrorHandler(lambda context, error: None, None)
 
 
 @pytest.fixture(scope="session")
 def daemon(needs_libvirtd: None) -> Iterator[Daemon]:
-    """A daemon for all tests of this process. Leave it as you found it: running, and no domains of
-    yours on `test:///default`. Kill and stop `own_daemon` instead. Count on no domain there: that
-    node lives until the daemon has let go of the last connection of the test before.
+    """A daemon for all tests of this process.
+
+    A test leaves it running and removes its domains from `test:///default`; to kill or stop a
+    daemon, use `own_daemon`. Expect no domain there: the node lives until the daemon has closed the
+    last connection of the test before.
     """
     with Daemon() as daemon:
         yield daemon
@@ -34,9 +36,9 @@ def daemon(needs_libvirtd: None) -> Iterator[Daemon]:
 
 @pytest.fixture(autouse=True)
 def _it_lives(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test in which the daemon of all tests dies fails by that name, and fails alone.
+    """Fail the test in which the daemon of all tests ends, and only this one.
 
-    libvirtd may crash of itself (`./dev torture cuts`).
+    libvirtd may crash without a cause in the test (`./dev torture cuts`).
     """
     if "daemon" not in request.fixturenames:
         yield
@@ -51,7 +53,7 @@ def _it_lives(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def own_daemon(needs_libvirtd: None) -> Iterator[Daemon]:
-    """A daemon for this test alone: to be killed, stopped and restarted."""
+    """A daemon for this test alone, which may kill, stop and restart it."""
     with Daemon() as daemon:
         yield daemon
 
@@ -65,14 +67,14 @@ def three(daemon: Daemon) -> Iterator[str]:
 
 @pytest.fixture
 def proxy(daemon: Daemon) -> Iterator[Proxy]:
-    """A proxy in front of `daemon`, without faults and with nothing counted yet."""
+    """A proxy in front of `daemon`, without faults and without calls so far."""
     with Proxy(daemon) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def rpc(proxy: Proxy) -> Proxy:
-    """`proxy`, where a test only counts."""
+    """`proxy`, for a test that only counts."""
     return proxy
 
 
@@ -90,9 +92,9 @@ def disk_daemon(needs_qemu_img: None, qemu_daemon: Daemon) -> Daemon:
 
 @pytest.fixture(scope="session")
 def event_loop_thread() -> None:
-    """libvirt's default event loop, turned by a thread for the rest of this process.
+    """Start a thread that runs libvirt's default event loop until this process ends.
 
-    Where the code under test turns one itself, override this fixture in conftest.py with a call
-    that starts that one.
+    If the code under test has a loop of its own, override this fixture in conftest.py with one that
+    starts that loop.
     """
     turn_events()

@@ -1,7 +1,7 @@
 """Disk images: files for the disks of QEMU guests, with something in them.
 
-In: the daemon whose guests shall use them. Out: qcow2 or raw files in its directory, its user's, of
-a size and with so many bytes written; gone with it. What they occupy is for the file system to say:
+In: the daemon whose guests use them, a size, and how many bytes to write. Out: qcow2 or raw files
+in its directory, owned by its user, removed with it. The file system decides how much they occupy:
 qcow2 adds its own tables, and a raw file has holes. Refuses to install anything:
 `qemu_img_available` says what is missing.
 """
@@ -27,20 +27,20 @@ Format = Literal["qcow2", "raw"]
 
 
 def qemu_img_available() -> str | None:
-    """Why no image can be made here, or None if one can."""
+    """Return why no image can be made here; None if one can."""
     missing = [name for name in _TOOLS if shutil.which(name) is None]
     return f"{' and '.join(missing)} not installed" if missing else None
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A file that is a disk."""
+    """A file that is the image of a disk."""
 
     path: Path
     format: Format
 
     def disk(self, target: str = "vda") -> str:
-        """XML of a virtio disk on it, for inside `<devices>`."""
+        """Return the XML of a virtio disk on it, for inside `<devices>`."""
         return (
             f"<disk type='file' device='disk'><driver name='qemu' type='{self.format}'/>"
             f"<source file='{self.path}'/><target dev='{target}' bus='virtio'/></disk>"
@@ -48,14 +48,14 @@ class Image:
 
     @property
     def allocated(self) -> int:
-        """The bytes that it occupies."""
+        """How many bytes it occupies."""
         return self.path.stat().st_blocks * 512
 
 
 def make_image(
     daemon: Daemon, *, size: int = 64 * MIB, written: int = MIB, format: Format = "qcow2"
 ) -> Image:
-    """An image of `size` bytes, the first `written` of them in use.
+    """Make an image of `size` bytes; the first `written` bytes are in use.
 
     Cost: two processes, some 50 ms.
     """

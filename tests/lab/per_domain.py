@@ -1,17 +1,17 @@
 """The questions of a compute driver, asked domain by domain, as Nova's own driver asks them.
 
-In: a connection. Out: the answers, under Nova's method names. It is here to be compared with: the
-numbers are right, and cost a call or three for each domain and a process for each qcow2 disk. What
-goes while it asks is left out, or counted, where Nova does so.
+In: a connection. Out: the answers, under Nova's method names. It is here for comparison: the
+numbers are right, and cost one to three calls for each domain and a process for each qcow2 disk. A
+domain that goes meanwhile is left out, or counted, as in Nova.
 
-Before each question to the connection Nova asks it for libvirt's version, to learn whether it still
-lives; so does this. The capabilities are remembered, as there.
+Before each question Nova asks the connection for libvirt's version, to learn whether it is alive;
+so does this. The capabilities are remembered, as in Nova.
 
-Where it does less than Nova: `qemu-img` is run once for each qcow2 disk and as it is, unless told
-to run it as Nova does; nothing is asked about PCI devices and NUMA cells, nor for the CPU's
-features in full. Where it does more: the memory in use is that of the guests, asked of each. Nova
-asks so where guests' memory is backed by files; elsewhere it reads /proc/meminfo. And
-`get_all_block_devices` is of the time of the blueprint: Nova has no such method any more.
+It does less than Nova: `qemu-img` is run once for each qcow2 disk and without limits, unless
+`limited`; PCI devices, NUMA cells and the full list of CPU features are not asked for. It does
+more: the memory in use is the guests', with a call for each. Nova asks so if guests' memory is
+backed by files; otherwise it reads /proc/meminfo. `get_all_block_devices` is as old as the
+blueprint: Nova no longer has such a method.
 
 Source: Nova 34.0.0 nova/virt/libvirt/host.py (`get_connection`, `_sum_domain_memory_mb`), guest.py
 and driver.py, read for what they do; for `get_all_block_devices` Nova 2013.2.
@@ -62,7 +62,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What Nova wants to know of one domain: its power state, and the id."""
+    """What Nova needs to know of one domain: its power state, and the id."""
 
     state: int
     internal_id: int
@@ -71,10 +71,10 @@ class Info:
 class PerDomain:
     """The methods of Nova's driver over one connection.
 
-    Below, n is the number of active domains and N that of all.
+    Below, n is the number of active domains and N the number of all.
 
     Args:
-        connection: who is asked.
+        connection: the connection that answers.
         instances_path: where the disks are.
         limited: run `qemu-img` as Nova does: twice for each disk (the second time for the name of
             its backing file), each time by a Python process that first limits itself to 30 s of
@@ -96,19 +96,19 @@ class PerDomain:
     # Who is here
 
     def list_instances(self) -> list[str]:
-        """The names of all domains. Cost: 2 calls."""
+        """Return the names of all domains. Cost: 2 calls."""
         return [domain.name() for domain in self._domains(_ALL)]
 
     def list_instance_uuids(self) -> list[str]:
-        """The UUIDs of all domains. Cost: 2 calls."""
+        """Return the UUIDs of all domains. Cost: 2 calls."""
         return [domain.UUIDString() for domain in self._domains(_ALL)]
 
     def get_num_instances(self) -> int:
-        """How many domains there are. Cost: 2 calls."""
+        """Return how many domains exist. Cost: 2 calls."""
         return len(self.list_instances())
 
     def instance_exists(self, uuid: UUID | str) -> bool:
-        """Whether there is such a domain. Cost: 2 calls."""
+        """Return whether a domain exists. Cost: 2 calls."""
         try:
             self._look_up(uuid)
         except libvirt.libvirtError:
@@ -116,7 +116,7 @@ class PerDomain:
         return True
 
     def get_info(self, uuid: UUID | str) -> Info:
-        """Power state and id of one domain. Cost: 3 calls."""
+        """Return power state and id of one domain. Cost: 3 calls."""
         domain = self._look_up(uuid)
         state, *_ = domain.info()
         return Info(_POWER_STATES[state], domain.ID())
@@ -124,9 +124,9 @@ class PerDomain:
     # What they use
 
     def get_vcpus_used(self) -> int:
-        """The vCPUs of the active domains; 1 for each that does not tell. Cost: 3n + 2 calls.
+        """Return the vCPUs of the active domains; 1 for each without an answer. Cost: 3n + 2 calls.
 
-        QEMU without KVM does not tell, whatever the number of its vCPUs.
+        QEMU without KVM gives no answer, whatever the number of its vCPUs.
         """
         used = 0
         for domain in self._domains(_ACTIVE):
@@ -139,7 +139,7 @@ class PerDomain:
         return used
 
     def get_memory_mb_used(self) -> int:
-        """The memory of the active domains, in MiB. Cost: n + 2 calls."""
+        """Return the memory of the active domains, in MiB. Cost: n + 2 calls."""
         used_kib = 0
         for domain in self._domains(_ACTIVE):
             with contextlib.suppress(libvirt.libvirtError):
@@ -147,7 +147,7 @@ class PerDomain:
         return used_kib // 1024
 
     def get_all_block_devices(self) -> list[str]:
-        """The block devices that active domains have disks on. Cost: n + 2 calls."""
+        """Return the block devices that active domains have as disks. Cost: n + 2 calls."""
         devices = []
         for domain in self._domains(_ACTIVE):
             with contextlib.suppress(libvirt.libvirtError):
@@ -155,9 +155,9 @@ class PerDomain:
         return devices
 
     def get_disk_over_committed_size_total(self) -> int:
-        """The bytes by which disk images may yet grow, all domains'.
+        """Return the bytes by which the disk images of all domains may still grow.
 
-        Cost: N + 2 calls, and a process for each qcow2 image, or two where limited.
+        Cost: N + 2 calls, and a process for each qcow2 image, or two if `limited`.
         """
         total = 0
         for domain in self._domains(_ALL):
@@ -172,7 +172,7 @@ class PerDomain:
     def get_all_volume_usage(
         self, context: object, compute_host_bdms: Iterable[Mapping[str, Any]]
     ) -> list[dict[str, Any]]:
-        """What was read from and written to each of these volumes; those that fail are left out.
+        """Return what was read from and written to each volume; a volume that fails is left out.
 
         `compute_host_bdms` has for each instance, an object with a `uuid`, its "instance_bdms":
         "device_name" and "volume_id" of each volume. Cost: 3 calls a volume.
@@ -198,11 +198,11 @@ class PerDomain:
     # The host
 
     def get_host_uptime(self) -> str:
-        """What `uptime` says. Cost: a process."""
+        """Return what `uptime` prints. Cost: a process."""
         return _output("env", "LANG=C", "uptime")
 
     def get_available_resource(self, nodename: str | None = None) -> dict[str, Any]:
-        """What the host has, and what of it is used.
+        """Return what the host has, and what of it is used.
 
         Cost: 4n + N + 15 calls, 3 more the first time; a process, and those for the images.
         """
@@ -230,7 +230,7 @@ class PerDomain:
     # How it is done
 
     def _connection(self) -> libvirt.virConnect:
-        """The connection, found alive. Cost: 1 call."""
+        """The connection, after a check that it is alive. Cost: 1 call."""
         self._kept.getLibVersion()
         return self._kept
 
@@ -241,7 +241,7 @@ class PerDomain:
         return self._connection().lookupByUUIDString(str(uuid))
 
     def _room_to_grow(self, path: str, format: str) -> int:
-        """How many bytes a file that is a disk may yet take. Cost: processes, for qcow2."""
+        """Return how many more bytes the file of a disk may take. Cost: processes, for qcow2."""
         status = Path(path).stat()
         if format != "qcow2":
             return status.st_size - status.st_blocks * _SECTOR
@@ -283,7 +283,7 @@ class PerDomain:
 
 
 def _disks(domain: libvirt.virDomain) -> list[tuple[str, str, str]]:
-    """Type, format and path of each disk that has a path. Cost: 1 call."""
+    """Return type, format and path of each disk that has a path. Cost: 1 call."""
     disks = []
     for disk in ElementTree.fromstring(domain.XMLDesc(0)).iterfind("devices/disk"):
         source, driver = disk.find("source"), disk.find("driver")
