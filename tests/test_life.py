@@ -319,7 +319,7 @@ def raise_interrupt(_number, _frame):
 
 
 def test_of_two_attempts_to_connect_one_is_kept_and_the_other_is_closed(uri, rpc, monkeypatch):
-    """The second one replaced a connection that was in use, whose events then kept it open for good.
+    """The second one replaced a connection in use, and events kept the first one open for good.
 
     The caller of the first attempt was interrupted before it began. It is complete just before the
     second begins; the second caller is interrupted as well, and a third one asks meanwhile.
