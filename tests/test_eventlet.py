@@ -1,4 +1,4 @@
-"""eventlet, outside of Nova: its green threads and guestlist's real ones in one process."""
+"""eventlet outside of Nova: its green threads and guestlist's real threads in one process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lab.programs import lines_of, run
 
 pytest.importorskip("eventlet")
 
-QUIET = ["-W", "ignore"]  # eventlet says of itself that it is deprecated
+QUIET = ["-W", "ignore"]  # eventlet warns that it is deprecated
 
 FIRST = "import eventlet; eventlet.monkey_patch()\nimport guestlist\n"
 IMPORTED_BEFORE = (

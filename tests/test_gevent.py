@@ -1,4 +1,4 @@
-"""gevent: its green threads and guestlist's real ones in one process."""
+"""gevent: its green threads and guestlist's real threads in one process."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ except ChildProcessError:
 
 
 def test_what_needs_a_program_has_it_and_leaves_none(daemon, tmp_path):
-    """gevent's subprocess refuses in real threads, and left a zombie each time."""
+    """gevent's subprocess does not work in real threads, and left a zombie each time."""
     image = tmp_path / "image.vdi"
     create = ["qemu-img", "create", "-q", "-f", "vdi", image, "4M"]
     subprocess.run(create, check=True)
@@ -187,7 +187,7 @@ import os; os._exit(0)
 
 @pytest.mark.parametrize("when", ["made", "asked"])
 def test_patching_after_the_first_host_is_a_named_error(daemon, when):
-    """Its conditions turn green with the module: it would wait for ever."""
+    """Its conditions would become green with the module, and wait for ever."""
     with populated(daemon.uri(), [nova_instance(1)]):
         ended = run(LATE % "from gevent import monkey; monkey.patch_all()", daemon.uri(), when)
     assert ended.stdout.splitlines() == ["gevent"] * 3, ended.stderr

@@ -1,4 +1,4 @@
-"""The fake connection says what the real test driver says: one script, three connections."""
+"""The fake connection answers as the real test driver does: one script, three connections."""
 
 import math
 import threading
@@ -162,9 +162,9 @@ A_LONG_DAY = [
 
 
 def effects(connection, script, events=0):
-    """What the acts of a script did: of each its error and what the host then says; and all events.
+    """Do a script's acts; return the error of each, the host's answers after it, and all events.
 
-    Waits until there are so many events: a daemon's come when they come.
+    Waits until that many events have arrived: a daemon sends them at any time.
     """
     told, seen, came = [], [], threading.Condition()
 
@@ -204,7 +204,7 @@ def assert_same_effects(uri, script):
 
 
 def describe(connection):
-    """An id counts for its place among all: drivers begin to count where they like."""
+    """Describe the host. An id is replaced by its place: each driver begins with another id."""
     stats = connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE)
     ids = sorted(handle.ID() for handle, _ in stats if handle.ID() >= 0)
     return {
@@ -292,7 +292,7 @@ def test_broken_off_every_call_fails():
 
 
 def listening(fake, kind=LIFECYCLE):
-    """What the connection is told from now on of events of a kind."""
+    """Collect the events of a kind that the connection gets from now on."""
     told = []
     fake.domainEventRegisterAny(None, kind, lambda c, d, *facts: told.append(facts[:-1]), None)
     return told
