@@ -6,10 +6,12 @@ import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
+pytest_plugins = ["lab.needs"]
+
 
 @pytest.fixture
 def default_uri(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `Host()` opens in a snippet."""
+    """Let `Host()` open libvirt's test driver in a snippet."""
     monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "test:///default")
 
 

@@ -6,19 +6,25 @@ import os
 
 import pytest
 from hypothesis import settings
+from lab.quick import QUICK
 
 from guestlist.event_loop import ensure_loop
 
-# Examples are judged by what they show, not by how long they take. A pipeline tries the same each
-# time. `--hypothesis-profile=long` tries many more.
+# No example has a deadline. A pipeline tries the same examples each time.
+# `--hypothesis-profile=long` tries many more.
 settings.register_profile("short", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.register_profile("quick", settings.get_profile("short"), max_examples=10)
 settings.register_profile("long", settings.get_profile("short"), max_examples=2_000)
-settings.load_profile("short")
 
 pytest_plugins = ["lab.fixtures", "lab.places"]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Load a profile before the tests are imported; hypothesis then loads the one that is named."""
+    settings.load_profile("quick" if os.environ.get(QUICK) else "short")
+
+
 @pytest.fixture(scope="session")
 def event_loop_thread():
-    """guestlist turns libvirt's event loop; a process has one."""
+    """Start guestlist's own event loop; a process has one."""
     ensure_loop()

@@ -1,12 +1,12 @@
 """The tests over an old libvirt-python: `./dev old-binding 4.0.0 tests/test_walk.py`.
 
 In: a release of libvirt-python, and arguments for pytest. Out: pytest's exit status. Builds the
-binding in .old-binding/RELEASE against the libvirt that is installed, and runs the tests with it in
-place of the one in .venv.
+binding in .old-binding/RELEASE against the libvirt that is installed, and runs the tests with it
+instead of the one in .venv.
 
-An old binding's generator fails on what a newer libvirt has added, so it is given libvirt's
-description of itself without that: functions of later releases, those that it says it cannot
-generate, and constants in a form that it cannot read.
+The generator of an old binding fails on what a newer libvirt has added. So it gets libvirt's API
+description without that: functions of later releases, functions that it says it cannot generate,
+and constants in a form that it cannot read.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ATTEMPTS = 10
 
 
 def main(release: str, arguments: list[str]) -> int:
-    """Build the binding where that is not done yet, and run pytest."""
+    """Build the binding, unless that is done already, and run pytest; return its exit status."""
     place = ROOT / ".old-binding" / release
     python = place / "bin/python"
     if not (place / "made").exists():
@@ -45,10 +45,10 @@ def main(release: str, arguments: list[str]) -> int:
 
 
 def _build(python: Path, release: str, api: Path) -> None:
-    """Build it, leaving out what its generator cannot do, as it says from one attempt to the next.
+    """Build it; after each attempt leave out what the generator says it cannot do.
 
     Raises:
-        subprocess.CalledProcessError: it fails for another reason.
+        subprocess.CalledProcessError: the build fails for another reason.
     """
     _copy_api(api, tuple(map(int, release.split("."))))
     environment = {**os.environ, "PKG_CONFIG_PATH": str(api), "CFLAGS": "-w"}
@@ -67,7 +67,7 @@ def _build(python: Path, release: str, api: Path) -> None:
 
 
 def _copy_api(api: Path, release: tuple[int, ...]) -> None:
-    """libvirt's description of itself, up to that release, and pkg-config files that lead to it."""
+    """Copy libvirt's API description, up to that release, and write pkg-config files for it."""
     api.mkdir(parents=True, exist_ok=True)
     for package, variable in _APIS.items():
         described = Path(_pkg_config(package, variable))
@@ -96,7 +96,7 @@ def _leave_out(api: Path, functions: set[str], constants: set[str]) -> None:
 
 
 def _see_packages(python: Path) -> None:
-    """Let it have everything else from .venv, after what it has itself."""
+    """Let it import all other packages from .venv, after its own."""
     tell = "import sysconfig; print(sysconfig.get_path('purelib'))"
     own, shared = (
         Path(subprocess.check_output([one, "-c", tell], text=True).strip())

@@ -118,6 +118,7 @@ def test_help_has_examples_and_every_exit_status(words: list[str]) -> None:
         assert re.search(rf"^  {status:d} +{MEANINGS[status]}$", text, re.MULTILINE)
 
 
+@pytest.mark.heavy
 def test_examples_are_words_that_the_command_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminal, "can_redraw", lambda: True)
 
@@ -358,6 +359,7 @@ def read_whole(reading: int) -> bytes:
         return pipe.read()
 
 
+@pytest.mark.heavy
 @UNBUFFERED
 @pytest.mark.parametrize("words", LONG, ids=" ".join)
 def test_a_pipe_that_is_full_gets_all_of_it(crowd: str, words: list[str], unbuffered: str) -> None:

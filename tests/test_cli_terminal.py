@@ -28,6 +28,7 @@ from guestlist.cli.show.terminal import escape
 # Names
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("name", "shown"), HOSTILE.values(), ids=HOSTILE)
 def test_a_name_is_shown_harmless_and_carried_exactly(
     tmp_path: Path, name: str, shown: str

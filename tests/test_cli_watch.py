@@ -387,6 +387,7 @@ def test_once_without_an_answer_is_a_failure() -> None:
 # What a terminal gets to see
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("name", "shown"), HOSTILE.values(), ids=HOSTILE)
 def test_a_name_is_shown_harmless_and_carried_exactly(
     tmp_path: Path, name: str, shown: str

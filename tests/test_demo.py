@@ -51,6 +51,7 @@ def test_the_demo_counts_one_call_on_the_wire_against_more_than_a_thousand():
     )
 
 
+@pytest.mark.heavy
 def test_without_a_daemon_the_demo_says_so_and_counts_calls_into_libvirt():
     shown = run("demo/demo.py", "--no-daemon")
     check_shown(shown)

@@ -1,24 +1,15 @@
-"""A program's own event loop for libvirt: asyncio's, the default one, one that comes too late."""
+"""Event loops that a program gives libvirt: asyncio's, the default one, one that comes too late."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
 
 import pytest
 from lab.churn import populated
 from lab.nodes import nova_instance
-from lab.programs import LONG, lines_of, run
-
-
-@pytest.fixture
-def three(daemon):
-    with populated(daemon.uri(), [nova_instance(n) for n in range(3)]):
-        yield daemon.uri()
+from lab.programs import LONG, lines_of, run, running
 
 
 def said_by(program, *arguments, options=()):
-    """What it prints. libvirtaio itself complains on standard error of timers that have gone."""
+    """Run a program; return its lines. libvirtaio may write about timers on standard error."""
     ended = run(program, *arguments, options=options)
     assert ended.returncode == 0, ended.stderr
     assert "guestlist" not in ended.stderr
@@ -68,7 +59,7 @@ def test_libvirtaio_is_used_and_woken(three):
 
 
 def test_libvirtaio_in_asyncios_debug_mode_is_a_named_error(three):
-    """libvirtaio loses events there: a view would go wrong without a word."""
+    """libvirtaio loses events there: a view would be wrong, and no error would say so."""
     ended = run(LIBVIRTAIO, three, options=["-X", "dev"])
     assert "guestlist.errors.NotSupported: libvirtaio loses events" in ended.stderr
 
@@ -81,7 +72,7 @@ async def main():
     libvirtaio.virEventRegisterAsyncIOImpl()
     host = guestlist.Host(sys.argv[1], keepalive_count=1)
     await asyncio.to_thread(host.snapshot)
-    print("asked", flush=True)
+    print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     try:
         await asyncio.to_thread(host.snapshot)
@@ -93,20 +84,10 @@ asyncio.run(main())
 
 
 def test_under_libvirtaio_a_daemon_that_hangs_is_given_up(rpc):
-    """Its keepalive began when something else woke the loop, or never."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HUNG, rpc.uri()],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout.readline() == "asked\n"
+    """Keepalive began only when something else woke the loop."""
+    with running(HUNG, rpc.uri()) as process:
         rpc.stall()
         said, _ = process.communicate("\n", timeout=LONG)
-    finally:
-        process.kill()
-        process.wait()
     assert said == "lost\n"
 
 
@@ -197,7 +178,7 @@ print(heard_on, [each.name for each in threading.enumerate() if "events" in each
 
 @pytest.mark.parametrize("how", ["asserted", "found"])
 def test_a_default_loop_that_the_program_turns_keeps_its_callbacks(three, how):
-    """Half of them came on a thread of guestlist's."""
+    """Half of them were called on a thread of guestlist's."""
     assert said_by(DEFAULT, three, how) == ["[4, 1, 1]", '{"the program\'s"} []']
 
 
@@ -300,7 +281,7 @@ guestlist.Host("test:///default").snapshot()
 
 
 def test_quiet_takes_libvirts_own_lines_off_standard_error():
-    """Where nobody asks for it libvirt prints: a library must not silence a whole process."""
+    """Without `quiet` libvirt prints: a library must not silence a whole process."""
     assert "libvirt: " in run(NOISE, "loud").stderr
     said = lines_of(NOISE, "quiet")
     assert "ConnectionFailed" in said
@@ -329,14 +310,8 @@ host.close()
 
 
 def test_an_interrupt_within_an_error_that_is_not_printed_stays_one(three, own_daemon):
-    """It came out as a SystemError: a handler in Python ran within libvirt's call."""
-    with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, own_daemon.uri()],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as program:
-        assert program.stdout.readline() == "ready\n"
+    """It came out as a SystemError: a Python handler ran within libvirt's call."""
+    with running(INTERRUPTED, own_daemon.uri()) as program:
         own_daemon.stop()
         program.stdin.write("\n")
         program.stdin.flush()
@@ -376,7 +351,7 @@ host.close()
 
 
 def test_closing_lets_a_callback_of_the_loop_ask_meanwhile(daemon):
-    """Closing waits for the loop, and the loop waited for it: for five seconds."""
+    """Closing waits for the loop, and the loop waited for the closing: for five seconds."""
     domains = [nova_instance(n) for n in range(3)]
     with populated(daemon.uri(), domains):
         said = lines_of(CLOSED_BY_ANOTHER, daemon.uri(), domains[0].name)

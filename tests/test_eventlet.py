@@ -1,4 +1,4 @@
-"""eventlet, outside of Nova: its green threads and guestlist's real ones in one process."""
+"""eventlet outside of Nova: its green threads and guestlist's real threads in one process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lab.programs import lines_of, run
 
 pytest.importorskip("eventlet")
 
-QUIET = ["-W", "ignore"]  # eventlet says of itself that it is deprecated
+QUIET = ["-W", "ignore"]  # eventlet warns that it is deprecated
 
 FIRST = "import eventlet; eventlet.monkey_patch()\nimport guestlist\n"
 IMPORTED_BEFORE = (
@@ -46,9 +46,8 @@ aside(host.close)
 @pytest.mark.parametrize(
     "imports", [FIRST, IMPORTED_BEFORE], ids=["patched first", "imported first"]
 )
-def test_snapshots_and_a_live_view_beside_green_threads(daemon, imports):
-    with populated(daemon.uri(), [nova_instance(n) for n in range(3)]):
-        said = lines_of(imports + QUESTIONS, daemon.uri(), options=QUIET)
+def test_snapshots_and_a_live_view_beside_green_threads(three, imports):
+    said = lines_of(imports + QUESTIONS, three, options=QUIET)
     assert said == ["[4, 1, 1]", "[1, 1, 1]", "PAUSED True"]
 
 

@@ -1,20 +1,18 @@
-"""fork: libvirt does not survive it. A child is told so at once, and leaves its parent alone."""
+"""fork: libvirt does not survive it. A child gets an error at once; its parent is not harmed."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 from lab.churn import populated
 from lab.nodes import nova_instance
-from lab.programs import lines_of, run
+from lab.programs import LONG, lines_of, run, running
 
 from guestlist.images.storage_reads import StorageReads
 
 WARNED = ["-W", "ignore::DeprecationWarning"]
-"""Python 3.12 and later say of any fork beside threads that it may deadlock."""
+"""Python 3.12 and later warn of any fork in a process with threads: it may deadlock."""
 
 PRELUDE = """
 import os, sys, threading, traceback
@@ -38,12 +36,6 @@ def in_child(act, end=os._exit):
         end(0)
     assert os.waitpid(pid, 0)[1] == 0
 """
-
-
-@pytest.fixture
-def three(daemon):
-    with populated(daemon.uri(), [nova_instance(n) for n in range(3)]):
-        yield daemon.uri()
 
 
 ENTRIES = """
@@ -125,7 +117,7 @@ print(len(host.snapshot()), host.snapshot().cost, live.stale_for, len(live.snaps
 
 
 def test_a_child_that_closes_or_ends_leaves_its_parents_connections_alone(rpc, daemon):
-    """Whatever it does: `close`, `with`, finalizers as the interpreter ends."""
+    """It may call `close`, use `with`, or run finalizers as the interpreter ends."""
     with populated(daemon.uri(), [nova_instance(n) for n in range(3)]), rpc.counting() as calls:
         said = lines_of(PRELUDE + ENDINGS, rpc.uri(), options=WARNED)
     assert said == ["None", "None", "None", "3 1 0.0 3"]
@@ -169,7 +161,7 @@ def test_a_child_of_a_parent_that_did_not_ask_works_and_so_do_its_siblings_and_t
 IN_MID_CALL = """
 host = guestlist.Host(URI, keepalive_interval=0)
 host.list_instance_domains()
-print("asked", flush=True)
+print("ready", flush=True)
 asking = threading.Thread(target=lambda: host.list_instance_domains(), daemon=True)
 sys.stdin.readline()
 asking.start()
@@ -183,24 +175,14 @@ os._exit(0)
 
 
 def test_locks_that_were_held_at_the_fork_hold_no_child_up(rpc):
-    """The thread that holds them is not in the child, which would wait for it for ever."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", PRELUDE + IN_MID_CALL, rpc.uri()],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout.readline() == "asked\n"
+    """The thread that holds them does not exist in the child, which would wait for ever."""
+    with running(PRELUDE + IN_MID_CALL, rpc.uri()) as process:
         rpc.clear()
         rpc.delay(60, "CONNECT_LIST_ALL_DOMAINS")
         process.stdin.write("\n")
         process.stdin.flush()
         rpc.wait_called("CONNECT_LIST_ALL_DOMAINS")
-        said, _ = process.communicate("\n", timeout=100)
-    finally:
-        process.kill()
-        process.wait()
+        said, _ = process.communicate("\n", timeout=LONG)
     assert said.splitlines() == ["ForkedProcessNoneNone", "ForkedProcess"]
 
 
@@ -273,7 +255,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(three, tmp_path, method, when):
-    """Also through pools and executors, which hand the error back to the parent."""
+    """Pools and executors are tested as well: they return the error to the parent."""
     program = tmp_path / "program.py"
     program.write_text(PROCESSES)
     said = lines_of(program, three, method, when, options=WARNED)
@@ -397,7 +379,7 @@ pool.join()
 
 @pytest.mark.parametrize(("when", "said"), [("before", 3), ("after", "ForkedProcess")])
 def test_celerys_prefork_pool(three, when, said):
-    """billiard is what Celery forks its workers with."""
+    """Celery forks its workers with billiard."""
     pytest.importorskip("billiard")
     assert lines_of(PREFORK, three, when, options=WARNED) == [str([said] * 4)]
 
@@ -426,13 +408,13 @@ host.close()
 
 
 def test_a_fork_while_the_first_question_begins(three):
-    """The child waited without end for the turn of a thread that it does not have."""
+    """The child waited for ever for a thread that exists only in its parent."""
     said = lines_of(PRELUDE + BEFORE_IT_IS_ASKED, three, options=WARNED)
     assert said == ["ForkedProcess", "ForkedProcess"]
 
 
 def test_a_child_waits_for_no_look_at_an_image_that_its_parent_was_at():
     reads = StorageReads(str)
-    reads._lock.acquire()  # as another thread had it at the fork
+    reads._lock.acquire()  # as if another thread held it at the fork
     reads._process = 0
     assert reads.each(["one"], lambda item, _: item.upper(), 10) == ({"one": "ONE"}, frozenset())

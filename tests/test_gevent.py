@@ -1,14 +1,13 @@
-"""gevent: its green threads and guestlist's real ones in one process."""
+"""gevent: its green threads and guestlist's real threads in one process."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
 
 import pytest
 from lab.churn import populated
 from lab.nodes import nova_instance
-from lab.programs import lines_of, run
+from lab.programs import LONG, lines_of, run, running
 
 pytest.importorskip("gevent")
 
@@ -49,10 +48,14 @@ print(unpatched.threading.Lock.__module__, unpatched.threading.Thread.__module__
 @pytest.mark.parametrize(
     "imports", [FIRST, IMPORTED_BEFORE], ids=["patched first", "imported first"]
 )
-def test_snapshots_and_a_live_view_beside_greenlets(daemon, imports):
-    with populated(daemon.uri(), [nova_instance(n) for n in range(3)]):
-        said = lines_of(imports + QUESTIONS, daemon.uri())
-    assert said == ["[4, 1, 1]", "[1, 1, 1]", "3", "PAUSED True", "_thread threading"]
+def test_snapshots_and_a_live_view_beside_greenlets(three, imports):
+    assert lines_of(imports + QUESTIONS, three) == [
+        "[4, 1, 1]",
+        "[1, 1, 1]",
+        "3",
+        "PAUSED True",
+        "_thread threading",
+    ]
 
 
 def test_without_a_thread_of_its_own_a_question_blocks_all_and_is_answered(daemon):
@@ -70,7 +73,7 @@ import sys, gevent
 aside = gevent.get_hub().threadpool.apply
 host = guestlist.Host(sys.argv[1], keepalive_interval=1, keepalive_count=1)
 aside(host.snapshot)
-print("asked", flush=True)
+print("ready", flush=True)
 sys.stdin.readline()
 ticks = 0
 def tick():
@@ -88,19 +91,9 @@ aside(host.close)
 
 
 def test_a_daemon_that_hangs_is_given_up_and_greenlets_go_on_meanwhile(rpc):
-    process = subprocess.Popen(
-        [sys.executable, "-c", FIRST + HUNG, rpc.uri()],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout.readline() == "asked\n"
+    with running(FIRST + HUNG, rpc.uri()) as process:
         rpc.stall()
-        said, _ = process.communicate("\n", timeout=100)
-    finally:
-        process.kill()
-        process.wait()
+        said, _ = process.communicate("\n", timeout=LONG)
     assert said.splitlines() == ["ConnectionLost True"]
 
 
@@ -167,7 +160,7 @@ except ChildProcessError:
 
 
 def test_what_needs_a_program_has_it_and_leaves_none(daemon, tmp_path):
-    """gevent's subprocess refuses in real threads, and left a zombie each time."""
+    """gevent's subprocess does not work in real threads, and left a zombie each time."""
     image = tmp_path / "image.vdi"
     create = ["qemu-img", "create", "-q", "-f", "vdi", image, "4M"]
     subprocess.run(create, check=True)
@@ -194,7 +187,7 @@ import os; os._exit(0)
 
 @pytest.mark.parametrize("when", ["made", "asked"])
 def test_patching_after_the_first_host_is_a_named_error(daemon, when):
-    """Its conditions turn green with the module: it would wait for ever."""
+    """Its conditions would become green with the module, and wait for ever."""
     with populated(daemon.uri(), [nova_instance(1)]):
         ended = run(LATE % "from gevent import monkey; monkey.patch_all()", daemon.uri(), when)
     assert ended.stdout.splitlines() == ["gevent"] * 3, ended.stderr

@@ -36,10 +36,7 @@ LUKS_PAYLOAD = 4096
 """In sectors, the place of the guest's data in the luks images here."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _qemu_img() -> None:
-    if shutil.which("qemu-img") is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("qemu-img is not installed")
+pytestmark = pytest.mark.usefixtures("needs_qemu_img")
 
 
 def run(*command: object) -> str:

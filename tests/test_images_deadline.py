@@ -16,9 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lab.fixtures import require
 from lab.hanging import Hanging, hanging, hanging_available
-from lab.images import qemu_img_available
+from lab.needs import require
 from lab.nodes import nova_instance
 
 from guestlist.cli.exits import Exit
@@ -32,9 +31,7 @@ MIB = 2**20
 FOREVER = "exec sleep 3600"
 
 
-@pytest.fixture(autouse=True)
-def _tools() -> None:
-    require(qemu_img_available())
+pytestmark = pytest.mark.usefixtures("needs_qemu_img")
 
 
 @pytest.fixture

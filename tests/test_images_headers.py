@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import struct
 import subprocess
 import tempfile
@@ -22,12 +21,11 @@ from guestlist.images import Images
 from guestlist.records import Source, SourceKind
 
 MIB = 2**20
+EXAMPLES = settings.default.max_examples
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _tools() -> Iterator[None]:
-    if shutil.which("qemu-img") is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("qemu-img is not installed")
+def _tools(needs_qemu_img: None) -> Iterator[None]:
     yield
     originals.cache_clear()
 
@@ -170,7 +168,7 @@ def is_about_a_data_file(content: bytes) -> bool:
     return len(content) > 95 and content[7] == 3 and bool(content[79] & 4 or content[95] & 2)
 
 
-@settings(deadline=None, max_examples=int(os.environ.get("GUESTLIST_HEADERS", "300")))
+@settings(deadline=None, max_examples=int(os.environ.get("GUESTLIST_HEADERS", 3 * EXAMPLES)))
 @given(st.sampled_from(sorted(QCOW2)), changes)
 @example("version 3", [("size", 1 << 62)])
 @example("version 3", [("size", 1 << 40)])
@@ -251,7 +249,7 @@ luks_values = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=int(os.environ.get("GUESTLIST_HEADERS", "200")))
+@settings(deadline=None, max_examples=int(os.environ.get("GUESTLIST_HEADERS", 2 * EXAMPLES)))
 @given(st.dictionaries(st.sampled_from(sorted(LUKS)), luks_values, min_size=1, max_size=3))
 @example({"version": b"\0\2"})
 @example({"payload": (1 << 31).to_bytes(4)})

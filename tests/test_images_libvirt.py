@@ -16,10 +16,8 @@ from typing import NamedTuple
 import libvirt
 import pytest
 from lab.daemon import Daemon
-from lab.fixtures import require
-from lab.images import qemu_img_available
 from lab.nodes import nova_instance
-from lab.qemu import guests, qemu_available
+from lab.qemu import guests
 
 from guestlist import domainxml
 from guestlist.images import Image, Images
@@ -68,9 +66,7 @@ class Studio:
 
 
 @pytest.fixture
-def studio(daemon: Daemon) -> Studio:
-    require(qemu_available())
-    require(qemu_img_available())
+def studio(needs_qemu: None, needs_qemu_img: None, daemon: Daemon) -> Studio:
     return Studio(daemon)
 
 

@@ -10,7 +10,7 @@ import libvirt
 import pytest
 from lab.churn import ThreadChurner, populated
 from lab.nodes import appliance, domain_xml, handmade, nova_instance
-from lab.places import HOUSEHOLD, make_place
+from lab.places import HOUSEHOLD, PLACES, make_place
 from lab.proxy import as_of
 from lab.qemu import broken_guest_xml, guest_xml, guests
 from lab.views import EVERYBODY, SCOPES, Replica, truth, wait_equal
@@ -87,7 +87,7 @@ def test_g1_g2_what_was_read_stays_as_it_was_and_the_next_reading_has_the_change
         assert live.snapshot(include_inactive=True)[ONE.uuid].state is DomainState.SHUTOFF
 
 
-@pytest.mark.parametrize("name", ["in-process", "daemon", "0.9.12", "qemu"])
+@pytest.mark.parametrize("name", PLACES[1:])
 def test_g1_every_scope_equals_that_of_a_host(request, monkeypatch, name):
     """Foreign domains and Domain-0 are admitted as `Host.snapshot` admits them, on each libvirt."""
     with make_place(request, monkeypatch, name, HOUSEHOLD) as place, synced(place.uri) as live:

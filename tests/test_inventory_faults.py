@@ -468,6 +468,7 @@ def test_what_fails_on_the_way_is_logged_and_tried_again(daemon, monkeypatch, ca
 # Many
 
 
+@pytest.mark.heavy
 def test_g1_ten_thousand_domains_and_thousands_of_changes():
     """Run in this process: behind a daemon the test driver takes a minute to define so many."""
     ensure_loop()

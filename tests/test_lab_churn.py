@@ -1,4 +1,4 @@
-"""The laboratory's churn: it counts, it pauses, it ends, and it never lets a domain vanish."""
+"""The laboratory's churn: it counts, pauses and ends, and never lets a domain vanish."""
 
 import uuid
 
@@ -74,12 +74,12 @@ def test_a_rate_is_kept(own_daemon: Daemon):
 
 
 def test_a_churner_that_fails_says_why(own_daemon: Daemon):
-    def churn_nobody() -> None:
+    def churn_what_is_missing() -> None:
         with Churner(own_daemon.uri(), [uuid.UUID(int=1)]) as churn:
             churn.wait_changes(1)
 
     with pytest.raises(RuntimeError, match="Domain not found"):
-        churn_nobody()
+        churn_what_is_missing()
 
 
 def test_a_populated_node_is_as_told_and_empty_afterwards():

@@ -1,9 +1,10 @@
-"""The fake connection says what the real test driver says: one script, three connections."""
+"""The fake connection answers as the real test driver does: one script, three connections."""
 
 import math
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -18,20 +19,27 @@ from lab.fake_host import DEVICE_ADDED, LIFECYCLE, METADATA_CHANGE, FakeHost
 from guestlist.event_loop import drain
 
 HOST = nodes.believable_host(6)
+REAL = ["in-process", pytest.param("daemon", marks=pytest.mark.needs("libvirtd"))]
 FLAGS = [0, 1, 2, 3, 4, 8, 1 | 4, 2 | 8, 4 | 8, 16, 32, 64, 1 | 32, 16 | 64]
 
 
-@pytest.fixture(params=["fake", "in-process", "daemon"])
-def connection(request: pytest.FixtureRequest) -> Iterator[Any]:
+def uri_of(request: pytest.FixtureRequest, domains: list[nodes.Domain], folder: Path) -> str:
+    """Return the URI of a test driver with these domains, in this process or behind a daemon."""
+    xml = nodes.node(domains)
+    if request.param == "in-process":
+        file = folder / "node.xml"
+        file.write_text(xml)
+        return f"test://{file}"
+    daemon: Daemon = request.getfixturevalue("daemon")
+    return daemon.uri(xml)
+
+
+@pytest.fixture(params=["fake", *REAL])
+def connection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     if request.param == "fake":
         yield FakeConnection(HOST)
         return
-    daemon: Daemon = request.getfixturevalue("daemon")
-    xml = nodes.node(HOST)
-    uri = daemon.uri(xml)
-    if request.param == "in-process":
-        uri = f"test://{daemon.write_node(xml)}"
-    connection = libvirt.open(uri)
+    connection = libvirt.open(uri_of(request, HOST, tmp_path))
     yield connection
     connection.close()
 
@@ -154,9 +162,9 @@ A_LONG_DAY = [
 
 
 def effects(connection, script, events=0):
-    """What the acts of a script did: of each its error and what the host then says; and all events.
+    """Do a script's acts; return the error of each, the host's answers after it, and all events.
 
-    Waits until there are so many events: a daemon's come when they come.
+    Waits until that many events have arrived: a daemon sends them at any time.
     """
     told, seen, came = [], [], threading.Condition()
 
@@ -196,7 +204,7 @@ def assert_same_effects(uri, script):
 
 
 def describe(connection):
-    """An id counts for its place among all: drivers begin to count where they like."""
+    """Describe the host. An id is replaced by its place: each driver begins with another id."""
     stats = connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE)
     ids = sorted(handle.ID() for handle, _ in stats if handle.ID() >= 0)
     return {
@@ -212,11 +220,9 @@ def describe(connection):
     }
 
 
-@pytest.fixture(params=["in-process", "daemon"])
-def real_uri(request: pytest.FixtureRequest, event_loop_thread: None) -> str:
-    daemon: Daemon = request.getfixturevalue("daemon")
-    file = daemon.write_node(nodes.node(CAST))
-    return f"test://{file}" if request.param == "in-process" else daemon.uri(file)
+@pytest.fixture(params=REAL)
+def real_uri(request: pytest.FixtureRequest, event_loop_thread: None, tmp_path: Path) -> str:
+    return uri_of(request, CAST, tmp_path)
 
 
 def test_the_same_acts_have_the_same_effects(real_uri):
@@ -286,7 +292,7 @@ def test_broken_off_every_call_fails():
 
 
 def listening(fake, kind=LIFECYCLE):
-    """What the connection is told from now on of events of a kind."""
+    """Collect the events of a kind that the connection gets from now on."""
     told = []
     fake.domainEventRegisterAny(None, kind, lambda c, d, *facts: told.append(facts[:-1]), None)
     return told

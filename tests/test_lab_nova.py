@@ -8,7 +8,6 @@ import libvirt
 import pytest
 from lab.churn import populated
 from lab.daemon import Daemon
-from lab.fixtures import require
 from lab.images import make_image
 from lab.nodes import nova_instance
 from lab.nova import (
@@ -33,8 +32,7 @@ pytestmark = pytest.mark.xdist_group("nova")
 
 
 @pytest.fixture(scope="module", params=["threading", "eventlet"])
-def mode(request: pytest.FixtureRequest) -> Mode:
-    require(nova_available())
+def mode(needs_nova: None, request: pytest.FixtureRequest) -> Mode:
     return request.param
 
 

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 from lab.churn import populated
-from lab.daemon import Daemon, daemon_available
-from lab.fixtures import require
+from lab.daemon import Daemon
 from lab.nodes import nova_instance
-from lab.nova import CONTEXT, Mode, NovaError, nova_available
+from lab.nova import CONTEXT, Mode, NovaError
 from lab.nova_service import TASKS, NovaService, serving
 from lab.proxy import Proxy
 from lab.waiting import wait_until
@@ -20,15 +19,13 @@ pytestmark = pytest.mark.xdist_group("nova-service")
 
 
 @pytest.fixture(scope="module", params=["threading", "eventlet"])
-def mode(request: pytest.FixtureRequest) -> Mode:
-    require(nova_available())
+def mode(needs_nova: None, request: pytest.FixtureRequest) -> Mode:
     return request.param
 
 
 @pytest.fixture(scope="module")
-def nova_daemon(mode: Mode) -> Iterator[Daemon]:
+def nova_daemon(needs_libvirtd: None, mode: Mode) -> Iterator[Daemon]:
     """A daemon of this module's own, with `HOST` on its test driver."""
-    require(daemon_available())
     with Daemon() as daemon, populated(daemon.uri(), HOST):
         yield daemon
 
@@ -81,9 +78,8 @@ def test_its_driver_can_be_asked(nova: NovaService, mode: Mode):
     assert nova.vitals()["eventlet"] == (mode == "eventlet")
 
 
-def test_survives_a_libvirtd_that_was_killed(own_daemon: Daemon):
+def test_survives_a_libvirtd_that_was_killed(needs_nova, own_daemon: Daemon):
     """In threading mode Nova's own driver may not: see `NovaService`."""
-    require(nova_available())
     with service(own_daemon.uri(), "eventlet") as nova:
         with populated(own_daemon.uri(), HOST):
             own_daemon.kill()
@@ -102,9 +98,8 @@ def test_ends_by_sigterm(mode: Mode, nova_daemon: Daemon):
         assert nova.terminate() == 0
 
 
-def test_reads_its_configuration_again_by_sighup(own_daemon: Daemon):
+def test_reads_its_configuration_again_by_sighup(needs_nova, own_daemon: Daemon):
     """In threading mode Nova does not: see `NovaService.hang_up`."""
-    require(nova_available())
     with populated(own_daemon.uri(), HOST), service(own_daemon.uri(), "eventlet") as nova:
         nova.configure({"DEFAULT": {"debug": True}})
         nova.hang_up()

@@ -1,4 +1,4 @@
-"""The per-domain way: its numbers are right, and it costs what Nova's own does."""
+"""The per-domain way: its numbers are right, and it costs what Nova's own driver costs."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ VOLUME = (
 
 
 def instance(n: int) -> Domain:
-    """Every fifth shut off, the first paused, each with a volume."""
+    """Return an instance with a volume: every fifth is shut off, the first is paused."""
     made = nova_instance(n, active=n % 5 != 0, paused=n == 1)
     return replace(made, devices=VOLUME.format(f"/dev/volumes/{n}"))
 
@@ -45,7 +45,7 @@ def connection(daemon: Daemon, proxy: Proxy) -> Iterator[libvirt.virConnect]:
 
 
 def attached(*domains: Domain):
-    """What Nova knows of the volumes of these instances."""
+    """Return what Nova knows of the volumes of these instances."""
     return [
         {
             "instance": SimpleNamespace(uuid=str(domain.uuid)),
@@ -122,7 +122,7 @@ def test_costs_what_it_says(connection, rpc: Proxy, ask, cost):
 
 @pytest.fixture
 def guest_host(disk_daemon: Daemon) -> Iterator[tuple[Daemon, list[Domain], int]]:
-    """Two QEMU guests with a disk each and a third shut off; and by how much the disks may grow."""
+    """Two QEMU guests with a disk each, a third one shut off, and the bytes the disks may grow."""
     images = [
         make_image(disk_daemon, size=32 * MIB, written=3 * MIB),
         make_image(disk_daemon, size=16 * MIB, written=MIB, format="raw"),

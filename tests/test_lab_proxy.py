@@ -197,7 +197,7 @@ def test_delayed_replies_still_arrive(proxy: Proxy, connection):
 
 
 def test_delayed_calls_wait_together(proxy: Proxy):
-    """Both are on the wire before either is answered: a delay does not put them in a row."""
+    """Both are on the wire before one is answered: neither waits for the other's delay."""
     connections = [libvirt.open(proxy.uri()) for _ in range(2)]
     proxy.clear()
     proxy.delay(3600)

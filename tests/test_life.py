@@ -1,13 +1,14 @@
-"""Interrupts, the end of the interpreter, threads that cannot be had, and Hosts that are dropped.
+"""Interrupts, the end of the interpreter, threads that cannot start, and Hosts that are dropped.
 
-Exceptions out of signal handlers, and interpreters that end, have processes of their own: what such
-a process prints about a `__del__` that was interrupted is Python's, and no warning of ours.
+Exceptions from signal handlers, and interpreters that end, are tested in processes of their own:
+Python prints there that a `__del__` was interrupted, which is no warning of guestlist's.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -23,22 +24,23 @@ from lab.waiting import wait_until
 
 from guestlist import GuestlistError, Host, Inventory, Reentered, ThreadUnavailable, threads
 from guestlist.details import parallel
+from guestlist.opening import Attempt
 
 GENEROUS = 100.0
-"""Seconds that a process may take which, on the code before, hung for ever."""
+"""Seconds that a process may take; without the fix that is tested it hangs for ever."""
 
 DOMAINS = [nova_instance(n) for n in range(3)]
 
 
 @pytest.fixture
 def uri(daemon, rpc):
-    """A daemon with three domains, through a proxy that counts connections."""
+    """The URI of a daemon with three domains, through a proxy that counts connections."""
     with populated(daemon.uri(), DOMAINS):
         yield rpc.uri()
 
 
 def run(script, *arguments, options=(), check=True):
-    """Run a script in a Python of its own; what it printed."""
+    """Run a script in a Python of its own; return the ended process with its output."""
     ended = subprocess.run(
         [sys.executable, *options, "-c", script, *map(str, arguments)],
         check=False,
@@ -53,7 +55,7 @@ def run(script, *arguments, options=(), check=True):
 
 
 def run_and_let_go(rpc, script, *arguments):
-    """Run a script; what it printed, once its connections are gone although it lives on."""
+    """Run a script; return its output when its connections are gone, while it still runs."""
     before = rpc.connections
     command = [sys.executable, "-c", script + LIVE_ON, *map(str, arguments)]
     with subprocess.Popen(
@@ -155,8 +157,8 @@ result = point
 def test_a_host_that_was_interrupted_anywhere_answers_and_closes_as_before(
     uri, rpc, action, step, first
 ):
-    """It was poisoned, deaf to some kind of event, locked for all other threads, or its
-    connections stayed open behind `close()`.
+    """It failed for good, missed a kind of events, was locked for all other threads, or its
+    connections stayed open after `close()`.
     """
     assert int(run_and_let_go(rpc, EVERY_POINT, uri, action, step, first)) >= 10
 
@@ -303,9 +305,54 @@ result = hits
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_storm_of_real_signals_leaves_nothing_behind(uri, rpc, seed):
-    """While the process lives on: its connections are gone because they were closed."""
+    """The process still runs: its connections are gone because they were closed."""
     rounds = 2_000
     assert int(run_and_let_go(rpc, STORM, uri, seed, rounds)) > rounds / 10
+
+
+class Interrupt(BaseException):
+    """What the signal handler of the next test raises."""
+
+
+def raise_interrupt(_number, _frame):
+    raise Interrupt
+
+
+def test_of_two_attempts_to_connect_one_is_kept_and_the_other_is_closed(uri, rpc, monkeypatch):
+    """The second one replaced a connection in use, and events kept the first one open for good.
+
+    The caller of the first attempt was interrupted before it began. It is complete just before the
+    second begins; the second caller is interrupted as well, and a third one asks meanwhile.
+    """
+    before, asked = rpc.connections, threading.Event()
+    host = Host(uri)
+    opening = host._connection._opening
+    first = opening.wanted = Attempt()
+    may_begin = opening._may_begin
+
+    def complete_first(timeout):
+        opening._run(first)
+        rpc.on_call("CONNECT_OPEN", interrupt_and_wait, times=1)
+        return may_begin(timeout)
+
+    def interrupt_and_wait():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        asked.wait()
+
+    monkeypatch.setattr(opening, "_may_begin", complete_first)
+    handler = signal.signal(signal.SIGUSR1, raise_interrupt)
+    try:
+        with pytest.raises(Interrupt):
+            host.snapshot()
+    finally:
+        signal.signal(signal.SIGUSR1, handler)
+    assert len(host.snapshot()) == 3
+    second = opening.wanted
+    asked.set()
+    second.outcome.wait(30)
+    assert len(host.snapshot()) == 3
+    host.close()
+    wait_until(lambda: rpc.connections == before)
 
 
 # Signal handlers that ask
@@ -346,7 +393,7 @@ def test_a_handler_may_close_the_host_within_a_question(uri, rpc):
         point = 1
         while interrupted_at(point, lambda: answers.append(host.snapshot()), close):
             point += 5
-            if within[-1]:  # else it was before, and the question has opened another
+            if within[-1]:  # otherwise it was before the question, which then opened another
                 wait_until(lambda: rpc.connections == before)
         assert {len(answer) for answer in answers} == {3}
         assert Counter(within)[True] > 10
@@ -358,7 +405,7 @@ def test_a_handler_may_read_a_live_view_at_any_point_and_close_it(uri):
         changes = live.changes()
 
         def read():
-            live._board._parts.clear()  # as it is when the view has just moved
+            live._board._parts.clear()  # as after a change of the view
             live.snapshot()
             with pytest.raises(TimeoutError):
                 changes.get(0)
@@ -397,7 +444,7 @@ def test_a_handler_may_read_a_live_view_at_any_point_and_close_it(uri):
 
 
 def dropped(make, times):
-    """Make and drop as many, and count the warnings."""
+    """Make and drop `times` objects; return the warnings about unclosed ones."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", ResourceWarning)
         for _ in range(times):
@@ -407,7 +454,7 @@ def dropped(make, times):
 
 
 def test_hosts_that_are_dropped_are_closed_and_that_is_told(uri, rpc):
-    """sixty of them used up a daemon's clients."""
+    """Sixty of them used up all clients that a daemon admits."""
     before = rpc.connections
 
     def ask():
@@ -475,12 +522,13 @@ def test_who_drops_changes_unread_leaves_no_queue_behind(uri):
         assert not [each for each in live._board._subscribers if each() is not None]
 
 
-# Threads that cannot be had
+# Threads that cannot start
 
 FEW_THREADS = """
 import os, resource, sys, warnings
 from guestlist import Host, Inventory, ThreadUnavailable, event_loop
 from guestlist.details import parallel
+from guestlist.opening import Attempt
 
 parallel.ALONE = parallel.SLOW = 0
 event_loop.libvirt.registerErrorHandler(lambda *_: None, None)
@@ -523,7 +571,7 @@ print("well")
 
 
 def test_a_thread_that_cannot_be_started_is_a_named_error_and_the_next_question_tries_again():
-    """the process had no event loop for good."""
+    """The process was left without an event loop for good."""
     if os.getuid() != 0:
         pytest.skip("only root can become a user of its own, whose threads are counted alone")
     assert run(FEW_THREADS, "test:///default").stdout == "well\n"
@@ -634,7 +682,7 @@ finally:
 
 @pytest.mark.parametrize("end", ENDS)
 def test_an_interpreter_ends_and_says_nothing_whatever_is_open(own_daemon, end):
-    """on Python 3.11 the process never exited, on 3.12 and 3.13 it printed a trace."""
+    """On Python 3.11 the process did not exit; on 3.12 and 3.13 it printed a traceback."""
     script = (
         "import contextlib, sys\n"
         "from guestlist import Host, Inventory, InterpreterEnding\n"
@@ -664,7 +712,7 @@ live.wait_synced(30)
 
 
 def test_what_a_forked_child_inherits_it_does_not_close(uri, rpc):
-    """Its end would say goodbye over the parent's socket."""
+    """At its end it would write to the parent's socket."""
     script = """
 import os, sys
 from guestlist import Host

@@ -21,7 +21,6 @@ from types import SimpleNamespace
 import pytest
 from lab.churn import Churner, populated
 from lab.daemon import Daemon
-from lab.fixtures import require
 from lab.images import MIB, make_image
 from lab.nodes import appliance, believable_host, domain_xml, handmade, nova_instance
 from lab.nova import (
@@ -32,7 +31,6 @@ from lab.nova import (
     NovaDriver,
     NovaError,
     instance,
-    nova_available,
     nova_python,
 )
 from lab.proxy import Proxy
@@ -46,18 +44,13 @@ from guestlist.nova.live_answers import Facts, may_answer
 from guestlist.nova.questions import HostQuestions
 from guestlist.records import DomainState
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("needs_nova")]
 
 NOVAS, OURS = "libvirt.LibvirtDriver", "guestlist.LibvirtDriver"
 RUNNING, PAUSED, SHUTDOWN = 1, 3, 4  # Nova's
 SHUT_OFF = 5  # libvirt's; paused is 3 as well
 ONE, TWO, THREE = (nova_instance(n) for n in (1, 2, 3))
 EACH_MODE = [pytest.param(mode, marks=pytest.mark.xdist_group(f"nova-{mode}")) for mode in MODES]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _nova():
-    require(nova_available())
 
 
 @pytest.fixture(scope="module", params=EACH_MODE)

@@ -12,8 +12,6 @@ import zipfile
 from typing import get_args
 
 import pytest
-from lab.fixtures import require
-from lab.nova import nova_available
 from lab.nova_layouts import GuestlistIn, Layout, NovaAs, build_wheel
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("nova-install")]
@@ -28,9 +26,8 @@ def wheel(tmp_path_factory):
     ("nova_as", "guestlist_in"), [*itertools.product(get_args(NovaAs), get_args(GuestlistIn))]
 )
 def test_nova_is_whole_before_with_and_after_and_finds_the_driver(
-    tmp_path, wheel, nova_as, guestlist_in
+    needs_nova, tmp_path, wheel, nova_as, guestlist_in
 ):
-    require(nova_available())
     layout = Layout(tmp_path, nova_as, guestlist_in).install_nova()
     assert layout.is_nova_whole()
     layout.install_guestlist(wheel)

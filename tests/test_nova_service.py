@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 from lab.churn import populated
-from lab.fixtures import require
 from lab.nodes import nova_instance
-from lab.nova import MODES, nova_available
+from lab.nova import MODES
 from lab.nova_service import TASKS, serving
 from lab.proxy import Proxy
 from lab.waiting import wait_until
@@ -18,8 +17,7 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("nova-compute")]
 
 
 @pytest.fixture(scope="module", params=MODES)
-def mode(request):
-    require(nova_available())
+def mode(needs_nova, request):
     return request.param
 
 
@@ -56,9 +54,8 @@ def test_it_survives_a_libvirtd_that_was_killed(own_daemon, mode):
             assert len(nova.complaints()) == complaints
 
 
-def test_sighup_is_the_kill_switch_where_nova_reloads_by_it(own_daemon):
+def test_sighup_is_the_kill_switch_where_nova_reloads_by_it(needs_nova, own_daemon):
     """Nova 34 on native threads does not reload: see `NovaService.hang_up`."""
-    require(nova_available())
     with populated(own_daemon.uri(), HOST), Proxy(own_daemon) as proxy:
         with serving(proxy.uri(), HOST, "eventlet", OURS) as nova:
             nova.configure({"guestlist": {"enabled": False}})

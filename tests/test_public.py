@@ -1,4 +1,4 @@
-"""The public face: what it costs to import, and that it holds what it says."""
+"""The public face: what an import costs, and that each public name exists."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import inspect
 import subprocess
 import sys
 import tarfile
-from importlib.metadata import version
+from importlib.metadata import metadata, version
 from pathlib import Path
 
 import pytest
@@ -70,8 +70,16 @@ def test_the_version_is_the_distributions():
     assert guestlist.__version__ == version("guestlist")
 
 
+def test_nothing_of_development_is_an_extra():
+    """The dependency groups in pyproject.toml are for `./dev`; pip offers a user none of them."""
+    told = metadata("guestlist")
+    assert told.get_all("Provides-Extra") is None
+    required = {line.partition(" ")[0] for line in told.get_all("Requires-Dist")}
+    assert not [line for line in required if line.startswith(("pytest", "mypy", "ruff", "ddt"))]
+
+
 def test_the_sdist_is_the_whole_repository(tmp_path):
-    """Its tests want all of it: conftest.py, the demo, the benchmarks. `./dev sdist` runs them."""
+    """Its tests need all of it: conftest.py, the demo, the benchmarks. `./dev sdist` runs them."""
     if not (ROOT / ".git").exists():
         pytest.skip("this is no clone; there is nothing to compare with")
     listed = subprocess.run(

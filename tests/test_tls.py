@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from lab.certificates import EXPIRED, NOT_YET, VALID, Authority
 from lab.command import run
-from lab.daemon import Daemon, daemon_available
-from lab.fixtures import require
+from lab.daemon import Daemon
 from lab.waiting import wait_until
 
 from guestlist import AccessDenied, ConnectionFailed, Host
@@ -38,9 +37,8 @@ def place():
 
 
 @pytest.fixture(scope="module")
-def served(authority, place):
+def served(needs_libvirtd, authority, place):
     """Return a function that starts a daemon with a certificate for a name and a time."""
-    require(daemon_available())
     daemons = []
 
     def serve(name="localhost", days=VALID, extra=""):

@@ -311,9 +311,13 @@ class Connection:
         wake()  # for keepalive's timer
         return peer
 
-    def _keep(self, peer: Peer) -> None:
+    def _keep(self, peer: Peer) -> bool:
+        """Keep a new peer, unless the attempt of an interrupted caller has opened one already."""
+        if self._peer is not None:
+            return False
         self._peer = peer
         threads.endings[self._close] = self._owner
+        return True
 
     def _keep_alive(self, connection: libvirt.virConnect) -> bool | None:
         if not self.keepalive_interval:

@@ -47,14 +47,14 @@ class Opening(Generic[T]):
 
     Args:
         open: opens a connection, through a tunnel if its URI says so.
-        keep: takes a connection that is still wanted.
-        drop: closes a connection that is no longer wanted.
+        keep: takes a connection that is still wanted; returns False if another one is open already.
+        drop: closes a connection that was not taken.
 
     All three are called on guestlist's threads.
     """
 
     def __init__(
-        self, open: Callable[[Tunnel], T], keep: Callable[[T], object], drop: Callable[[T], object]
+        self, open: Callable[[Tunnel], T], keep: Callable[[T], bool], drop: Callable[[T], object]
     ) -> None:
         self._open = open
         self._keep = keep
@@ -127,10 +127,8 @@ class Opening(Generic[T]):
             return
         opened = self._open(attempt.tunnel)
         with self._settling:
-            is_wanted = self.wanted is attempt
-            if is_wanted:
-                self._keep(opened)
-        if not is_wanted:
+            is_kept = self.wanted is attempt and self._keep(opened)
+        if not is_kept:
             self._drop(opened)
 
     def _may_begin(self, timeout: float | None) -> bool:

@@ -1,24 +1,24 @@
-"""Somebody else who changes domains while you list them.
+"""A process or a thread that changes domains while a test lists them.
 
-In: a URI, the UUIDs of domains that exist there, and a mode. Out: changes, as fast as one writer
-can make them or at a rate, counted. `Churner` works in a process of its own, so as not to compete
-for the interpreter with whoever is measured; `ThreadChurner` works in a thread, for the test
-driver without a daemon.
+In: a URI, the UUIDs of domains that exist there, and a mode. Out: changes, which are counted: as
+many as one writer can make, or as many a second as `rate` says. `Churner` works in a process of its
+own, so that it does not compete for the interpreter with the code under test; `ThreadChurner` works
+in a thread, for the test driver without a daemon.
 
-Every domain given exists during the whole run, whatever the mode does to it (in "come-and-go" it
-is left alone, and others come and go beside it). So a listing that misses one is wrong.
+Every domain given exists during the whole run, whatever the mode does to it. ("come-and-go" leaves
+these domains alone; other domains come and go.) So a listing that misses one of them is wrong.
 
 modes:
     switch       persistent domains change between running and shut off
     rename       shut off domains change their name
-    redefine     defined anew with another number of vCPUs: over the old definition, or undefined
-                 first while they run
+    redefine     domains are defined again with another number of vCPUs: over the old definition, or
+                 after they are undefined while they run
     kind         running domains change between persistent and transient
     come-and-go  transient domains with new names and UUIDs appear and disappear
     boot         QEMU guests are started, paused, and destroyed; one that cannot start fails to
 
-`test:///default` is one host for all connections of a process (the daemon's, or this one), but
-lives only as long as one of them is open: hold one (`populated` does).
+`test:///default` is one host for all connections of a process (the daemon's, or this one). It
+lives only as long as one of them is open: keep one open, as `populated` does.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ _PASSERS_BY = 4
 
 
 def starts_active(mode: Mode, n: int) -> bool:
-    """Whether the n-th domain should run when churn of this mode begins, to have all it can do."""
+    """Return whether the n-th domain should run when churn of this mode begins."""
     return mode == "kind" or (mode == "redefine" and n % 2 == 0)
 
 
 def populate(uri: str, domains: Iterable[Domain]) -> libvirt.virConnect:
-    """Create these domains, each in its state. Returns the connection that keeps the node alive.
+    """Create these domains, each in its state; return the connection that keeps the node alive.
 
     Cost: 1 to 3 calls a domain.
     """
@@ -82,7 +82,7 @@ def clear(uri: str) -> None:
 
 @contextlib.contextmanager
 def populated(uri: str, domains: Iterable[Domain]) -> Iterator[libvirt.virConnect]:
-    """The node with these domains and no others, for the length of the block."""
+    """Let the node have these domains and no others until the block ends."""
     with _connected(uri):
         clear(uri)
         connection = populate(uri, domains)
@@ -94,10 +94,11 @@ def populated(uri: str, domains: Iterable[Domain]) -> Iterator[libvirt.virConnec
 
 
 class Churner:
-    """Changes domains from another process; a context manager.
+    """A process that changes domains; a context manager.
 
     Raises:
-        RuntimeError: on entry or when asked later, if that process failed (with what it said).
+        RuntimeError: that process failed; on entry or at a later question. The message has what it
+            wrote on standard error.
     """
 
     def __init__(
@@ -140,30 +141,27 @@ class Churner:
 
     @property
     def changes(self) -> int:
-        """How many changes it has made so far."""
+        """Return how many changes it has made so far."""
         return self._ask("count")
 
     @property
     def rate(self) -> float:
-        """Changes a second since it started, pauses included."""
+        """Return its changes per second since it started, pauses included."""
         return self.changes / (time.monotonic() - self._started)
 
     def pause(self) -> int:
-        """Stop changing things. When this returns, the last change is complete.
-
-        Returns: the changes so far.
-        """
+        """Stop making changes; the last one is complete then. Return the changes so far."""
         return self._ask("pause")
 
     def resume(self) -> None:
-        """Go on."""
+        """Make changes again."""
         self._ask("resume")
 
     def wait_changes(self, more: int, timeout: float = 60.0) -> None:
-        """Return when so many more changes have been made.
+        """Return when it has made `more` changes since this was called.
 
         Raises:
-            TimeoutError: they were not.
+            TimeoutError: it made fewer within `timeout` seconds.
         """
         _wait_changes(lambda: self.changes, more, timeout)
 
@@ -194,10 +192,10 @@ class Churner:
 
 
 class ThreadChurner:
-    """As `Churner`, from a thread of this process.
+    """The same as `Churner`, in a thread of this process.
 
     Raises:
-        libvirt.libvirtError: when the context ends, whatever ended the thread before.
+        libvirt.libvirtError: when the context ends, if an error had ended the thread.
     """
 
     def __init__(
@@ -232,37 +230,34 @@ class ThreadChurner:
 
     @property
     def changes(self) -> int:
-        """How many changes it has made so far."""
+        """Return how many changes it has made so far."""
         if self._error:
             raise self._error
         return self._count
 
     @property
     def rate(self) -> float:
-        """Changes a second since it started, pauses included."""
+        """Return its changes per second since it started, pauses included."""
         return self.changes / (time.monotonic() - self._started)
 
     def pause(self) -> int:
-        """Stop changing things. When this returns, the last change is complete.
-
-        Returns: the changes so far.
-        """
+        """Stop making changes; the last one is complete then. Return the changes so far."""
         if not self._paused:
             self._turn.acquire()
             self._paused = True
         return self.changes
 
     def resume(self) -> None:
-        """Go on."""
+        """Make changes again."""
         if self._paused:
             self._paused = False
             self._turn.release()
 
     def wait_changes(self, more: int, timeout: float = 60.0) -> None:
-        """Return when so many more changes have been made.
+        """Return when it has made `more` changes since this was called.
 
         Raises:
-            TimeoutError: they were not.
+            TimeoutError: it made fewer within `timeout` seconds.
         """
         _wait_changes(lambda: self.changes, more, timeout)
 
@@ -276,7 +271,7 @@ class ThreadChurner:
                         next(changes)
                         self._count += 1
                     pace.made()
-                    time.sleep(pace.patience())  # 0 gives way to who waits for the turn
+                    time.sleep(pace.patience())  # 0: give way to a thread that waits for the turn
         except BaseException as error:
             self._error = error
 
@@ -290,18 +285,18 @@ def _wait_changes(count: Callable[[], int], more: int, timeout: float) -> None:
 
 
 class _Pace:
-    """Spreads changes over time: how long to wait before the next."""
+    """The times at which changes are due."""
 
     def __init__(self, rate: float | None) -> None:
         self._step = 1 / rate if rate else 0.0
         self._due = time.monotonic()
 
     def made(self) -> None:
-        """A change was made; one that is late does not hurry those after it."""
+        """Count a change. A late change does not make the later ones come sooner."""
         self._due = max(self._due + self._step, time.monotonic())
 
     def patience(self) -> float:
-        """Seconds until the next is due."""
+        """Return the seconds until the next change is due."""
         return max(0.0, self._due - time.monotonic())
 
 
@@ -317,7 +312,7 @@ def _connected(uri: str) -> Iterator[libvirt.virConnect]:
 def _changes(
     connection: libvirt.virConnect, domains: Sequence[uuid.UUID], mode: Mode, seed: int
 ) -> Iterator[None]:
-    """Changes without end, one for each step, each of a domain taken at random."""
+    """Make one change at each step, without end, to a domain chosen at random."""
     chance = random.Random(seed)
     if mode == "come-and-go":
         changers = [_come_and_go(connection, chance) for _ in range(_PASSERS_BY)]
@@ -366,7 +361,7 @@ def _rename(connection: libvirt.virConnect, handle: libvirt.virDomain) -> Iterat
 def _redefine(connection: libvirt.virConnect, handle: libvirt.virDomain) -> Iterator[None]:
     xml = handle.XMLDesc()
     for vcpus in itertools.cycle(range(1, 5)):
-        if vcpus % 2 == 0 and handle.isActive():  # else it would be gone for a moment
+        if vcpus % 2 == 0 and handle.isActive():  # otherwise it would not exist for a moment
             handle.undefine()
         connection.defineXML(re.sub(r">\d+</vcpu>", f">{vcpus}</vcpu>", xml))
         yield

@@ -1,12 +1,12 @@
-"""A private libvirtd: started by an ordinary user, in a directory of its own, gone without a trace.
+"""A private libvirtd: run by an ordinary user, in a directory of its own, removed without a trace.
 
-In: nothing but an installed libvirtd. Out: a socket, URIs that lead to it, and a process that may
-be killed, stopped, continued and restarted. Refuses to be privileged: started by root it becomes
-`nobody`. It knows neither the host's libvirt nor its siblings: home, XDG directories, sockets, pid
-file and log are its own, so several run side by side.
+In: an installed libvirtd. Out: a socket, URIs that lead to it, and a process that may
+be killed, stopped, continued and restarted. Refuses to be privileged: if root starts it, it runs as
+the user `USER`. Home, XDG directories, sockets, pid file and log are its own, so several daemons
+run side by side, and none touches the libvirt of this machine.
 
-Should the process that started it die without a word, a guard (a shell that waits for its end of
-a pipe to close) ends the daemon and its guests and removes the directory.
+If the process that started it dies, a guard ends the daemon and its guests and removes the
+directory. The guard is a shell that waits until its end of a pipe is closed.
 """
 
 from __future__ import annotations
@@ -24,8 +24,13 @@ import time
 from pathlib import Path
 from typing import Self
 
+from lab.quick import refuse_if_quick
+
 READY_SECONDS = 30.0
 POLL_SECONDS = 0.005
+
+USER = "nobody"
+"""The user that runs the daemon if root starts it."""
 
 _PLACES = {
     "HOME": "h",
@@ -57,20 +62,21 @@ rm -rf "$1"
 """
 
 
-def _libvirtd() -> str | None:
+def libvirtd() -> str | None:
+    """Return the path of libvirtd, or None."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
     return shutil.which("libvirtd", path=path)
 
 
 def daemon_available() -> str | None:
-    """Why no private daemon can be started here, or None if one can."""
-    if _libvirtd() is None:
+    """Return why no private daemon can be started here; None if one can."""
+    if libvirtd() is None:
         return "libvirtd is not installed"
     if os.geteuid() == 0:
         try:
-            pwd.getpwnam("nobody")
+            pwd.getpwnam(USER)
         except KeyError:
-            return "running as root, and there is no user 'nobody' to become"
+            return f"root must run it as user {USER!r}, who does not exist here"
     return None
 
 
@@ -78,11 +84,12 @@ class Daemon:
     """A running libvirtd; a context manager.
 
     `max_clients` and `max_client_requests` (calls served at a time per connection; libvirt's
-    default is 5) go into its configuration, as do the lines of `extra`. `listen`: on the
-    network, too, as those lines say.
+    default is 5) go into its configuration, as do the lines of `extra`. `listen`: it also
+    listens on the network, as those lines say.
 
     Raises:
-        RuntimeError: no libvirtd here, or it did not listen within `READY_SECONDS` (with its log).
+        RuntimeError: libvirtd is not installed; or it did not listen within `READY_SECONDS`, and
+            the message has its log.
 
     Cost: about 50 ms to start, the same to restart.
     """
@@ -98,13 +105,14 @@ class Daemon:
         self._settings = {"max_clients": max_clients, "max_client_requests": max_client_requests}
         self._extra = extra
         self._listen = listen
-        self._owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+        self._owner = pwd.getpwnam(USER) if os.geteuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
         self._directory: Path | None = None
 
     def __enter__(self) -> Self:
+        refuse_if_quick("a daemon")
         if reason := daemon_available():
             raise RuntimeError(reason)
         self._directory = Path(tempfile.mkdtemp(prefix="gl-", dir="/tmp"))
@@ -128,7 +136,7 @@ class Daemon:
 
     @property
     def directory(self) -> Path:
-        """Everything it owns."""
+        """The directory with everything that it owns."""
         if self._directory is None:
             raise RuntimeError("this daemon has not been started")
         return self._directory
@@ -140,14 +148,14 @@ class Daemon:
 
     @property
     def qemu_uri(self) -> str:
-        """A connection to its QEMU driver: real guests."""
+        """The URI of its QEMU driver: real guests."""
         return f"qemu+unix:///session?socket={self.socket}"
 
     def uri(self, node: str | Path = "default") -> str:
-        """A connection to its test driver.
+        """Return the URI of its test driver.
 
         `node` is "default" (one host, shared by all connections for as long as one is open), the
-        path of a node file that the daemon's user can read, or node XML, which is written to one.
+        path of a node file that the daemon's user can read, or node XML, which goes into a file.
         The host of a node file is private to each connection.
         """
         if str(node).lstrip().startswith("<"):
@@ -155,14 +163,14 @@ class Daemon:
         return f"test+unix:///{str(node).lstrip('/')}?socket={self.socket}"
 
     def write_node(self, xml: str) -> Path:
-        """Node XML as a file that the daemon can read; removed with the daemon."""
+        """Write node XML to a file that the daemon can read; it is removed with the daemon."""
         path = self.directory / f"node-{next(self._numbers)}.xml"
         path.write_text(xml)
         self.give(path)
         return path
 
     def give(self, path: Path) -> None:
-        """Make a file in its directory its user's: it and its guests may then read and write it."""
+        """Give a file in its directory to its user: the daemon and its guests may then write it."""
         if self._owner:
             os.chown(path, self._owner.pw_uid, self._owner.pw_gid)
 
@@ -173,7 +181,7 @@ class Daemon:
         return self._running.pid
 
     def guest_pid(self, name: str) -> int:
-        """The process of a running QEMU guest."""
+        """Return the process id of a running QEMU guest."""
         return int((self._guests / f"{name}.pid").read_text())
 
     @property
@@ -182,33 +190,33 @@ class Daemon:
 
     @property
     def end(self) -> str | None:
-        """How it ended: "SIGSEGV", "exit code 1"; None while it runs."""
+        """How it ended, as in "SIGSEGV" or "exit code 1"; None while it runs."""
         code = self._running.poll()
         if code is None:
             return None
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
     def kill(self) -> None:
-        """End it at once, as a crash would. Its QEMU guests live on until this context ends."""
+        """Kill it at once, as a crash would. Its QEMU guests run until this context ends."""
         self._running.kill()
         self._running.wait()
 
     def stop(self) -> None:
-        """Hang it: sockets stay open, and nobody answers."""
+        """Stop the process (SIGSTOP): its sockets stay open, and it answers no call."""
         self._running.send_signal(signal.SIGSTOP)
 
     def cont(self) -> None:
-        """Let it go on."""
+        """Continue the process (SIGCONT)."""
         self._running.send_signal(signal.SIGCONT)
 
     def restart(self) -> None:
-        """Kill it, if it is still there, and start it again on the same socket."""
+        """Kill it, if it still runs, and start it again on the same socket."""
         if self.alive:
             self.kill()
         self._start()
 
     def log(self) -> str:
-        """What it had to say: warnings and errors."""
+        """Return its log: warnings and errors."""
         path = self.directory / "log"
         return path.read_text(errors="replace") if path.exists() else ""
 
@@ -244,13 +252,15 @@ class Daemon:
             self.give(path)
 
     def _start(self) -> None:
-        libvirtd = _libvirtd()
-        assert libvirtd is not None
+        program = libvirtd()
+        assert program is not None
         places = {name: str(self.directory / place) for name, place in _PLACES.items()}
-        command = [libvirtd, "-f", f"{self.directory}/libvirtd.conf"]
+        command = [program, "-f", f"{self.directory}/libvirtd.conf"]
         command += ["-p", f"{self.directory}/libvirtd.pid", *(["--listen"] if self._listen else [])]
         owner = self._owner
-        Path(self.socket).unlink(missing_ok=True)  # else a dead daemon's would look alive
+        Path(self.socket).unlink(
+            missing_ok=True
+        )  # the file that a dead daemon left would look like a daemon that listens
         with (self.directory / "output").open("ab") as output:
             self._process = subprocess.Popen(
                 command,
@@ -289,7 +299,7 @@ class Daemon:
 
 
 def _end_guest(pid_file: Path) -> None:
-    """Kill the QEMU that wrote this file: no other process, should its number have been reused."""
+    """Kill the QEMU that wrote this file, and no process that has got its id since."""
     with contextlib.suppress(OSError, ValueError):
         pid = int(pid_file.read_text())
         if b"qemu" in Path(f"/proc/{pid}/cmdline").read_bytes():

@@ -1,4 +1,4 @@
-"""libvirt's default event loop, for processes that turn it themselves."""
+"""libvirt's default event loop, for processes that run it themselves."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import libvirt
 
 
 def turn_events() -> None:
-    """Have a thread turn the loop for the rest of this process.
+    """Start a thread that runs the loop until this process ends.
 
-    Only connections opened after this get events and keepalive. libvirt takes one event loop in the
-    life of a process and cannot let go of it.
+    Only connections opened after this get events and keepalive. A process can give libvirt one
+    event loop, and cannot replace it.
     """
 
     def turn() -> None:

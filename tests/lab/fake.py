@@ -2,12 +2,12 @@
 
 In: a `FakeHost`, or the `Domain`s to make one of. Out: what libvirt-python's methods of the same
 names return and raise, at once and without a daemon. Its errors are real `libvirt.libvirtError`s
-with their tuple set (one made by hand would inherit the thread's last error). It can lack calls in
-each way that real ones do, and run a callback before or after any call, so that a test dictates
-what changes between two. Its events are in a `Mail`, which a test may hold back or lose.
+with their tuple set (without it, an error would have the thread's last one). It can lack calls in
+each way that real connections do, and run a callback before or after any call, so that a test
+decides what changes between two calls. Its events are in a `Mail`, which a test may delay or lose.
 
-A handle's name, UUID and id are those of when it was made, as with libvirt; all else is asked.
-Trust it as far as the contract suite runs over it and the real ones alike.
+A handle keeps the name, the UUID and the id of the moment when it was made, as with libvirt; all
+else is a call. Rely only on what the contract suite tests on it and on the real connections alike.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lab.fake_host import FakeHost, Guest, libvirt_error
 from lab.fake_mail import Letter, Mail
 from lab.nodes import Domain
 
-_CONSTRAINTS = [  # each pair of flags admits a domain that matches one of the two, or names neither
+_CONSTRAINTS = [  # of each pair of flags: a domain must match one of them, if one is given
     (libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE, libvirt.VIR_CONNECT_LIST_DOMAINS_INACTIVE),
     (libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT, libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT),
 ]
@@ -41,7 +41,7 @@ _CAPABILITIES = (
 
 
 class FakeConnection:
-    """A connection to a host, or to one made of these domains.
+    """A connection to a `FakeHost`, or to a new one with these domains.
 
     `unsupported` names methods that fail with VIR_ERR_NO_SUPPORT (an old daemon, or a driver
     without them), `missing` methods that raise AttributeError (a binding built on an old library).
@@ -78,7 +78,7 @@ class FakeConnection:
     # What a test does to the host, by name
 
     def put(self, domain: Domain) -> None:
-        """Add a domain, or change the one with its UUID to this."""
+        """Add a domain, or replace the one with its UUID."""
         self.host.put(domain)
 
     def start(self, name: str) -> None:
@@ -86,11 +86,11 @@ class FakeConnection:
         self.host.create(self._named(name))
 
     def stop(self, name: str) -> None:
-        """Shut a domain off; a transient one is gone then."""
+        """Shut a domain off; a transient one then no longer exists."""
         self.host.shutdown(self._named(name))
 
     def set_id(self, name: str, number: int) -> None:
-        """Give an active domain this id: 0, and it looks like Xen's Domain-0."""
+        """Give an active domain this id; with 0 it looks like Xen's Domain-0."""
         self.host.set_id(self._named(name), number)
 
     # What a test does to the connection
@@ -100,11 +100,11 @@ class FakeConnection:
         self._before[method] = callback
 
     def after(self, method: str, callback: Callable[[], object]) -> None:
-        """Run `callback` when the next call of `method` has its answer, and has not returned."""
+        """Run `callback` when the next call of `method` has its answer but has not returned."""
         self._after[method] = callback
 
     def disarm(self) -> None:
-        """Run nothing before or after any call."""
+        """Remove all callbacks."""
         self._before.clear()
         self._after.clear()
 
@@ -172,14 +172,14 @@ class FakeConnection:
             )
 
     def defineXML(self, xml: str) -> FakeDomain:
-        """Of XML as `lab.nodes.domain_xml` writes it."""
+        """Take XML as `lab.nodes.domain_xml` writes it."""
         with self.acting("defineXML"):
             domain = parse(xml)
             self.host.define(domain)
         return self._handle(self.host.guest(domain.uuid))
 
     def createXML(self, xmlDesc: str, flags: int = 0) -> FakeDomain:
-        """Of XML as `lab.nodes.domain_xml` writes it."""
+        """Take XML as `lab.nodes.domain_xml` writes it."""
         with self.acting("createXML"):
             domain = parse(xmlDesc)
             self.host.create_transient(domain)
@@ -228,7 +228,7 @@ class FakeConnection:
         cb: Callable[..., object],
         opaque: object,
     ) -> int:
-        """Events are delivered by whoever changes the host, on its thread."""
+        """Register a callback; the thread that changes the host calls it."""
         with self.calling("domainEventRegisterAny"):
             token = next(self._tokens)
             self._callbacks[token] = (eventID, cb, opaque)
@@ -259,7 +259,7 @@ class FakeConnection:
 
     @contextlib.contextmanager
     def calling(self, method: str) -> Iterator[None]:
-        """A call that is answered in this block, at one instant of the host."""
+        """Answer a call in this block, at one instant of the host."""
         self._called(method)
         with self.host.lock:
             self._refuse(method)
@@ -269,21 +269,21 @@ class FakeConnection:
 
     @contextlib.contextmanager
     def acting(self, method: str) -> Iterator[None]:
-        """A call that changes the host in this block, which takes the host's lock for itself."""
+        """Answer a call that changes the host in this block; the block takes the host's lock."""
         self._called(method)
         with self.host.lock:
             self._refuse(method)
         yield
 
     def _called(self, method: str) -> None:
-        """Note a call, and run what a test wants run before it."""
+        """Record a call, and run the callback that a test has set before it."""
         with self.host.lock:
             self.calls.append(method)
         if callback := self._before.pop(method, None):
             callback()
 
     def _refuse(self, method: str) -> None:
-        """Fail if it must."""
+        """Raise the error that this call must raise, if any."""
         if method in self.missing:
             raise AttributeError(f"module 'libvirtmod' has no attribute '{method}'")
         if not self.alive:
@@ -329,7 +329,7 @@ class FakeConnection:
 
 
 def opener(host: FakeHost) -> Callable[..., FakeConnection]:
-    """What to put in the place of `libvirt.open`: connections to this host, unless it is `down`."""
+    """Return a replacement for `libvirt.open`: it connects to this host, unless that is `down`."""
 
     def open(name: str | None = None) -> FakeConnection:
         with host.lock:

@@ -1,7 +1,7 @@
-"""A fake connection's handles: what virDomain tells and does; see `lab.fake`.
+"""The handles of a fake connection: what virDomain returns and does; see `lab.fake`.
 
-In: a connection, and which of its host's domains. Out: what libvirt-python's methods return and
-raise. Name, UUID and id are those of when the handle was made; all else is a call.
+In: a connection, and a domain of its host. Out: what libvirt-python's methods return and raise. A
+handle keeps the name, the UUID and the id of the moment when it was made; all else is a call.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class FakeDomain:
             return xml.replace("<domain ", f"<domain id='{guest.id}' ", 1) if guest.active else xml
 
     def metadata(self, type: int, uri: str | None, flags: int = 0) -> str:
-        """The element of that namespace, prefix and namespace stripped; code 80 without one."""
+        """Return the element of that namespace, without prefix and namespace; code 80 if none."""
         with self._asked("metadata") as guest:
             text = guest.domain.metadata
             for element in ElementTree.fromstring(f"<metadata>{text}</metadata>"):
@@ -90,7 +90,7 @@ class FakeDomain:
             )
 
     def setMetadata(self, type: int, metadata: str, key: str, uri: str, flags: int = 0) -> int:
-        """Replace all metadata by one element, which has no children: its text is not looked at."""
+        """Replace all metadata by one element without children; its text is ignored."""
         element = f"<{key}:element xmlns:{key}='{uri}'/>"
         with self._connection.acting("setMetadata"):
             self._host.alter(self._uuid, METADATA_CHANGE, type, uri, metadata=element)
@@ -115,7 +115,7 @@ class FakeDomain:
         return self._act("undefine", self._host.undefine)
 
     def undefineFlags(self, flags: int = 0) -> int:
-        """As with VIR_DOMAIN_UNDEFINE_MANAGED_SAVE, whatever the flags."""
+        """Undefine it as with VIR_DOMAIN_UNDEFINE_MANAGED_SAVE, whatever the flags."""
         return self._act("undefineFlags", self._host.undefine)
 
     def managedSave(self, flags: int = 0) -> int:
@@ -136,7 +136,7 @@ class FakeDomain:
 
 
 def parse(xml: str) -> Domain:
-    """The domain of which `lab.nodes.domain_xml` wrote this."""
+    """Return the domain for which `lab.nodes.domain_xml` wrote this XML."""
 
     def inner(tag: str) -> str:
         found = re.search(f"<{tag}[^>]*>(.*?)</{tag}>", xml, re.DOTALL)

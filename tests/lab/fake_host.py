@@ -1,13 +1,13 @@
-"""The host behind fake connections: its domains, what becomes of them, and who is told of it.
+"""The host behind fake connections: its domains, what happens to them, and the events of that.
 
-In: `Domain` values, and what a test does to them. Out: each domain as it is (`Guest`), as it has
-been (`history`, the truth that a view is held against), and events to every connection. What
-libvirt's test driver does too is done as it does it, its errors and events included, and the
-contract suite says so; the rest is as QEMU's does it: starts that fail without a word, guests that
-shut down or crash by themselves, devices plugged, migrations.
+In: `Domain` values, and what a test does to them. Out: each domain as it is (`Guest`), all that it
+has been (`history`, the truth with which a view is compared), and events to every connection. What
+libvirt's test driver can do is done in the same way, with the same errors and events; the contract
+suite tests that. The rest is done as QEMU's driver does it: starts that fail without an event,
+guests that shut down or crash by themselves, devices that are plugged, migrations.
 
-All changes are atomic and made under `lock`: who holds it sees a host that stands still, and no
-call is answered meanwhile. Knows nothing of connections but that they have a `Mail`.
+All changes are atomic and made under `lock`: while a thread holds it the host does not change, and
+no call is answered. Of a connection it knows only the `Mail`.
 
 Source: libvirt src/test/test_driver.c; FACTS measured on its QEMU driver (a start that fails).
 """
@@ -39,11 +39,11 @@ _ADDED, _UPDATED, _RENAMED = range(3)
 _BOOTED, _UNPAUSED = 1, 5
 _BY_USER, _STARTING_UP = 1, 11
 _OFF, _DESTROYED, _CRASHED, _MIGRATED, _SAVED, _FAILED = range(1, 7)
-"""Why a domain is shut off. Of all but the last, its event's detail is one less."""
+"""Why a domain is shut off. The detail of the event is one less, except for the last."""
 
 
 def libvirt_error(code: int, message: str, domain: int = FROM_TEST) -> libvirt.libvirtError:
-    """An error as libvirt-python raises it: `get_error_code()` and the rest say what is given."""
+    """Return an error as libvirt-python raises it: `get_error_code()` and the rest return these."""
     error = libvirt.libvirtError(message)
     error.err = (code, domain, message, libvirt.VIR_ERR_ERROR, message, None, None, -1, -1)
     error.args = (message,)
@@ -54,8 +54,8 @@ def libvirt_error(code: int, message: str, domain: int = FROM_TEST) -> libvirt.l
 class Guest:
     """One domain at one instant. `domain` is the definition in force.
 
-    `later` is that of its next start, None of one that has no other: transient ones, and those that
-    are shut off.
+    `later` is the definition of its next start; None if it has no other definition: a transient
+    domain, and one that is shut off.
     """
 
     domain: Domain
@@ -67,12 +67,12 @@ class Guest:
 
     @property
     def active(self) -> bool:
-        """Whether libvirt calls it active: it has an id."""
+        """Whether libvirt calls it active, which is: it has an id."""
         return self.id >= 0
 
     @property
     def seen(self) -> tuple[str, int | None, int, int]:
-        """What a reader may see of it: name, id, state and reason. Who is shut off has no id."""
+        """What a reader may see of it: name, id, state and reason. Shut off, it has no id."""
         id = self.id if self.active and self.state != SHUTOFF else None
         return self.domain.name, id, self.state, self.reason
 
@@ -87,8 +87,8 @@ class Client(Protocol):
 class FakeHost:
     """A host with these domains. Threads may share it.
 
-    `history` has all that each domain has ever been, in order, None where it was not there. While
-    `down` is set nobody can connect.
+    `history` has all that each domain has ever been, in order; None: it did not exist. While `down`
+    is set no client can connect.
     """
 
     def __init__(self, domains: Iterable[Domain] = ()) -> None:
@@ -102,7 +102,7 @@ class FakeHost:
             self.put(domain)
 
     def guest(self, identity: uuid.UUID) -> Guest:
-        """The domain as it is; `libvirtError` 42 if it is gone."""
+        """Return the domain as it is; raise `libvirtError` 42 if it does not exist."""
         with self.lock:
             if identity not in self.guests:
                 text = f"Domain not found: no domain with matching uuid '{identity}'"
@@ -110,14 +110,14 @@ class FakeHost:
             return self.guests[identity]
 
     def named(self, name: str) -> Guest | None:
-        """The domain with this name."""
+        """Return the domain with this name."""
         with self.lock:
             return next((g for g in self.guests.values() if g.domain.name == name), None)
 
-    # As a test likes it
+    # What only a test does
 
     def put(self, domain: Domain) -> None:
-        """Add a domain, or change the one with its UUID to this; with the events of that."""
+        """Add a domain, or replace the one with its UUID; send the events of that."""
         runs = domain.active or domain.transient
         with self._changing():
             before = self.guests.get(domain.uuid)
@@ -142,14 +142,14 @@ class FakeHost:
                 self._say(guest, LIFECYCLE, _STOPPED, 0)
 
     def set_id(self, identity: uuid.UUID, number: int) -> None:
-        """Give an active domain this id: 0, and it looks like Xen's Domain-0."""
+        """Give an active domain this id; with 0 it looks like Xen's Domain-0."""
         with self._changing():
             self._set(replace(self.guest(identity), id=number))
 
     # As every driver does it
 
     def define(self, domain: Domain) -> None:
-        """Define it, or define it anew: what runs takes that up at its next start."""
+        """Define it, or define it again: a running domain uses that at its next start."""
         with self._changing():
             self._refuse_twins(domain)
             plain = replace(domain, active=False, paused=False, transient=False)
@@ -165,7 +165,7 @@ class FakeHost:
             self._say(guest, LIFECYCLE, _DEFINED, _UPDATED if known else _ADDED)
 
     def undefine(self, identity: uuid.UUID) -> None:
-        """Remove its definition; what runs becomes transient."""
+        """Remove its definition; a running domain becomes transient."""
         with self._changing():
             guest = self.guest(identity)
             if guest.active:
@@ -180,7 +180,7 @@ class FakeHost:
             self._start(self.guest(identity), RUNNING, _BOOTED, told=True)
 
     def create_transient(self, domain: Domain) -> None:
-        """Start it without defining it; one that is defined runs so until it is shut off."""
+        """Start it without defining it; a defined one runs with this until it is shut off."""
         with self._changing():
             self._refuse_twins(domain)
             before = self.guests.get(domain.uuid)
@@ -200,7 +200,7 @@ class FakeHost:
             self._say(guest, LIFECYCLE, _SUSPENDED, 0)
 
     def resume(self, identity: uuid.UUID) -> None:
-        """Let it go on."""
+        """Resume it."""
         with self._changing():
             guest = self._in_state(identity, PAUSED, "paused")
             self._set(replace(guest, state=RUNNING, reason=_UNPAUSED))
@@ -215,12 +215,12 @@ class FakeHost:
             self._stop(guest, _OFF)
 
     def destroy(self, identity: uuid.UUID) -> None:
-        """Pull the plug."""
+        """Destroy it: shut it off without asking its guest."""
         with self._changing():
             self._stop(self._running(identity), _DESTROYED)
 
     def save(self, identity: uuid.UUID) -> None:
-        """Save its memory and shut it off; not of a transient one."""
+        """Save its memory and shut it off; a transient domain is refused."""
         with self._changing():
             guest = self._running(identity)
             if not guest.persistent:
@@ -228,12 +228,12 @@ class FakeHost:
             self._stop(guest, _SAVED)
 
     def crash(self, identity: uuid.UUID) -> None:
-        """Have it crash, and shut it off for it."""
+        """Crash it; it is shut off for that reason."""
         with self._changing():
             self._stop(self._running(identity), _CRASHED)
 
     def rename(self, identity: uuid.UUID, name: str) -> None:
-        """Give one that is shut off another name."""
+        """Give a domain that is shut off another name."""
         with self._changing():
             guest = self.guest(identity)
             if guest.active:
@@ -246,9 +246,9 @@ class FakeHost:
             self._say(after, LIFECYCLE, _DEFINED, _RENAMED)
 
     def alter(self, identity: uuid.UUID, kind: int, *facts: object, **fields: object) -> None:
-        """Change the definition in force while it stays in its state, with an event of that kind.
+        """Change the definition in force, send an event of that kind, and leave the state as it is.
 
-        `alter(uuid, DEVICE_ADDED, "net1", devices=…)`; without fields nothing is new but the event.
+        `alter(uuid, DEVICE_ADDED, "net1", devices=…)`; without fields only the event is sent.
         """
         with self._changing():
             guest = self.guest(identity)
@@ -260,30 +260,30 @@ class FakeHost:
     # As QEMU's driver does it
 
     def begin_start(self, identity: uuid.UUID) -> None:
-        """Begin a start: it has an id and is paused, starting up, and nobody is told."""
+        """Begin a start: it has an id and is paused (starting up); no event is sent."""
         with self._changing():
             self._start(self.guest(identity), PAUSED, _STARTING_UP, told=False)
 
     def begin_transient(self, domain: Domain) -> None:
-        """Begin the start of one that is not defined; nobody is told."""
+        """Begin the start of a domain that is not defined; no event is sent."""
         with self._changing():
             self._refuse_twins(domain)
             self._set(Guest(domain, next(self._ids), PAUSED, _STARTING_UP, persistent=False))
 
     def finish_start(self, identity: uuid.UUID) -> None:
-        """Let a start succeed that was begun."""
+        """Complete a start that was begun."""
         with self._changing():
             guest = replace(self.guest(identity), state=RUNNING, reason=_BOOTED)
             self._set(guest)
             self._say(guest, LIFECYCLE, _STARTED, 0)
 
     def fail_start(self, identity: uuid.UUID) -> None:
-        """Let a start fail that was begun: it is shut off, or gone, again, and nobody is told."""
+        """Fail a start that was begun: it is shut off or gone again; no event is sent."""
         with self._changing():
             self._stop(self.guest(identity), _FAILED, told=False)
 
     def shut_down(self, identity: uuid.UUID, *, told: bool = True) -> None:
-        """Have it be shutting down; `shutdown` or `fail_start` ends that."""
+        """Put it into the state "shutting down"; `shutdown` or `fail_start` ends that."""
         with self._changing():
             guest = replace(self.guest(identity), state=SHUTDOWN, reason=0)
             self._set(guest)
@@ -291,14 +291,14 @@ class FakeHost:
                 self._say(guest, LIFECYCLE, _SHUTDOWN, 0)
 
     def panic(self, identity: uuid.UUID) -> None:
-        """Have its kernel panic; it is kept, crashed, with its id."""
+        """Let its kernel panic; it stays, crashed, with its id."""
         with self._changing():
             guest = replace(self.guest(identity), state=CRASHED, reason=1)
             self._set(guest)
             self._say(guest, LIFECYCLE, _PANICKED, 0)
 
     def migrate_away(self, identity: uuid.UUID, *, kept: bool) -> None:
-        """Have it run elsewhere; a persistent one is defined here on, if it is `kept`."""
+        """Migrate it to another host; a persistent one stays defined here if it is `kept`."""
         with self._changing():
             guest = self.guest(identity)
             undefined = guest.persistent and not kept
@@ -307,9 +307,9 @@ class FakeHost:
                 self._say(replace(guest, id=-1), LIFECYCLE, _UNDEFINED, _REMOVED)
 
     def linger(self, identity: uuid.UUID, *, told: bool) -> None:
-        """Have a transient one be destroyed, and be seen shut off before it is gone.
+        """Destroy a transient domain, but let it be seen shut off before it is gone.
 
-        libvirt tells of it before it is gone, or after: `told`, or `vanish(told=True)`.
+        libvirt sends the event before it is gone (`told`), or after (`vanish(told=True)`).
         """
         with self._changing():
             guest = replace(self.guest(identity), state=SHUTOFF, reason=_DESTROYED)
@@ -318,24 +318,24 @@ class FakeHost:
                 self._say(guest, LIFECYCLE, _STOPPED, _DESTROYED - 1)
 
     def vanish(self, identity: uuid.UUID, *, told: bool) -> None:
-        """Let it be gone; with the event of a domain that was destroyed, or in silence."""
+        """Remove it, with the event of a domain that was destroyed, or without an event."""
         with self._changing():
             guest = self.guest(identity)
             self._remove(guest)
             if told:
                 self._say(guest, LIFECYCLE, _STOPPED, _DESTROYED - 1)
 
-    # What becomes of the daemon
+    # What happens to the daemon
 
     def break_off(self) -> None:
-        """Lose every connection. The domains do not notice."""
+        """Break every connection. The domains do not change."""
         with self.lock:
             for client in self.clients:
                 client.alive = False
             self.clients.clear()
 
     def renumber(self) -> None:
-        """Give every active domain another id, as a daemon may that has been restarted."""
+        """Give every active domain another id, as a restarted daemon may do."""
         with self._changing():
             for guest in list(self.guests.values()):
                 if guest.active:
@@ -380,7 +380,7 @@ class FakeHost:
 
     def _stop(self, guest: Guest, reason: int, *, told: bool = True) -> None:
         after = replace(guest, id=-1, state=SHUTOFF, reason=reason)
-        if guest.later is None:  # never defined: libvirt does not take its id away
+        if guest.later is None:  # it was never defined: libvirt leaves it its id
             after = replace(after, id=guest.id)
         else:
             after = replace(after, domain=guest.later, later=None)

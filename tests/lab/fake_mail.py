@@ -1,9 +1,9 @@
-"""Events on their way from a fake host to one connection: in order, unless a test has it otherwise.
+"""Events on their way from a fake host to one connection: in order, unless a test changes that.
 
-In: what the host says of a domain. Out: the same, handed over one by one, outside the host's lock,
-by whoever made the host say it. A test may lose the next ones, or hold them back and release them
-when it likes: one held back alone is overtaken by those after it, which is more than libvirt does
-to anybody (the events of one connection come in order).
+In: events of the host. Out: the same events, delivered one by one, without the host's lock, by the
+thread that caused them. A test may lose the next events, or delay them and release them later. A
+later event overtakes one that is delayed alone; libvirt itself never does that (the events of one
+connection come in order).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One event: VIR_DOMAIN_EVENT_ID_*, of whom, and what libvirt says of an event of that kind."""
+    """One event: VIR_DOMAIN_EVENT_ID_*, the domain, and the facts of an event of that kind."""
 
     kind: int
     guest: Any
@@ -25,9 +25,9 @@ class Letter:
 
 
 class Mail:
-    """What is on its way to one connection. Threads may share it.
+    """The events on their way to one connection. Threads may share it.
 
-    `lost` are those that never arrived.
+    `lost` are the events that never arrive.
     """
 
     def __init__(self, hand_over: Callable[[Letter], None]) -> None:
@@ -43,7 +43,7 @@ class Mail:
     # For a test
 
     def hold(self, letters: float = 1) -> None:
-        """Hold back the next events, so many of them; `math.inf`: all, until `release`."""
+        """Delay the next events, so many of them; `math.inf`: all, until `release`."""
         with self._lock:
             self._to_hold += letters
 
@@ -54,12 +54,12 @@ class Mail:
 
     @property
     def waiting(self) -> tuple[Letter, ...]:
-        """Those held back, the oldest first."""
+        """Return the delayed events, the oldest first."""
         with self._lock:
             return tuple(self._waiting)
 
     def release(self, place: int | None = None) -> None:
-        """Let the one at that place come; without a place all of them, and hold back no more."""
+        """Deliver the delayed event at that place; without a place, deliver all and delay none."""
         with self._lock:
             if place is None:
                 self._due.extend(self._waiting)
@@ -70,14 +70,14 @@ class Mail:
         self.deliver()
 
     def spare(self) -> None:
-        """Lose no more."""
+        """Stop losing events."""
         with self._lock:
             self._to_lose = 0
 
     # For the host
 
     def put(self, letter: Letter) -> None:
-        """Send it. It arrives with the next `deliver`."""
+        """Send an event. It arrives with the next `deliver`."""
         with self._lock:
             if self._to_lose:
                 self._to_lose -= 1
@@ -89,7 +89,7 @@ class Mail:
                 self._due.append(letter)
 
     def deliver(self) -> None:
-        """Hand over what is due; when this returns, all that was sent before has arrived."""
+        """Deliver what is due; when this returns, all that was sent before has arrived."""
         with self._turn:
             while True:
                 with self._lock:

@@ -1,55 +1,46 @@
 """The laboratory as pytest fixtures; load it with `pytest_plugins = ["lab.fixtures"]`.
 
-What cannot run here is skipped with its reason, unless the environment says CI: there it fails,
-lest a pipeline go green by testing nothing.
+What a fixture needs of this machine is in `lab.needs`.
 """
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 
 import libvirt
 import pytest
+from lab.churn import populated
 from lab.command import deaf_socket
-from lab.daemon import Daemon, daemon_available
+from lab.daemon import Daemon
 from lab.events import turn_events
-from lab.images import qemu_img_available
+from lab.nodes import nova_instance
 from lab.proxy import Proxy
-from lab.qemu import qemu_available
-
-
-def require(missing: str | None) -> None:
-    """Skip the test where something is missing; where the environment says CI, fail it."""
-    if missing and os.environ.get("CI"):
-        pytest.fail(missing)
-    if missing:
-        pytest.skip(missing)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet() -> None:
-    """Errors are raised; libvirt need not print them too."""
+    """Let libvirt print no error: every error is raised as well."""
     libvirt.registerErrorHandler(lambda context, error: None, None)
 
 
 @pytest.fixture(scope="session")
-def daemon() -> Iterator[Daemon]:
-    """A daemon for all tests of this process. Leave it as you found it: running, and no domains of
-    yours on `test:///default`. Kill and stop `own_daemon` instead. Count on no domain there: that
-    node lives until the daemon has let go of the last connection of the test before.
+def daemon(needs_libvirtd: None) -> Iterator[Daemon]:
+    """A daemon for all tests of this process.
+
+    A test leaves it running and removes its domains from `test:///default`; to kill or stop a
+    daemon, use `own_daemon`. Expect no domain there: the node lives until the daemon has closed the
+    last connection of the test before.
     """
-    require(daemon_available())
     with Daemon() as daemon:
         yield daemon
 
 
 @pytest.fixture(autouse=True)
 def _it_lives(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test in which the daemon of all tests dies fails by that name, and fails alone.
+    """Fail the test in which the daemon of all tests ends, and only this one.
 
-    libvirtd may crash of itself (`./dev torture cuts`).
+    libvirtd may crash without a cause in the test (`./dev torture cuts`).
     """
     if "daemon" not in request.fixturenames:
         yield
@@ -63,37 +54,41 @@ def _it_lives(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-def own_daemon() -> Iterator[Daemon]:
-    """A daemon for this test alone: to be killed, stopped and restarted."""
-    require(daemon_available())
+def own_daemon(needs_libvirtd: None) -> Iterator[Daemon]:
+    """A daemon for this test alone, which may kill, stop and restart it."""
     with Daemon() as daemon:
         yield daemon
 
 
 @pytest.fixture
+def three(daemon: Daemon) -> Iterator[str]:
+    """The URI of the test driver of `daemon`, with three running instances of Nova's."""
+    with populated(daemon.uri(), [nova_instance(n) for n in range(3)]):
+        yield daemon.uri()
+
+
+@pytest.fixture
 def proxy(daemon: Daemon) -> Iterator[Proxy]:
-    """A proxy in front of `daemon`, without faults and with nothing counted yet."""
+    """A proxy in front of `daemon`, without faults and without calls so far."""
     with Proxy(daemon) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def rpc(proxy: Proxy) -> Proxy:
-    """`proxy`, where a test only counts."""
+    """`proxy`, for a test that only counts."""
     return proxy
 
 
 @pytest.fixture
-def qemu_daemon(own_daemon: Daemon) -> Daemon:
+def qemu_daemon(needs_qemu: None, own_daemon: Daemon) -> Daemon:
     """A daemon of the test's own that can run QEMU guests."""
-    require(qemu_available())
     return own_daemon
 
 
 @pytest.fixture
-def disk_daemon(qemu_daemon: Daemon) -> Daemon:
+def disk_daemon(needs_qemu_img: None, qemu_daemon: Daemon) -> Daemon:
     """A daemon of the test's own whose QEMU guests can have disks."""
-    require(qemu_img_available())
     return qemu_daemon
 
 
@@ -106,9 +101,9 @@ def deaf() -> Iterator[socket.socket]:
 
 @pytest.fixture(scope="session")
 def event_loop_thread() -> None:
-    """libvirt's default event loop, turned by a thread for the rest of this process.
+    """Start a thread that runs libvirt's default event loop until this process ends.
 
-    Where the code under test turns one itself, override this fixture in conftest.py with a call
-    that starts that one.
+    If the code under test has a loop of its own, override this fixture in conftest.py with one that
+    starts that loop.
     """
     turn_events()

@@ -1,9 +1,9 @@
-"""Hands that act on a host, one act at a time, and tell what each domain truly was.
+"""Hands: they act on the domains of a host, one act at a time, and record what each domain was.
 
-In: the name of an act ("start") and a place in the cast, who are all the domains that there may be.
-Out: the act done, on a fake host or by libvirt, to a domain that can undergo it; and `history`, all
-that could be seen of each domain, in order. What a live view shows of a domain must be in there, in
-that order.
+In: the name of an act ("start") and a place in the cast: all domains that may exist. Out: the act
+is done, on a fake host or by libvirt, to a domain that can undergo it; and `history`: everything
+that a reader could see of each domain, in order. A live view may show of a domain only what is in
+there, in that order.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _UP = frozenset({"running", "paused"})
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a domain is, in a word, and under which name. "lingering": shut off, yet with an id."""
+    """A domain's state in one word, and its name. "lingering": shut off, but with an id."""
 
     word: str = "gone"
     name: str = ""
@@ -52,19 +52,22 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """What can be done to a domain whose word is among these; None: persistent or not."""
+    """An act, and the words of the domains that can undergo it.
+
+    `persistent`: only these; None: persistent or not.
+    """
 
     words: frozenset[str]
     do: Callable[[Domain], object]
     persistent: bool | None = None
 
     def fits(self, standing: Standing) -> bool:
-        """Whether it can be done to a domain that is so."""
+        """Return whether a domain of this standing can undergo it."""
         return standing.word in self.words and self.persistent in (None, standing.persistent)
 
 
 class Hand:
-    """Acts on a host. Threads may share it, and take turns: whoever holds `turn` acts alone."""
+    """Acts on a host. Threads may share it: the thread that holds `turn` acts alone."""
 
     def __init__(self, cast: Iterable[Domain]) -> None:
         self.cast = tuple(cast)
@@ -74,16 +77,16 @@ class Hand:
 
     @property
     def history(self) -> Mapping[uuid.UUID, Sequence[Seen | None]]:
-        """All that each domain has been, in order; None: not there."""
+        """All that each domain has been, in order; None: it did not exist."""
         raise NotImplementedError
 
     def can(self, act: str) -> bool:
-        """Whether there is anybody to whom this can be done now."""
+        """Return whether any domain can undergo this act now."""
         with self.turn:
             return any(self._acts[act].fits(self.standing(domain)) for domain in self.cast)
 
     def do(self, act: str, place: int) -> None:
-        """Do it to the domain at this place, or the first after it to whom it can be done."""
+        """Do it to the domain at this place, or to the first after it that can undergo it."""
         with self.turn:
             for domain in self.cast[place:] + self.cast[:place]:
                 standing = self.standing(domain)
@@ -92,22 +95,22 @@ class Hand:
                     return
 
     def standing(self, domain: Domain) -> Standing:
-        """How it is now."""
+        """Return the standing of a domain now."""
         raise NotImplementedError
 
     def _another(self, domain: Domain) -> Domain:
-        """The same with another number of vCPUs than it had the last time."""
+        """Return the domain with another number of vCPUs than the last time."""
         vcpus = self._vcpus[domain.uuid] = self._vcpus[domain.uuid] % 7 + 1
         return replace(domain, vcpus=vcpus)
 
     def _alias(self, domain: Domain) -> str:
-        """The other of its two names. Of one that Nova named, the alias tells nothing."""
+        """Return the other of its two names. An alias does not look like a name of Nova's."""
         name = next(one.name for one in self.cast if one.uuid == domain.uuid)
         return f"{name}-alias" if domain.name == name else name
 
 
 class FakeHand(Hand):
-    """Acts on a `FakeHost`: all that libvirt's drivers are known to do."""
+    """Acts on a `FakeHost`: everything that libvirt's drivers are known to do."""
 
     def __init__(self, host: FakeHost, cast: Iterable[Domain]) -> None:
         super().__init__(cast)
@@ -174,7 +177,7 @@ class FakeHand(Hand):
         return Standing.of(guest.seen, active=guest.active, persistent=guest.persistent)
 
     def _alter(self, kind: int, *facts: object, **values: tuple[object, object]) -> Act:
-        """The event, and with it the first of two values for a field, or the other if it has it."""
+        """Return an act: an event of that kind, and for each field the other of two values."""
 
         def alter(domain: Domain) -> None:
             now = self._host.guest(domain.uuid).domain
@@ -197,7 +200,7 @@ class FakeHand(Hand):
 
 
 class LibvirtHand(Hand):
-    """Acts on libvirt's test driver, and is the only one who does: what it does is done at once.
+    """Acts on libvirt's test driver, where nothing else acts: each act is complete at once.
 
     The host is empty at first, and after `close`.
     """
@@ -230,7 +233,7 @@ class LibvirtHand(Hand):
         return self._history
 
     def connect(self) -> None:
-        """Connect to a daemon that may have been restarted, and define whom it knows no more."""
+        """Connect to a daemon, perhaps a restarted one; define again the domains that it lost."""
         was = {identity for identity, seen in self._history.items() if seen[-1] is not None}
         for identity in was:
             self._history[identity].append(None)
@@ -268,7 +271,7 @@ class LibvirtHand(Hand):
             return None
 
     def _note(self, identity: uuid.UUID) -> None:
-        """Write down how it is now. One that ends and is gone was shut off for an instant."""
+        """Record its state now. A domain that ends and is gone was shut off for an instant."""
         handle, last = self._handle(identity), self._history[identity][-1]
         if handle is None:
             if last is not None and last[1] is not None:

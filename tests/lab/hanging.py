@@ -1,7 +1,7 @@
-"""A file system that hangs: each look at a file on it waits, as on NFS without its server.
+"""A file system that hangs: each access to a file on it waits, as on NFS without its server.
 
-In: nothing. Out: a directory, until the block ends; then all who wait are told that it is gone.
-Who waits can be killed, as on NFS. Refuses to run without root and FUSE: `hanging_available` says
+In: nothing. Out: a directory, until the block ends; then each access that waits fails. A process
+that waits can be killed, as on NFS. Refuses to run without root and FUSE: `hanging_available` says
 what is missing.
 
 Source: Linux include/uapi/linux/fuse.h; fs/fuse/dev.c (request_wait_answer: a request that its
@@ -26,14 +26,14 @@ _MNT_FORCE, _MNT_DETACH = 1, 2
 
 
 def hanging_available() -> str | None:
-    """Why no file system can hang here, or None if one can."""
+    """Return why no file system can hang here; None if one can."""
     if os.geteuid() != 0:
         return "only root may mount"
     return None if Path("/dev/fuse").exists() else "no FUSE"
 
 
 class Hanging:
-    """The file system. `looked_at` is set as soon as somebody waits for a file on it."""
+    """The file system. `looked_at` is set as soon as a process waits for a file on it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,10 +42,10 @@ class Hanging:
 
 @contextlib.contextmanager
 def hanging() -> Iterator[Hanging]:
-    """A file system that hangs for the length of the block.
+    """Mount a file system that hangs until the block ends.
 
     Raises:
-        OSError: this machine does not let us mount one.
+        OSError: this machine refuses the mount.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     with tempfile.TemporaryDirectory(prefix="gl-hangs-") as name:
@@ -61,7 +61,7 @@ def hanging() -> Iterator[Hanging]:
         try:
             yield there
         finally:
-            libc.umount2(name.encode(), _MNT_DETACH | _MNT_FORCE)  # all who wait are told
+            libc.umount2(name.encode(), _MNT_DETACH | _MNT_FORCE)  # each access that waits fails
             watch.join()
             os.close(device)
 
@@ -74,8 +74,8 @@ def _answer_the_mount(device: int) -> None:
 
 
 def _watch(device: int, there: Hanging) -> None:
-    """Wait for the first request, and leave it where it is."""
+    """Wait for the first request, and do not read it."""
     poll = select.poll()
     poll.register(device, select.POLLIN)
-    poll.poll()  # also over with the mount
+    poll.poll()  # also returns when the mount ends
     there.looked_at.set()

@@ -1,4 +1,4 @@
-"""Events as this process has them: told of to a test, and held up for it."""
+"""libvirt's events in this process: shown to a test, and delayed for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PASSER_BY = replace(nova_instance(9_999), active=False)
 
 @contextmanager
 def witness(uri: str) -> Iterator[Stream]:
-    """Each event, as another connection of this process is told of it; see `Stream`."""
+    """Collect each event that another connection of this process receives; see `Stream`."""
     connection = Connection(uri)
     try:
         stream = connection.peer().lifecycle()
@@ -31,7 +31,7 @@ def witness(uri: str) -> Iterator[Stream]:
 
 @contextmanager
 def loop_held_up(uri: str, connection: libvirt.virConnect) -> Iterator[None]:
-    """libvirt's event loop in this process hands nothing out. `connection` is for the same host."""
+    """Let libvirt's event loop deliver nothing in this block. `connection` is to the same host."""
     held, released = threading.Event(), threading.Event()
 
     def hold_up(*_: object) -> None:

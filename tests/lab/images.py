@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from lab.daemon import Daemon
+from lab.quick import refuse_if_quick
 
 MIB = 1 << 20
 
@@ -69,4 +70,5 @@ def make_image(
 
 
 def _run(*command: str) -> None:
+    refuse_if_quick(command[0])
     subprocess.run(command, check=True, capture_output=True)

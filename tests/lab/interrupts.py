@@ -1,9 +1,9 @@
-"""Exceptions where a signal handler could raise them, one after the other, as if by plan.
+"""Exceptions at the points where a signal handler can raise one, at each point in turn.
 
-In: something to do. Out: whether it was interrupted. Python runs signal handlers when a function
-begins and after a call of a C function; `sys.setprofile` calls back at the same points, on this
-thread alone, and what it raises there comes out as a handler's exception does. So the n-th point of
-an action can be interrupted, each in turn, without a clock.
+In: an action. Out: whether it was interrupted. Python runs signal handlers when a function begins
+and after a call of a C function. `sys.setprofile` calls back at the same points, in this thread
+alone, and its exceptions come out as a handler's do. So each point of an action can be interrupted
+in turn, without a clock.
 
 `with lock` is no such point, as in CPython: the interpreter calls `__enter__` without a check.
 """
@@ -17,13 +17,13 @@ from types import FrameType
 
 
 class Interrupt(BaseException):
-    """What the handler raises; like KeyboardInterrupt no `Exception`."""
+    """What the handler raises; not an `Exception`, like KeyboardInterrupt."""
 
 
 def interrupted_at(point: int, act: Callable[[], object], doing: Callable[[], None]) -> bool:
-    """Do it, and `doing` at its n-th point; whether it went so far.
+    """Do `act`, and call `doing` at its n-th point; return whether `act` has so many points.
 
-    `doing` is a signal handler: it may raise.
+    `doing` stands for a signal handler: it may raise.
     """
     left = point
 
@@ -45,7 +45,7 @@ def interrupted_at(point: int, act: Callable[[], object], doing: Callable[[], No
 
 
 def interrupt(point: int, act: Callable[[], object]) -> bool:
-    """Do it, and raise `Interrupt` at its n-th point; whether it went so far."""
+    """Do `act`, and raise `Interrupt` at its n-th point; return whether it has so many points."""
 
     def ring() -> None:
         raise Interrupt
@@ -57,7 +57,7 @@ def interrupt(point: int, act: Callable[[], object]) -> bool:
 
 
 def every_point(act: Callable[[int], bool], step: int = 1, first: int = 1) -> Iterator[int]:
-    """Each point, until one is beyond the end: `act` says whether it was reached."""
+    """Yield each point, until `act` says that it did not reach one."""
     for point in itertools.count(first, step):
         if not act(point):
             return

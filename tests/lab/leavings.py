@@ -1,7 +1,7 @@
 """What a block of a test leaves behind: threads, open files, connections.
 
-A process makes some of them once and keeps them: the thread of the event loop, the usher. Which
-test comes first in its process is chance, so they are made before anything is counted.
+A process makes some of these once and keeps them: the thread of the event loop, the usher. Tests
+run in random order, so these are made before anything is counted.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from guestlist.event_loop import ensure_loop
 
 
 def own_threads() -> Counter[str]:
-    """guestlist's threads by name; the usher may be another one by now."""
+    """Count guestlist's threads by name; the usher may be another thread than before."""
     names = (each.name for each in threading.enumerate())
     return Counter(name for name in names if name.startswith("guestlist-"))
 
 
 def held() -> tuple[int, int, int]:
-    """What this process has of threads, of open files and of connections that are not closed."""
+    """Count the threads, the open files and the open connections of this process."""
     gc.collect()
     connections = sum(
         thing._o is not None for thing in gc.get_objects() if type(thing) is libvirt.virConnect
@@ -37,12 +37,12 @@ def held() -> tuple[int, int, int]:
 
 @contextlib.contextmanager
 def leaving_nothing() -> Iterator[None]:
-    """After the block nothing is left of what it opened."""
+    """Fail unless everything that the block opens is gone after it."""
     ensure_loop()
-    with Host("test:///default") as host:  # what is made once in a process is made now
+    with Host("test:///default") as host:  # makes what a process makes once
         host.snapshot()
     gc.collect()
-    before, earlier = held(), own_threads()  # of which an earlier test's may yet end
+    before, earlier = held(), own_threads()  # threads of an earlier test may still end
     yield
     try:
         wait_until(

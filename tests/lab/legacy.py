@@ -1,7 +1,7 @@
-"""The listing as Nova did it before it had a bulk call: ids, names, and a look-up for each.
+"""The listing as Nova did it without the bulk call: ids, names, and a look-up for each.
 
-In: a connection. Out: its domains; one that starts or stops meanwhile may be missing. It is here to
-be compared with: `guestlist.listing.walk` is the walk that loses nobody.
+In: a connection. Out: its domains; a domain that starts or stops meanwhile may be missing. It is
+here for comparison: `guestlist.listing.walk` is the walk that loses no domain.
 
 Source: Nova 2013.2 nova/virt/libvirt/driver.py (`list_instance_ids`, `list_instances`).
 """
@@ -19,10 +19,10 @@ Key = TypeVar("Key", int, str)
 
 
 def legacy_walk(connection: libvirt.virConnect) -> list[libvirt.virDomain]:
-    """The domains, active ones first.
+    """Return the domains, the active ones first.
 
-    Cost: n + 6 calls for n domains, or 2 fewer where none is active or none is inactive: each count
-    is asked for twice, as libvirt-python's lists ask for their own length first.
+    Cost: n + 6 calls for n domains, or 2 fewer if none is active or none is inactive. Each count is
+    asked for twice: libvirt-python's lists ask for their own length first.
     """
     domains = {}
     if connection.numOfDomains():

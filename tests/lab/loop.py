@@ -1,14 +1,14 @@
 """The thread that moves bytes between clients and a daemon: sockets, buffers, time.
 
-In: connections on a socket of its own. Out: whole messages, handed to a `Handler`, which decides
-what becomes of them. Nothing here knows what a message means.
+In: connections to a socket of its own. Out: whole messages for a `Handler`, which decides what
+happens to each. Nothing here knows what a message means.
 
-One thread owns every link and the selector; whoever else wants something done says so with
-`Loop.do`. So no lock is needed, and an order of events exists.
+One thread owns every link and the selector; other threads give it work with `Loop.do`. So no lock
+is needed, and events have one order.
 
-A client is cut off at once, the daemon only when it has answered whatever it was asked for that
-client. A libvirtd 9.0 that is about to answer a client which follows events, and loses it, may
-crash (`./dev torture cuts`), and all the other clients with it.
+A client is cut off at once, the daemon only after it has answered all calls of that client. If a
+libvirtd 9.0 is about to answer a client that follows events, and loses the client, it may crash
+(`./dev torture cuts`) and end the connections of all other clients.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from lab.wire import CALL, OK, REPLY, Message, take_frames, type_of
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _CHUNK = 1 << 20
-_BACKLOG_BYTES = 8 << 20  # one side is not read from while the other owes its peer this much
-_FAREWELL_SECONDS = 1.0  # that daemons have to answer, once there are to be no links any more
-_OWN_SERIALS = 0xF0000000  # for calls of the link's own; a client's serials count from 0
+_BACKLOG_BYTES = 8 << 20  # bytes that wait for one side before the other side is read no further
+_FAREWELL_SECONDS = 1.0  # seconds in which daemons must answer after the links are closed
+_OWN_SERIALS = 0xF0000000  # serials of the link's own calls; those of a client count from 0
 
 
 class Handler(Protocol):
-    """Who decides what becomes of messages. Called in the loop's thread."""
+    """The object that decides what happens to messages. The loop's thread calls it."""
 
     def from_client(self, link: Link, frame: bytes) -> None:
-        """A client sent this message."""
+        """Take a message that a client sent."""
 
     def from_daemon(self, link: Link, frame: bytes) -> None:
-        """The daemon sent this message."""
+        """Take a message that the daemon sent."""
 
     def nonsense(self) -> bytes | None:
-        """What a new connection is to get in place of service."""
+        """Return the bytes that a new connection gets instead of service."""
 
     def failed(self, error: BaseException) -> None:
-        """Something here, or in the handler, raised this."""
+        """Take an error that the loop or the handler raised."""
 
 
 class End:
-    """One of a link's two sockets: what came in and is not complete, what could not go out yet."""
+    """One of a link's two sockets, with incomplete input and unsent output."""
 
     def __init__(self, link: Link, sock: socket.socket) -> None:
         self.link = link
@@ -61,7 +61,7 @@ class End:
         self.outbox: deque[memoryview] = deque()
         self.owed = 0
         self.interest = 0
-        self.closing = False  # as soon as everything is out
+        self.closing = False  # as soon as everything is sent
         sock.setblocking(False)
 
     def send(self, data: bytes) -> None:
@@ -80,7 +80,7 @@ class End:
             deliver()
 
     def flush(self) -> None:
-        """Send what the socket takes; what is left goes when it is writable."""
+        """Send what the socket accepts; the rest is sent when it is writable."""
         if self.is_closed or (self.link.loop.stalled and not self.link.closed):
             return
         try:
@@ -102,7 +102,7 @@ class End:
             self.link.watch()
 
     def pull(self) -> list[bytes] | None:
-        """The messages that are complete now; None: there will be no more."""
+        """Return the messages that are complete now; None: the other side has closed."""
         try:
             size = self.sock.recv_into(self.link.loop.chunk)
         except BlockingIOError:
@@ -125,7 +125,7 @@ class End:
 
 
 class DaemonEnd(End):
-    """The end at the daemon: it knows how many calls wait for their reply."""
+    """The socket to the daemon; it knows how many calls wait for a reply."""
 
     unanswered = 0
 
@@ -140,7 +140,7 @@ class DaemonEnd(End):
 
 
 class Link:
-    """A client's connection and its counterpart to the daemon."""
+    """A client's connection, and the connection to the daemon that belongs to it."""
 
     def __init__(self, loop: Loop, near: socket.socket, far: socket.socket) -> None:
         self.loop = loop
@@ -152,20 +152,20 @@ class Link:
         self.closed = False
 
     def ask(self, call: Message, then: Callable[[Message], None]) -> None:
-        """Make a call of our own on this connection; the client sees neither it nor the reply."""
+        """Make a call of our own on this connection; the client sees neither call nor reply."""
         serial = next(self._serials)
         self._asked[serial] = then
         self.far.send(replace(call, type=CALL, serial=serial, status=OK).encode())
 
     def asked(self, reply: Message) -> bool:
-        """Whether this answers a call of our own; if so, it is dealt with."""
+        """Return whether this answers a call of our own; if so, handle it."""
         then = self._asked.pop(reply.serial, None)
         if then:
             then(reply)
         return then is not None
 
     def read(self, end: End) -> None:
-        """Take in what arrived at one end, and handle each complete message."""
+        """Read what arrived at one end, and handle each complete message."""
         frames = end.pull()
         if frames is None:
             self.ended(end)
@@ -185,7 +185,7 @@ class Link:
                 handle(self, frame)
 
     def ended(self, end: End) -> None:
-        """One end closed: the other gets what it is still owed, then closes too."""
+        """Close the other end after it has got all that is still to be sent."""
         if end is self.near:
             self.close()
             return
@@ -196,7 +196,7 @@ class Link:
             self.close()
 
     def watch(self) -> None:
-        """Listen to each end for what can be done now."""
+        """Register what each end can do now: read, write."""
         for end, other in [(self.near, self.far), (self.far, self.near)]:
             if end.is_closed:
                 continue
@@ -207,7 +207,7 @@ class Link:
             self.loop.watch(end, interest)
 
     def close(self) -> None:
-        """Cut the client off, and leave the daemon."""
+        """Cut the client off, and `leave` the daemon."""
         self.closed = True
         self.near.close()
         self.near.owed = 0
@@ -216,7 +216,7 @@ class Link:
         self.leave()
 
     def leave(self) -> None:
-        """Cut the daemon off, if it has answered everything; else listen until it has."""
+        """Cut the daemon off after it has answered everything."""
         if self.far.unanswered and not self.far.is_closed:
             self.watch()
         else:
@@ -225,13 +225,13 @@ class Link:
 
 
 class Loop(threading.Thread):
-    """The thread that moves the bytes. Its methods belong to it; others come in through `do`."""
+    """The thread that moves the bytes. Other threads may call only `do`."""
 
     def __init__(self, path: str, upstream: str, handler: Handler) -> None:
         super().__init__(name="proxy", daemon=True)
         self.handler = handler
         self.links: set[Link] = set()
-        self.leaving: set[Link] = set()  # whose client is gone; the daemon owes it a reply
+        self.leaving: set[Link] = set()  # the client is gone; the daemon has still to reply
         self.chunk = bytearray(_CHUNK)
         self.stalled = False
         self.on_resume: list[Callable[[], None]] = []
@@ -251,7 +251,7 @@ class Loop(threading.Thread):
         self._selector.register(self._listener, _READ, self._accept)
 
     def do(self, request: Callable[[], None], *, wait: bool = True) -> None:
-        """Run `request` in this thread; return when it is done."""
+        """Run `request` in the loop's thread; return when it is done."""
         if threading.current_thread() is self:
             request()
             return
@@ -304,11 +304,11 @@ class Loop(threading.Thread):
                 key.data()
 
     def _let_leave(self) -> None:
-        """Wait, not for ever, until daemons have answered for the clients that are gone."""
+        """Wait, with a limit, until daemons have answered the calls of clients that are gone."""
         end = time.monotonic() + _FAREWELL_SECONDS
         while self.leaving and (left := end - time.monotonic()) > 0:
             self._serve_all(self._selector.select(left))
-            self.drop()  # who came in meanwhile
+            self.drop()  # clients that connected meanwhile
         for link in list(self.leaving):
             link.far.close()
 

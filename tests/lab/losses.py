@@ -1,8 +1,8 @@
-"""Counting what listings and snapshots get wrong while somebody else changes the domains.
+"""A count of what listings and snapshots get wrong while another process changes the domains.
 
-In: a way to make a `Host`, and domains that exist throughout. Out: a `Tally`. A listing under churn
-is wrong if it lacks one of those domains or shows one twice; a snapshot also if what it says of a
-domain contradicts itself. It is refused, not wrong, if it raises `ListingUnstable`.
+In: a function that makes a `Host`, and domains that exist all the time. Out: a `Tally`. A listing
+under churn is wrong if it lacks one of those domains or shows one twice; a snapshot also if it
+contradicts itself about a domain. One that raises `ListingUnstable` is refused, not wrong.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from guestlist import DomainState, Host, Instance, ListingUnstable
 
 @dataclass
 class Tally:
-    """Of `listings` listings: how many lacked a domain, doubled one, or gave up.
+    """How many of `listings` listings lacked a domain, showed one twice, or gave up.
 
-    Of snapshots also how many contradicted themselves, and how many `calls` they took together.
+    For snapshots also: how many contradicted themselves, and the `calls` of all together.
     """
 
     listings: int = 0
@@ -31,13 +31,13 @@ class Tally:
     missing: collections.Counter[str] = field(default_factory=collections.Counter)
 
     def miss(self, lost: Collection[uuid.UUID]) -> None:
-        """Count a listing that lacked these."""
+        """Count a listing that lacked these domains."""
         self.lost += bool(lost)
         self.missing.update(map(str, lost))
 
     @property
     def right(self) -> bool:
-        """Whether every listing was complete and none gave up."""
+        """Return whether every listing was complete and none gave up."""
         return self.listings > 0 and not (
             self.lost or self.doubled or self.unstable or self.contradicted
         )
@@ -51,12 +51,12 @@ def count_losses(
     cold: bool = False,
     include_inactive: bool = True,
 ) -> Tally:
-    """List so many times, and hold each list against what was there throughout.
+    """List `times` times, and compare each list with the domains that existed all the time.
 
     Args:
         cold: each listing is the first of a new connection.
-        include_inactive: as in `Host.list_instance_domains`; without it the expected ones must be
-            active throughout.
+        include_inactive: as in `Host.list_instance_domains`; without it the expected domains must
+            be active all the time.
     """
     wanted = set(expected)
 
@@ -79,7 +79,7 @@ def count_contradictions(
     cold: bool = False,
     include_inactive: bool = True,
 ) -> Tally:
-    """Take so many snapshots, with details; see `count_losses`."""
+    """Take `times` snapshots, with details; see `count_losses`."""
     wanted = set(expected)
 
     def judge(host: Host, tally: Tally) -> None:
@@ -112,7 +112,7 @@ def _tallied(
 
 
 def _contradicts_itself(instance: Instance) -> bool:
-    """Whether id and state, or the record and its details, speak of different domains."""
+    """Return whether id and state, or a record and its details, contradict each other."""
     if instance.active != (instance.state is not DomainState.SHUTOFF):
         return True
     return instance.details is not None and instance.details.uuid != instance.uuid

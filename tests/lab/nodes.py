@@ -1,8 +1,8 @@
-"""Hosts to serve: node XML for libvirt's test driver, with one or twenty thousand domains.
+"""Hosts for libvirt's test driver: node XML with one domain, or with twenty thousand.
 
-In: `Domain` values, made by hand or by the constructors here, each deterministic in its number.
-Out: the text of a node file (`Daemon.uri` takes it as it is), or a domain's XML for `defineXML`
-and `createXML` (`domain_xml`). Invents no host details: the node has its domains and nothing else.
+In: `Domain` values, made by hand or by the functions here, which make the same domain for the same
+number. Out: the text of a node file (for `Daemon.uri`), or a domain's XML for `defineXML` and
+`createXML` (`domain_xml`). The node has these domains and no other facts about a host.
 
 Metadata and SMBIOS fields follow what OpenStack Nova writes: the `instance` element of namespace
 `…/nova/1.0` (since Juno) or `1.1` (since Wallaby), and "OpenStack Foundation" / "OpenStack Nova".
@@ -29,8 +29,8 @@ _RUNNING, _PAUSED, _SHUT_OFF = 1, 3, 5
 class Domain:
     """A domain as the node has it when a connection opens.
 
-    `metadata` is XML for inside `<metadata>`, `devices` for inside `<devices>`, `sysinfo` XML that
-    stands beside them. A transient domain is active: libvirt knows no other.
+    `metadata` is XML for inside `<metadata>`, `devices` for inside `<devices>`; `sysinfo` is XML
+    beside these elements. A transient domain is active: in libvirt there is no other kind.
     """
 
     name: str
@@ -46,19 +46,19 @@ class Domain:
 
     @property
     def runstate(self) -> int:
-        """libvirt's number of its state."""
+        """libvirt's number for its state."""
         if not (self.active or self.transient):
             return _SHUT_OFF
         return _PAUSED if self.paused else _RUNNING
 
 
 def domain_xml(domain: Domain, *, type: str = "test") -> str:
-    """The domain's own XML, without what only a node file can say (its state)."""
+    """Return the domain's own XML: a node file's without the state."""
     return _domain_xml(domain, type, "", "")
 
 
 def node(domains: Iterable[Domain]) -> str:
-    """A node file with these domains, each in its state.
+    """Return a node file with these domains, each in its state.
 
     Cost: some 25 us a domain; libvirt takes ten times as long to read it.
     """
@@ -74,7 +74,7 @@ def nova_instance(
     paused: bool = False,
     with_metadata: bool = True,
 ) -> Domain:
-    """The n-th instance that Nova launched here.
+    """Return the n-th instance that Nova launched.
 
     `template` is Nova's `instance_name_template`, `ns` the version in its metadata's namespace;
     `with_metadata=False` is an instance from before Juno, known by its name and SMBIOS alone.
@@ -94,7 +94,7 @@ def nova_instance(
 
 
 def appliance(n: int) -> Domain:
-    """The n-th libguestfs appliance: transient, named `guestfs-` and 16 random characters."""
+    """Return the n-th libguestfs appliance: transient, `guestfs-` and 16 random characters."""
     letters = random.Random(n).choices(string.ascii_lowercase + string.digits, k=16)
     return Domain(
         name="guestfs-" + "".join(letters),
@@ -105,16 +105,16 @@ def appliance(n: int) -> Domain:
 
 
 def handmade(n: int, *, active: bool = True) -> Domain:
-    """The n-th guest that somebody defined by hand."""
+    """Return the n-th domain that an operator defined by hand."""
     name = _HANDMADE[n % len(_HANDMADE)] + (f"-{n}" if n >= len(_HANDMADE) else "")
     return Domain(name=name, uuid=_uuid("handmade", n), active=active, memory_kib=2 << 20, vcpus=2)
 
 
 def believable_host(instances: int = 12) -> list[Domain]:
-    """A compute node on an ordinary day.
+    """Return the domains of a compute node on an ordinary day.
 
     Nova's instances (one in four shut off, one in six of the others paused), one libguestfs
-    appliance at work on a disk, and two guests by hand, one of them shut off.
+    appliance at work on a disk, and two domains defined by hand, one of them shut off.
     """
     ours = [nova_instance(n, active=n % 4 != 0, paused=n % 6 == 3) for n in range(1, instances + 1)]
     return [*ours, appliance(1), handmade(0), handmade(1, active=False)]

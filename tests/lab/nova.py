@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
+from lab.quick import refuse_if_quick
+
 SERIES = os.environ.get("GUESTLIST_NOVA", "2026.2")
 """The series of OpenStack that is tested."""
 
@@ -156,6 +158,7 @@ class NovaProcess:
         self._series = series
 
     def __enter__(self) -> Self:
+        refuse_if_quick("Nova")
         if reason := nova_available(self._series):
             raise RuntimeError(reason)
         self.directory = Path(tempfile.mkdtemp(prefix="gl-nova-", dir="/tmp"))

@@ -71,7 +71,7 @@ class Info:
 class PerDomain:
     """The methods of Nova's driver over one connection.
 
-    Below, n is the number of active domains and N that of all.
+    Below, n is the number of active domains and N the number of all.
 
     Args:
         connection: the connection to ask over.
@@ -126,7 +126,7 @@ class PerDomain:
     def get_vcpus_used(self) -> int:
         """Return the vCPUs of active domains; 1 for each that does not tell. Cost: 3n + 2 calls.
 
-        QEMU without KVM does not tell, whatever the number of its vCPUs.
+        QEMU without KVM gives no answer, whatever the number of its vCPUs.
         """
         used = 0
         for domain in self._domains(_ACTIVE):
@@ -157,7 +157,7 @@ class PerDomain:
     def get_disk_over_committed_size_total(self) -> int:
         """Return the bytes by which the disk images of all domains may still grow.
 
-        Cost: N + 2 calls, and a process for each qcow2 image, or two where limited.
+        Cost: N + 2 calls, and a process for each qcow2 image, or two if `limited`.
         """
         total = 0
         for domain in self._domains(_ALL):

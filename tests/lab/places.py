@@ -1,4 +1,4 @@
-"""The five libvirts that one contract holds for, each with the same domains on it.
+"""The five libvirts for which one contract holds, each with the same domains on it.
 
     fake       `FakeConnection`, in memory
     in-process the test driver in this process, no daemon
@@ -6,7 +6,7 @@
     0.9.12     the same through a proxy that answers as that release did: no bulk calls
     qemu       real QEMU guests, paused
 
-Each is a `Place`: a URI to open, the domains there, and a hand to change them by.
+Each is a `Place`: a URI to open, the domains there, and functions that change them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ HOUSEHOLD = (
     handmade(1, active=False),
     DOM0,
 )
-"""A host with something of every kind; Domain-0 has id 0 where the place can give it one."""
+"""A host with a domain of every kind; Domain-0 has id 0 if the place can give it one."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Place:
         include_foreign: bool = False,
         include_dom0: bool = False,
     ) -> list[str]:
-        """The names that a listing with these options must show, sorted."""
+        """Return the names that a listing with these options must show, sorted."""
         return sorted(
             domain.name
             for domain in self.domains
@@ -73,12 +73,19 @@ class Place:
         )
 
 
-PLACES = ("fake", "in-process", "daemon", "0.9.12", "qemu")
+PLACES = (
+    "fake",
+    "in-process",
+    pytest.param("daemon", marks=pytest.mark.needs("libvirtd")),
+    pytest.param("0.9.12", marks=pytest.mark.needs("libvirtd")),
+    pytest.param("qemu", marks=pytest.mark.needs("libvirtd", "qemu")),
+)
+"""The names of the places, as parameters of a test."""
 
 
 @pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """Each of the five in turn, with the household on it."""
+    """Each of the five in turn, with `HOUSEHOLD` on it."""
     with make_place(request, monkeypatch, request.param, HOUSEHOLD) as place:
         yield place
 
@@ -89,7 +96,7 @@ def make_place(
     name: str,
     domains: Iterable[Domain],
 ) -> AbstractContextManager[Place]:
-    """The place of that name with these domains on it; skips where this machine has none."""
+    """Make the place of that name with these domains; skip the test if it cannot exist here."""
     domains = tuple(domains)
     if name == "fake":
         return _fake(monkeypatch, domains)

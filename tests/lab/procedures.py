@@ -1,8 +1,8 @@
 """The procedures of libvirt's remote protocol: their numbers, their names, and how old they are.
 
-Names are those of libvirt's remote_protocol.x without its REMOTE_PROC_; events are in the same
-list. The numbers are those of libvirtd 9.0's own dispatch table. A release knows the procedures
-up to some number and none beyond, so its age is one number too.
+Names are those of libvirt's remote_protocol.x without REMOTE_PROC_; events are in the list too.
+The numbers are those of libvirtd 9.0's own dispatch table. A release knows all procedures up to
+some number and none above it, so that one number stands for its age.
 
 Source: libvirt src/remote/remote_protocol.x, the dispatch table of libvirtd 9.0, and the symbol
 versions of libvirt.so (LIBVIRT_0.9.13 and so on).
@@ -15,15 +15,15 @@ KEEPALIVE_PROGRAM = 0x6B656570
 
 
 def procedure_name(number: int) -> str:
-    """What the procedure of the remote program is called; PROC_n if it is not known here."""
+    """Return the name of a procedure of the remote program; PROC_n if it is unknown here."""
     return _BY_NUMBER.get(number, f"PROC_{number}")
 
 
 def procedure_number(name: str) -> int:
-    """The number of a procedure.
+    """Return the number of a procedure.
 
     Raises:
-        KeyError: no procedure of that name, so a misspelt one does not pass for one never called.
+        KeyError: no procedure has that name. So a misspelt name is not taken for "never called".
     """
     if name not in _BY_NAME and name.startswith("PROC_"):
         return int(name.removeprefix("PROC_"))
@@ -31,13 +31,13 @@ def procedure_number(name: str) -> int:
 
 
 def last_procedure(release: str) -> int:
-    """The highest procedure number that a daemon of this release ("0.9.12") knows."""
+    """Return the highest procedure number that a daemon of this release ("0.9.12") knows."""
     known = [number for version, number in _LAST.items() if version <= version_tuple(release)]
     return max(known, default=0)
 
 
 def version_tuple(release: str) -> tuple[int, ...]:
-    """A release ("1.2.7") as numbers that compare: (1, 2, 7)."""
+    """Return a release ("1.2.7") as numbers that can be compared: (1, 2, 7)."""
     return tuple(int(part) for part in release.split("."))
 
 

@@ -1,12 +1,12 @@
-"""A proxy in front of a daemon's socket: it counts the calls on the wire, and misbehaves on demand.
+"""A proxy in front of a daemon's socket: it counts calls on the wire, and causes faults on demand.
 
 In: connections of libvirt clients, to its own socket. Out: the same messages, to and from the
-daemon; the names of the calls, in order; and whatever fault was asked for, on whatever procedure
-was named, and on nothing else. `reset` ends all faults.
+daemon; the names of the calls, in order; and the faults that a test asks for, on the procedures
+that it names and on no other. `reset` ends all faults.
 
 One thread serves all connections. Rewriting functions run in it; callbacks (`on_call`) run in
-threads of their own, so a callback may do what it likes, this proxy's other connections included.
-Whatever they raise is raised again when the context ends.
+threads of their own, so a callback may use other connections of this proxy. Any error of either is
+raised again when the context ends.
 
 Does not pass on file descriptors, and does not speak TLS or SASL.
 """
@@ -62,15 +62,15 @@ _ABOUT_ONE = (
     "DOMAIN_GET_XML_DESC",
     "DOMAIN_GET_METADATA",
 )
-"""Calls about one domain to which a driver may give a code of its own where that is gone."""
+"""Calls about one domain; if it is gone, a driver may answer them with a code of its own."""
 
 Rewrite = Callable[[bytes], bytes]
 _Proceed = Callable[[], None]
-_Rule = Callable[[Link, Message, _Proceed], bool]  # True: the call is taken care of
+_Rule = Callable[[Link, Message, _Proceed], bool]  # True: the call needs nothing more
 
 
 class Upstream(Protocol):
-    """What stands behind a proxy: a daemon, or another proxy."""
+    """What is behind a proxy: a daemon, or another proxy."""
 
     @property
     def socket(self) -> str: ...
@@ -83,8 +83,8 @@ class Proxy:
     """A proxy in front of `upstream`; a context manager.
 
     Procedures are named as libvirt's protocol names them ("CONNECT_LIST_ALL_DOMAINS"); a name that
-    does not exist is a KeyError. `times` limits a fault to that many calls. Everything here may be
-    called from any thread, and holds from the next message on.
+    does not exist is a KeyError. `times` limits a fault to that many calls. Any thread may call any
+    method; it has an effect from the next message on.
     """
 
     def __init__(self, upstream: Upstream) -> None:
@@ -119,7 +119,7 @@ class Proxy:
         return self._upstream.qemu_uri.replace(self._upstream.socket, self.socket)
 
     def uri(self, node: str | Path = "default") -> str:
-        """As `Daemon.uri`, through this proxy."""
+        """Return a URI like that of `Daemon.uri`, through this proxy."""
         return self._upstream.uri(node).replace(self._upstream.socket, self.socket)
 
     # What was called
@@ -128,7 +128,7 @@ class Proxy:
     def calls(self) -> list[str]:
         """The names of all calls since the last `clear`, of all connections, in order of arrival.
 
-        Counted before they are forwarded: a call that has returned is in the list.
+        A call is counted before it is forwarded: a call that has returned is in the list.
         """
         with self._called:
             return list(self._calls)
@@ -140,7 +140,7 @@ class Proxy:
 
     @contextlib.contextmanager
     def counting(self) -> Iterator[list[str]]:
-        """The calls made in this block, complete when it ends."""
+        """Collect the calls made in this block; the list is complete when it ends."""
         with self._called:
             first = len(self._calls)
         calls: list[str] = []
@@ -151,7 +151,7 @@ class Proxy:
                 calls += self._calls[first:]
 
     def wait_called(self, procedure: str, times: int = 1, timeout: float = 30.0) -> None:
-        """Return once `procedure` has been called so often since the last `clear`.
+        """Return once `procedure` has been called `times` times since the last `clear`.
 
         Raises:
             TimeoutError: it was not.
@@ -168,13 +168,13 @@ class Proxy:
 
     @property
     def leaving(self) -> int:
-        """How many clients are gone for which the daemon has not answered everything yet."""
+        """How many clients are gone before the daemon has answered all their calls."""
         return len(self._loop.leaving)
 
     # An older, slower, or failing daemon
 
     def deny(self, *procedures: str, times: int | None = None) -> None:
-        """Answer as a daemon that does not know these procedures; the connection survives.
+        """Answer as a daemon that does not know these procedures; the connection stays.
 
         On the wire: VIR_ERR_RPC, "unknown procedure: n". The client library raises code 3.
         """
@@ -182,12 +182,12 @@ class Proxy:
             self._when(procedure, self._deny, times)
 
     def older_daemon(self, release: str) -> None:
-        """Answer as libvirt of this release ("0.9.12") does, for connections opened from now on.
+        """Answer as libvirt of this release ("0.9.12") does, on connections opened from now on.
 
         Procedures, features and events that came later are denied, `listDefinedDomains` has its old
         limit of 1,024 names (before 1.1.0), and `getLibVersion` says `release`. The client then
-        registers for events in the old way, and gets them. Before 1.2.8 the test driver says code 8
-        of a domain that is gone (measured on 0.9.12 and 1.2.7); the QEMU driver says code 42.
+        registers for events in the old way, and gets them. For a domain that is gone, the test
+        driver before 1.2.8 answers code 8 (measured on 0.9.12 and 1.2.7), the QEMU driver code 42.
         """
         major, minor, micro = version_tuple(release)
         number = major * 1_000_000 + minor * 1_000 + micro
@@ -199,14 +199,14 @@ class Proxy:
     def obscure_gone(self, code: int) -> None:
         """Answer state, info, XML and metadata of a domain that is gone with this code, not 42.
 
-        Only where the test driver says it. Look-ups say 42, as on every driver.
+        Only errors of the test driver change. A look-up is answered 42, as on every driver.
         """
         self._faults.gone = code
 
     def hold(self, procedure: str, domain: str) -> None:
-        """Keep calls of this procedure about the domain of that name waiting, until `reset`.
+        """Let calls of this procedure about the domain of that name wait until `reset`.
 
-        As a daemon does that waits for a guest's monitor: all other calls are answered, on the
+        So does a daemon that waits for a guest's monitor: all other calls are answered, on the
         same connection too, and keepalive goes on.
         """
         carried = xdr_string(domain.encode())
@@ -241,10 +241,10 @@ class Proxy:
         self._when(procedure, answer, times)
 
     def delay(self, seconds: float, procedure: str | None = None) -> None:
-        """Let replies arrive `seconds` later; calls in flight together wait together.
+        """Let replies arrive `seconds` later; calls that are in flight together wait together.
 
-        With a procedure, its replies only. Without, everything that comes from the daemon, events
-        and keepalive included, in its order: a round trip longer by that much.
+        With a procedure: its replies only. Without: everything that comes from the daemon, events
+        and keepalive included, in order. Each round trip takes that much longer.
         """
         if procedure is None:
             self._faults.delay = seconds
@@ -257,7 +257,7 @@ class Proxy:
         """Pass the payload of this procedure's successful replies (or of this event) through
         `change`.
 
-        `lab.wire` has what such a payload is made of: a reply to DOMAIN_GET_XML_DESC is
+        `lab.wire` makes the parts of a payload: a reply to DOMAIN_GET_XML_DESC is
         `xdr_string(xml)`.
         """
         self._faults.rewrites[procedure_number(procedure)].append(change)
@@ -265,15 +265,15 @@ class Proxy:
     def set_id(self, domain: str | uuid.UUID, number: int) -> None:
         """Give a domain (by name, or by UUID) another id, as long as it is active.
 
-        In everything that carries a domain or an id; and a look-up by that id finds it. With 0 it
-        looks like Xen's Domain-0.
+        Everything that carries the domain or its id changes, and a look-up by that id finds it.
+        With 0 it looks like Xen's Domain-0.
         """
         self._faults.disguises.append(_Disguise(DomainHandle(domain), number))
 
     def rename(self, old: str, new: bytes) -> None:
-        """Give a domain another name, as hostile as you like, in all replies and events.
+        """Give a domain another name, perhaps a hostile one, in all replies and events.
 
-        In calls the new name is understood. Inside XML (one long string) nothing changes: `rewrite`
+        Calls may use the new name. Inside XML (one long string) nothing changes: `rewrite`
         DOMAIN_GET_XML_DESC for that.
         """
         self._faults.names.append((xdr_string(old.encode()), xdr_string(new)))
@@ -283,21 +283,21 @@ class Proxy:
         self._faults.cuts[procedure_number(procedure)] = (after_bytes, _Budget(times))
 
     def swallow(self, event: str, *, times: int | None = None) -> None:
-        """Keep events of this kind ("DOMAIN_EVENT_CALLBACK_LIFECYCLE") from the clients."""
+        """Send the clients no events of this kind ("DOMAIN_EVENT_CALLBACK_LIFECYCLE")."""
         self._faults.swallowed[procedure_number(event)] = _Budget(times)
 
     # Silence and broken connections
 
     def stall(self) -> None:
-        """Go deaf: connections are accepted, and nothing is read or sent, until `resume`."""
+        """Accept connections, but read and send nothing, until `resume`."""
         self._loop.do(self._loop.stall)
 
     def resume(self) -> None:
-        """End a stall: what waited goes on, in order."""
+        """End a stall: what waited is sent, in order."""
         self._loop.do(self._loop.resume)
 
     def stall_on(self, procedure: str, *, times: int | None = 1) -> None:
-        """Go deaf when this procedure is called, the call itself not yet forwarded."""
+        """Begin a stall when this procedure is called; the call itself waits, too."""
 
         def stall(link: Link, call: Message, proceed: _Proceed) -> bool:
             self._loop.stall()
@@ -307,9 +307,9 @@ class Proxy:
         self._when(procedure, stall, times)
 
     def drop(self) -> None:
-        """Close all clients' connections at once. New ones are welcome.
+        """Close all clients' connections at once; accept new ones.
 
-        The daemon's ends close once what these clients had called is answered.
+        The connections to the daemon are closed after it has answered these clients' calls.
         """
         self._loop.do(self._loop.drop)
 
@@ -323,7 +323,7 @@ class Proxy:
         self._when(procedure, drop, times)
 
     def garbage(self, nonsense: bytes = b"HTTP/1.1 400 Bad Request\r\n\r\n" + bytes(64)) -> None:
-        """Answer the first words on each new connection with nonsense, and nothing else."""
+        """Answer the first message on each new connection with nonsense, and answer no other."""
         self._faults.nonsense = nonsense
 
     # Order
@@ -331,9 +331,9 @@ class Proxy:
     def on_call(
         self, procedure: str, callback: Callable[[], object], *, times: int | None = None
     ) -> None:
-        """Run `callback` when this procedure is called, and forward the call when it returns.
+        """Run `callback` when this procedure is called; forward the call when it returns.
 
-        Other calls, on the same connection too, go on meanwhile.
+        Other calls are served meanwhile, on the same connection too.
         """
 
         def run(proceed: _Proceed) -> None:
@@ -350,12 +350,12 @@ class Proxy:
         self._when(procedure, hold, times)
 
     def reset(self) -> None:
-        """End every fault, a stall included. Calls, counts and connections stay."""
+        """End all faults, a stall included. Recorded calls and connections stay."""
         self._faults = _Faults()
         self._loop.do(self._let_go)
         self._loop.do(self._loop.resume)
 
-    # What the loop asks for each message
+    # What the loop calls for each message
 
     def nonsense(self) -> bytes | None:
         return self._faults.nonsense
@@ -408,9 +408,9 @@ class Proxy:
             yield from (disguise.undo for disguise in self._faults.disguises)
 
     def _proceed(self, link: Link, call: Message, rules: Iterator[_Rule]) -> None:
-        """Apply rules until one takes care of the call; else forward it.
+        """Apply rules until one handles the call; if none does, forward it.
 
-        A rule may keep the call and, later, go on from here: that is its `proceed`.
+        A rule may keep the call and continue with the next rule later: that is its `proceed`.
         """
         if link.closed:
             return
@@ -425,7 +425,7 @@ class Proxy:
         return self._answer(link, call.answer_error(_CODE_RPC, _FROM_RPC, text))
 
     def _old(self, link: Link, call: Message, proceed: _Proceed) -> bool:
-        """What a daemon denies that knows no procedure beyond `last`."""
+        """Return the procedures that a daemon denies if it knows none above `last`."""
         last = self._faults.last or 0
         if call.procedure > last:
             return self._deny(link, call, proceed)
@@ -451,7 +451,7 @@ class Proxy:
     # Replies and events
 
     def _obscured(self, reply: Message, code: int) -> Message:
-        """What older drivers say in place of "no domain"; any other error as it is."""
+        """Replace "no domain" by what older drivers answer; return any other error as it is."""
         said = read_int(reply.payload), read_int(reply.payload, 4)
         if reply.name not in _ABOUT_ONE or said != (_CODE_NO_DOMAIN, _FROM_TEST):
             return reply
@@ -475,7 +475,7 @@ class Proxy:
         return message.carrying(payload)
 
     def _disguise_ids(self, link: Link, reply: Message, left: list[_Disguise]) -> None:
-        """Replace ids in a list of nothing but ids: ask for each domain's real one first."""
+        """Replace ids in a list of ids, after asking for each domain's real id."""
         if not left:
             self._answer(link, self._changed(reply))
             return
@@ -491,7 +491,7 @@ class Proxy:
         disguise.ask(link, reply, then)
 
     def _answer(self, link: Link, message: Message) -> bool:
-        """Send a reply or an event to the client: late, cut short, or as it is."""
+        """Send a reply or an event to the client: late, cut short, or unchanged."""
         frame, delay = message.encode(), self._delay_of(message)
         cut = self._faults.cuts.get(message.procedure) if message.type == REPLY else None
         if cut and cut[1].take():
@@ -508,7 +508,7 @@ class Proxy:
 
 @contextlib.contextmanager
 def as_of(upstream: Upstream, release: str | None) -> Iterator[str]:
-    """The URI of `test:///default` as libvirt of this release serves it; None: as it is."""
+    """Give the URI of `test:///default` as libvirt of this release serves it; None: unchanged."""
     if release is None:
         yield upstream.uri()
         return
@@ -518,7 +518,7 @@ def as_of(upstream: Upstream, release: str | None) -> Iterator[str]:
 
 
 class _Budget:
-    """How often a fault may still strike."""
+    """How often a fault may still occur."""
 
     def __init__(self, times: int | None) -> None:
         self._left = times
@@ -531,14 +531,14 @@ class _Budget:
 
 
 class _Disguise:
-    """A domain and the id it pretends to have."""
+    """A domain, and the id that it is shown with."""
 
     def __init__(self, handle: DomainHandle, number: int) -> None:
         self.handle = handle
         self.number = number
 
     def undo(self, link: Link, call: Message, proceed: _Proceed) -> bool:
-        """Turn a look-up by the pretended id into one by the real id."""
+        """Turn a look-up by the shown id into a look-up by the real id."""
         if read_int(call.payload) != self.number:
             return False
 
@@ -550,7 +550,7 @@ class _Disguise:
         return True
 
     def ask(self, link: Link, like: Message, then: Callable[[int | None], None]) -> None:
-        """Ask the daemon, on this client's connection, for the domain's real id: None without."""
+        """Ask the daemon, on this client's connection, for the domain's real id, if it has one."""
         domain = self.handle.domain
         name, payload = (
             ("DOMAIN_LOOKUP_BY_UUID", domain.bytes)
@@ -570,7 +570,7 @@ class _Disguise:
 
 @dataclass
 class _Faults:
-    """All that is wrong at present. Replaced as a whole by `reset`; added to while in use."""
+    """All faults in force. `reset` replaces this object; faults are added while it is in use."""
 
     rules: defaultdict[int, list[_Rule]] = field(default_factory=lambda: defaultdict(list))
     rewrites: defaultdict[int, list[Rewrite]] = field(default_factory=lambda: defaultdict(list))

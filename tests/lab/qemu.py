@@ -1,7 +1,7 @@
 """A few real guests: QEMU without KVM, 16 MiB each, paused before their first instruction.
 
-In: the URI of a daemon with QEMU (`Daemon.qemu_uri`). Out: running guests, without network, and
-without any device but those that their `Domain` has (`lab.images` makes disks). Refuses to install
+In: the URI of a daemon with QEMU (`Daemon.qemu_uri`). Out: running guests, without network, with
+the devices that their `Domain` has and no other (`lab.images` makes disks). Refuses to install
 anything: `qemu_available` says what is missing.
 """
 
@@ -23,20 +23,21 @@ _BINARIES = {"qemu-system-x86_64": ("x86_64", "pc"), "qemu-system-aarch64": ("aa
 _MEMORY_KIB = 16 * 1024
 
 
-def _emulator() -> str | None:
+def emulator() -> str | None:
+    """Return the path of the QEMU that guests run in, or None."""
     return next((path for name in _BINARIES if (path := shutil.which(name))), None)
 
 
 def qemu_available() -> str | None:
-    """Why no guest can be started here, or None if one can."""
-    return None if _emulator() else f"none of {', '.join(_BINARIES)} is installed"
+    """Return why no guest can be started here; None if one can."""
+    return None if emulator() else f"none of {', '.join(_BINARIES)} is installed"
 
 
 def guest_xml(domain: Domain) -> str:
-    """XML of a guest with the name, UUID, metadata and devices of `domain`, and no others."""
-    emulator = _emulator()
-    assert emulator is not None, qemu_available()
-    arch, machine = _BINARIES[emulator.rsplit("/", 1)[-1]]
+    """Return the XML of a guest with name, UUID, metadata and devices of `domain`."""
+    program = emulator()
+    assert program is not None, qemu_available()
+    arch, machine = _BINARIES[program.rsplit("/", 1)[-1]]
     metadata = f"<metadata>{domain.metadata}</metadata>" if domain.metadata else ""
     return f"""
 <domain type='qemu'>
@@ -47,7 +48,7 @@ def guest_xml(domain: Domain) -> str:
   <vcpu>1</vcpu>
   <os><type arch='{arch}' machine='{machine}'>hvm</type></os>
   <devices>
-    <emulator>{emulator}</emulator>
+    <emulator>{program}</emulator>
     <controller type='usb' model='none'/>
     <memballoon model='none'/>
     {domain.devices}
@@ -57,7 +58,7 @@ def guest_xml(domain: Domain) -> str:
 
 
 def broken_guest_xml(domain: Domain) -> str:
-    """XML of a guest that cannot start: its QEMU is launched, complains, and ends."""
+    """Return the XML of a guest that cannot start: its QEMU reports an error and ends."""
     return guest_xml(domain).replace(
         "<domain type='qemu'>",
         "<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
@@ -67,9 +68,9 @@ def broken_guest_xml(domain: Domain) -> str:
 
 @contextlib.contextmanager
 def guests(uri: str, domains: int | Iterable[Domain]) -> Iterator[list[Domain]]:
-    """These guests, or so many of Nova's; destroyed and undefined in the end.
+    """Start these guests, or that many of Nova's; destroy and undefine them in the end.
 
-    The active ones are started paused, the transient ones created so. Cost: about half a second
+    Active ones are started paused, transient ones are created paused. Cost: about half a second
     and 45 MB each to start, two seconds to end them all.
     """
     if isinstance(domains, int):
@@ -95,9 +96,9 @@ def guests(uri: str, domains: int | Iterable[Domain]) -> Iterator[list[Domain]]:
 
 @contextlib.contextmanager
 def stuck(daemon: Daemon, guest: Domain, at_most: float = 60.0) -> Iterator[None]:
-    """Hang a guest for the length of the block: its QEMU is there, and its monitor silent.
+    """Stop a guest's QEMU until the block ends: the process is there, its monitor does not answer.
 
-    After `at_most` seconds it goes on, so that whoever waits for it takes that long, not for ever.
+    After `at_most` seconds QEMU goes on, so that a caller that waits for it does not wait for ever.
     """
     pid = daemon.guest_pid(guest.name)
     timer = threading.Timer(at_most, os.kill, (pid, signal.SIGCONT))

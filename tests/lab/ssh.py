@@ -1,13 +1,13 @@
-"""A program named ssh, for libvirt to start: it behaves as the host's name says.
+"""A program named ssh that libvirt starts: it behaves as the host's name says.
 
-In: a directory to put first on PATH, and the socket of a daemon. Out: each start of it, with
-its words, and whether the process is still there.
+In: a directory, which the test puts first on PATH, and the socket of a daemon. Out: each start of
+the program, with its arguments, and whether the process still exists.
 
     relay       carries the connection to the daemon
-    silent      says nothing, as over a network that is dead
-    stubborn    the same, does not heed SIGTERM, and has a child that does not either
-    password    asks on the terminal, and notes what is typed there
-    refused     has no key that the server takes
+    silent      writes nothing, as over a network that is dead
+    stubborn    the same; it ignores SIGTERM, and so does its child process
+    password    asks on the terminal, and records what is typed there
+    refused     has no key that the server accepts
     stranger    does not know the host's key
 """
 
@@ -73,7 +73,7 @@ class Started(NamedTuple):
 
     @property
     def is_there(self) -> bool:
-        """Whether the process exists, alive or not waited for."""
+        """Return whether the process exists: it runs, or its parent has not waited for it."""
         return Path(f"/proc/{self.pid}").exists()
 
 
@@ -89,17 +89,17 @@ class Ssh:
 
     @property
     def path(self) -> str:
-        """PATH, with the program before all others."""
+        """PATH with the program's directory first."""
         return f"{self.directory}{os.pathsep}{os.environ['PATH']}"
 
     @property
     def started(self) -> list[Started]:
-        """Each start so far, and each child, in order."""
+        """Return each start so far, and each child, in order."""
         return [Started(int(pid), words) for pid, *words in map(str.split, self._lines("started"))]
 
     @property
     def typed(self) -> list[str]:
-        """What was typed at its prompts."""
+        """Return what was typed at its prompts."""
         return self._lines("typed")
 
     def _lines(self, name: str) -> list[str]:

@@ -1,8 +1,8 @@
-"""libvirt's messages: bytes to values and back. Pure; knows no socket.
+"""libvirt's messages: bytes to values and back. Pure; uses no socket.
 
 A message is a length (which counts itself), a header of six words, and a payload in XDR: words are
-big-endian, strings are a length and bytes padded to four. What is inside a payload is known here
-only as far as the proxy must change it: errors, a domain's name and a domain's id.
+big-endian, strings are a length and bytes padded to four. Of a payload this module knows only what
+the proxy must change: errors, a domain's name and a domain's id.
 
 Source: libvirt docs/internals/rpc, src/rpc/virnetprotocol.x, src/remote/remote_protocol.x.
 """
@@ -58,7 +58,7 @@ class Message:
 
     @property
     def remote(self) -> bool:
-        """Whether it belongs to the program of ordinary libvirt calls."""
+        """Whether it belongs to the program of ordinary libvirt calls ("remote")."""
         return self.program == PROGRAM
 
     @property
@@ -70,15 +70,15 @@ class Message:
         return procedure_name(self.procedure)
 
     def carrying(self, payload: bytes) -> Message:
-        """The same message with another payload."""
+        """Return the same message with another payload."""
         return replace(self, payload=payload)
 
     def answer(self, payload: bytes) -> Message:
-        """The reply to this call that a daemon gives when all is well."""
+        """Return the reply that a daemon gives to this call when it succeeds."""
         return replace(self, type=REPLY, status=OK, payload=payload)
 
     def answer_error(self, code: int, domain: int, message: str) -> Message:
-        """The reply to this call that a daemon gives when it fails."""
+        """Return the reply that a daemon gives to this call when it fails."""
         text = b"\0\0\0\1" + xdr_string(message.encode())
         nothing = bytes(4)
         payload = b"".join(
@@ -94,16 +94,16 @@ class Message:
 
 
 def type_of(frame: bytes) -> int:
-    """CALL, REPLY, EVENT or one of those that are of no concern here."""
+    """Return the type of a message: CALL, REPLY, EVENT or another one, which is passed on."""
     _, _, _, _, kind, _, _ = _HEADER.unpack_from(frame)
     return int(kind)
 
 
 def take_frames(inbox: bytearray) -> Iterator[bytes]:
-    """The complete messages at the head of `inbox`, which keeps the rest.
+    """Remove the complete messages from the head of `inbox` and return them.
 
     Raises:
-        ValueError: a length below that of a header; whatever this is, it is not libvirt.
+        ValueError: a length is below that of a header: this is not libvirt's protocol.
     """
     start = 0
     while len(inbox) - start >= _WORD.size:
@@ -118,30 +118,30 @@ def take_frames(inbox: bytearray) -> Iterator[bytes]:
 
 
 def xdr_string(text: bytes) -> bytes:
-    """`text` as XDR has it: what a reply's payload is made of, should you want to forge one."""
+    """Return `text` in XDR, as in the payload of a reply."""
     return _WORD.pack(len(text)) + text + bytes(-len(text) % 4)
 
 
 def xdr_int(number: int) -> bytes:
-    """A 32-bit integer, signed or not."""
+    """Return a 32-bit integer, signed or unsigned, in XDR."""
     return _WORD.pack(number & 0xFFFFFFFF)
 
 
 def xdr_hyper(number: int) -> bytes:
-    """A 64-bit integer."""
+    """Return a 64-bit integer in XDR."""
     return struct.pack(">q", number)
 
 
 def read_int(payload: bytes, at: int = 0) -> int:
-    """The signed 32-bit integer at this offset; negative offsets count from the end."""
+    """Return the signed 32-bit integer at this offset; negative offsets count from the end."""
     (number,) = struct.unpack_from(">i", payload, at if at >= 0 else len(payload) + at)
     return int(number)
 
 
 class DomainHandle:
-    """Finds one domain, by name or by UUID, wherever a payload carries it: name, UUID and id.
+    """A domain in payloads: found by name or by UUID where name, UUID and id stand together.
 
-    A UUID is sought as it is; a name as an XDR string with a UUID after it.
+    A UUID is searched for as it is; a name as an XDR string with a UUID after it.
     """
 
     def __init__(self, domain: str | uuid.UUID) -> None:
@@ -154,7 +154,7 @@ class DomainHandle:
         self._pattern = re.compile(b"(" + before + b")(.{4})", re.DOTALL)
 
     def with_id(self, payload: bytes, number: int) -> bytes:
-        """`payload` with the domain's id replaced, except where it says "inactive"."""
+        """Return `payload` with the domain's id replaced, except an id that means "inactive"."""
 
         def replaced(found: re.Match[bytes]) -> bytes:
             return found[0] if found[2] == _INACTIVE else found[1] + xdr_int(number)

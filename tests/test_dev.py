@@ -1,0 +1,129 @@
+"""What `./dev` does to a machine: which packages it installs, as whom, and what it says first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+PYTHON = f"""\
+case "$1 $2" in
+"-m venv")
+    for directory; do :; done
+    mkdir -p "$directory/bin"
+    printf '#!/bin/sh\\n' >"$directory/bin/python"
+    chmod +x "$directory/bin/python" ;;
+*) exec {sys.executable} "$@" ;;
+esac
+"""
+"""A Python whose environments are empty: their python does nothing, so pip does nothing."""
+
+
+@dataclass
+class Machine:
+    """A copy of `./dev` on a machine where libvirt's headers are missing."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        for name in ("dev", "pyproject.toml", "constraints.txt"):
+            shutil.copy(ROOT / name, self.folder)
+        (self.folder / "bin").mkdir()
+        self.program("python3", PYTHON)
+        self.program("pkg-config", "exit 1")
+        self.program("id", "echo 0")
+
+    def program(self, name: str, script: str) -> None:
+        path = self.folder / "bin" / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def manager(self, name: str) -> None:
+        """Give it a package manager, which writes its arguments down and installs nothing."""
+        self.program(name, f'echo "{name} $*" >>"{self.installed}"')
+
+    @property
+    def installed(self) -> Path:
+        return self.folder / "installed"
+
+    def dev(self, *words: str, **variables: str) -> str:
+        """Run `./dev`; return what it says."""
+        place = f"{self.folder / 'bin'}:{os.environ['PATH']}"
+        done = subprocess.run(
+            [self.folder / "dev", *words],
+            env={**os.environ, "PATH": place, "PYTHON": "python3", **variables},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stderr
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    machine = Machine(tmp_path)
+    machine.manager("apt-get")
+    return machine
+
+
+def test_packages_are_named_before_they_are_installed(machine: Machine):
+    said = machine.dev("setup")
+    assert said.index("installing system packages with apt-get: libvirt-dev") < said.index("making")
+    assert "sudo" not in said
+    assert machine.installed.read_text().splitlines() == [
+        "apt-get -qq update",
+        "apt-get -qq -y --no-install-recommends install libvirt-dev",
+    ]
+
+
+def test_a_user_is_told_before_sudo_runs_and_which_packages_it_installs(machine: Machine):
+    machine.program("id", "echo 1000")
+    machine.program("sudo", f'echo sudo >>"{machine.installed}"; exec "$@"')
+    said = machine.dev("setup")
+    assert "dev: installing system packages with sudo apt-get: libvirt-dev" in said
+    assert machine.installed.read_text().splitlines()[:2] == ["sudo", "apt-get -qq update"]
+
+
+@pytest.mark.parametrize(
+    ("words", "variables"),
+    [(["--no-install", "setup"], {}), (["setup"], {"GUESTLIST_NO_INSTALL": "1"})],
+)
+def test_without_installing_it_names_what_is_missing_and_goes_on(machine, words, variables):
+    said = machine.dev(*words, **variables)
+    assert "missing, and not installed" in said
+    assert "apt-get install libvirt-dev" in said
+    assert "making .venv" in said
+    assert not machine.installed.exists()
+
+
+def test_a_package_that_cannot_be_installed_is_named_and_it_goes_on(machine: Machine):
+    machine.program("apt-get", "exit 1")
+    said = machine.dev("setup")
+    assert "could not install these; as root: apt-get install libvirt-dev" in said
+    assert "making .venv" in said
+
+
+def test_an_environment_is_made_once(machine: Machine):
+    assert "making .venv" in machine.dev("setup")
+    assert "making .venv" not in machine.dev("setup")
+    layers = machine.folder / "pyproject.toml"
+    layers.write_text(layers.read_text().replace("line-length = 100", "line-length = 99"))
+    assert "making .venv" not in machine.dev("setup")
+    layers.write_text(layers.read_text().replace('"ruff",', ""))
+    assert "making .venv" in machine.dev("setup")
+
+
+def test_a_series_that_does_not_exist_is_refused_at_once(machine: Machine):
+    shutil.copytree(ROOT / "constraints", machine.folder / "constraints")
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        machine.dev("test", GUESTLIST_NOVA="1999.1")
+    assert refused.value.returncode == 2
+    assert "no series '1999.1'; there are:" in refused.value.stderr
+    assert "2026.2" in refused.value.stderr
