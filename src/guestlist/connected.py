@@ -19,6 +19,7 @@ from guestlist.capabilities import Location
 from guestlist.connection import Connection
 from guestlist.launcher import LaunchedBy, NovaLaunched
 from guestlist.session import SessionOptions, Sessions
+from guestlist.unpatched import threading
 
 
 class Connected:
@@ -57,6 +58,7 @@ class Connected:
             SessionOptions(launched_by, details_max_age, details_deadline, keep_xml),
         )
         self._close = self._sessions.close
+        _ = threading.Condition  # from now on it is too late to replace Python's threads
 
     @property
     def uri(self) -> str | None:
