@@ -203,6 +203,7 @@ class _Usher:
             except IndexError:  # another usher took the work
                 continue
             work()
+            del work  # it holds a job, and a job may hold libvirt's handles
         self._parked.remove(me)
         _own.discard(me)
 
