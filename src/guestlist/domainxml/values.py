@@ -31,8 +31,8 @@ class Unknown:
     The names are guestlist's own and never quote the document.
     """
 
-    def __init__(self, names: Iterable[str] = ()) -> None:
-        self._names = dict.fromkeys(names)
+    def __init__(self) -> None:
+        self._names: dict[str, None] = {}
 
     @property
     def names(self) -> tuple[str, ...]:

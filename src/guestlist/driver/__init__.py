@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -293,9 +293,18 @@ class ComputeDriver:
             shown += f"; and {more} more" if more > 0 else ""
             log.warning("%s: %s not known, and not counted: %s", self._host.label, topic, shown)
 
-    def _uptime(self) -> contextlib.AbstractContextManager[IO[str] | None]:
-        """Run `uptime` meanwhile; None where the host is another machine, or has no `uptime`."""
-        return resources.uptime() if self._view.is_local else contextlib.nullcontext()
+    @contextlib.contextmanager
+    def _uptime(self) -> Iterator[IO[str] | None]:
+        """Run `uptime` meanwhile; None where the host is another machine, or has no `uptime`.
+
+        Only a connection tells which machine it is: where a Host has none yet, both start at once.
+        """
+        view = self._view
+        if (isinstance(view, Host) and not view.is_open) or view.is_local:
+            with resources.uptime() as printed:
+                yield printed if view.is_local else None
+        else:
+            yield None
 
     def _storage(self) -> resources.Storage:
         if not self._view.is_local:
