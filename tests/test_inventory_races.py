@@ -355,7 +355,7 @@ def test_without_details_nothing_is_kept_of_who_has_come_and_gone(host):
         host.suspend(nova_instance(1).uuid)
         while changes.get(TIMEOUT).uuid != nova_instance(1).uuid:
             pass
-        assert not live._follower._listings.current.details._changed_meanwhile
+        assert not live._follower._sessions.current.details._changed_meanwhile
 
 
 def test_one_that_could_not_be_started_is_started_by_the_next_call(host, monkeypatch):

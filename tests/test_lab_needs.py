@@ -135,6 +135,7 @@ def test_novas_environment_is_made_for_a_selected_test_that_needs_it(
     assert not is_made or made.read_text() == f"nova-env {SERIES}\n"
 
 
+@pytest.mark.needs("libvirtd")
 def test_the_header_names_the_versions(run: Run):
     """A package that is missing has the version "none"."""
     assert versions(SERIES) in run(TESTS, "-k", "plain").stdout

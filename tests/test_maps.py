@@ -50,13 +50,3 @@ def test_a_packages_header_lists_all_of_its_files(package):
 
 def test_packages_of_many_files_have_a_map():
     assert {"inventory", "nova"} <= set(MAPS)
-
-
-def test_the_map_of_the_house_names_every_module_and_package():
-    (house,) = re.findall(r"(?ms)^## The house$.*?^```$(.*?)^```$", CONTRIBUTING.read_text())
-    named = set(re.findall(r"\b(\w+(?:\.py\b|/))", house))
-    there = {path.name for path in SOURCE.glob("*.py")}
-    there |= {f"{path.parent.name}/" for path in SOURCE.glob("*/__init__.py")}
-    assert there - named == {"__init__.py", "__main__.py"} & there
-    deeper = {path.name for path in SOURCE.rglob("*.py")}
-    assert named - there - deeper == set()

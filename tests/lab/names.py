@@ -45,7 +45,7 @@ def _parameters() -> frozenset[str]:
         parameter
         for name in guestlist.__all__
         if inspect.isclass(public := getattr(guestlist, name))
-        for member in vars(public).values()
+        for member in (getattr(public, attribute) for attribute in dir(public))
         if inspect.isfunction(member)
         for parameter in inspect.signature(member).parameters
     )

@@ -30,6 +30,7 @@ from lab.versions import versions
 
 _PREFIX = "needs_"
 _DEV = Path(__file__).parents[2] / "dev"
+_HEADER = pytest.StashKey[str]()
 
 
 def require(missing: str | None) -> None:
@@ -89,12 +90,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "heavy: not in the quick run (set for all that need a thing)"
     )
+    if not hasattr(config, "workerinput"):  # before the quick run refuses to start what it asks
+        config.stash[_HEADER] = versions(SERIES)
     if config.option.quick:
         quick.begin()
 
 
-def pytest_report_header() -> str:
-    return versions(SERIES)
+def pytest_report_header(config: pytest.Config) -> str:
+    return config.stash[_HEADER]
 
 
 @pytest.hookimpl(tryfirst=True)  # `-m heavy` then selects by the mark that is set here
