@@ -253,8 +253,8 @@ class Host(Connected):
         Raises:
             DomainGone: the domain does not exist any more.
 
-        Cost: none where its name or id tells, else 1 call, remembered; 1 more for a handle that a
-        connection before this one has given.
+        Cost: none where name or id tells that, and whether it is ours; else 1 call, remembered; 1
+        more for a handle that a connection before this one has given.
         """
         name = short(domain.name())
         verdict = self._sessions.ask(

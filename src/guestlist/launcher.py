@@ -11,7 +11,7 @@ lib/launch-libvirt.c (the appliance's random name).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Protocol
 
@@ -45,6 +45,8 @@ _BY_NAMESPACE = (
     ("http://opennebula.org/xmlns/libvirt/", Launcher.OPENNEBULA),
     ("http://kubevirt.io", Launcher.KUBEVIRT),
 )
+
+_never = re.compile(r"(?!)").fullmatch
 
 _is_appliance = re.compile(r"guestfs-[0-9a-z]+").fullmatch
 
@@ -121,6 +123,12 @@ class NovaLaunched:
         if not template.fits(name):
             return False if _is_appliance(name) else None
         return True if template.decisive else None
+
+    @property
+    def is_surely_ours(self) -> Callable[[str], object]:
+        """A function of C that tells of a name what `by_name` does, where that can be True."""
+        decides = self._template.decisive and not self.verify
+        return self._template.fits if decides else _never
 
     def by_metadata(self, namespaces: frozenset[str]) -> bool:
         """Return whether Nova's element, of any version, is among them."""
