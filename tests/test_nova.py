@@ -323,7 +323,7 @@ def test_a_view_does_not_answer_while_nova_computes_event_loop_does_not_turn(dae
     one = nova_instance(31)
     with populated(daemon.uri(), [one]) as connection, added(ours, one):
         in_step(ours, [one])
-        with ours.events_held_up():
+        with ours.events_stopped():
             connection.lookupByUUID(one.uuid.bytes).suspend()
             assert infos([one])(ours)[0]["state"] == PAUSED
         in_step(ours, [one])

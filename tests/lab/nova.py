@@ -438,9 +438,9 @@ class NovaDriver(NovaProcess):
         return state
 
     @contextlib.contextmanager
-    def events_held_up(self) -> Iterator[None]:
+    def events_stopped(self) -> Iterator[None]:
         """Within, libvirt's event loop in that process hands out no event."""
-        self._request("hold_up_events")
+        self._request("stop_events")
         try:
             yield
         finally:

@@ -21,7 +21,7 @@ class Evidence(NamedTuple):
     is_in_doubt: bool = True
     """The connection is dead, events were lost, or an event or a recheck of the domain is open."""
     instance: Instance | None = None
-    """The domain as the view has it; None: the view does not have it."""
+    """The domain as the view has it; None: the view lacks it."""
 
     @property
     def is_undisputed(self) -> bool:

@@ -99,6 +99,10 @@ class HostQuestions:
         return [domain.UUIDString() for domain in self._all(launched_by_nova=launched_by_nova)]
 
     def _all(self, *, launched_by_nova: bool) -> list[Any]:
+        """Return the handles. A domain of Nova's that only its metadata tells comes last.
+
+        Cost: 1 call, and once 1 for each domain whose name does not tell.
+        """
         return self._connected().list_instance_domains(
             include_inactive=True,
             include_foreign=not launched_by_nova,

@@ -114,7 +114,7 @@ class OwnDriver(Driver):
         known = live.undisputed(UUID(uuid)) if live else None
         return known and int(known.state)
 
-    def hold_up_events(self):
+    def stop_events(self):
         """Stop libvirt's event loop in a callback; return when it has stopped."""
         threading = self._named("guestlist.unpatched:threading")
         holding, self._let_go = threading.Event(), threading.Event()
