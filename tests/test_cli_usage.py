@@ -35,7 +35,7 @@ def disk(source: object, target: str = "vda", format: str = "raw") -> str:
 
 
 @pytest.fixture
-def image(tmp_path: Path) -> Callable[..., Path]:
+def image(needs_qemu_img: None, tmp_path: Path) -> Callable[..., Path]:
     """Makes an image of that name and size with qemu-img."""
 
     def make(name: str, size: str, *options: str) -> Path:
