@@ -53,7 +53,7 @@ def test_nova():
     with NovaDriver("test:///default"): pass
 
 def test_program():
-    subprocess.run(["/usr/bin/env", "qemu-img", "--version"])
+    subprocess.run(["/usr/bin/env", "qemu-img", "info", "image"])
 """
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -25,9 +25,12 @@ def begin() -> None:
 
 
 def _refuse_programs(event: str, arguments: tuple[object, ...]) -> None:
+    """Refuse to start a heavy program; to ask for its version is no use of it."""
     if event != "subprocess.Popen":
         return
     program, words, *_ = arguments
+    if isinstance(words, (list, tuple)) and "--version" in words:
+        return
     for word in (program, *(words if isinstance(words, (list, tuple)) else [words])):
         name = PurePath(os.fsdecode(word)).name if isinstance(word, (str, bytes, PurePath)) else ""
         if name.startswith(PROGRAMS):
