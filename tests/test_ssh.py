@@ -1,4 +1,4 @@
-"""Connections that a program carries: it ends with its attempt, and asks nobody unless it may."""
+"""Connections that a program carries: it ends with its attempt, and asks only if it may."""
 
 from __future__ import annotations
 
