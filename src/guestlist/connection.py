@@ -71,12 +71,7 @@ class Connection:
         prompts: bool = True,
         owner: weakref.ref[Any] | None = None,
     ) -> None:
-        for name, value in {
-            "keepalive_interval": keepalive_interval,
-            "keepalive_count": keepalive_count,
-        }.items():
-            if not isinstance(value, int) or not 0 <= value <= _LARGEST:
-                raise ValueError(f"{name} is {value!r}: it must be a whole number from 0 on")
+        _check(keepalive_interval=keepalive_interval, keepalive_count=keepalive_count)
         self._owner = owner
         self.uri = uri
         self.prompts = prompts
@@ -192,19 +187,12 @@ class Connection:
             self._is_in_doubt = False
         if lost and self._peer is peer:
             self._discard()
-        if isinstance(error, GuestlistError):
-            return error
-        if isinstance(error, libvirt.libvirtError):
-            return call_failure(error, what, peer.label, lost=lost, versions=known_versions(peer))
-        return LibvirtFailure(
-            f"cannot {what} of {peer.label}: it answered with text that is not UTF-8 ({error})"
-        )
+        return _translated(error, what, peer, lost=lost)
 
     def others_turn(self, wait: Callable[[], T]) -> T:
         """Let other threads ask while this one waits for something else. Call it within `ask`.
 
-        Args:
-            wait: waits, without using the peer; its result is returned.
+        `wait` must not use the peer; its result is returned.
 
         Raises:
             ConnectionLost: another thread closed the connection meanwhile, or found it lost.
@@ -303,7 +291,7 @@ class Connection:
         threads.end_orphans()
         opener = libvirt.openReadOnly if self.readonly else libvirt.open
         connection = tunnel.carry(self._asked_uri, opener)
-        keepalive = self._keep_alive(connection)
+        keepalive = _keep_alive(connection, like=self)
         uri = self.uri or uris.resolved(None) or resolved_uri(connection)
         peer = Peer(connection, uri, keepalive=keepalive)
         with contextlib.suppress(libvirt.libvirtError):  # lost at once: the first question tells
@@ -319,15 +307,41 @@ class Connection:
         threads.endings[self._close] = self._owner
         return True
 
-    def _keep_alive(self, connection: libvirt.virConnect) -> bool | None:
-        if not self.keepalive_interval:
-            return False
-        try:
-            return connection.setKeepAlive(self.keepalive_interval, self.keepalive_count) == 0
-        except AttributeError:  # setKeepAlive came with 0.9.8
-            return False
-        except libvirt.libvirtError as error:
-            if unsupported(error):
-                return None
-            log.warning("no keepalive on %s: %s", self.label, error)
-            return False
+
+def _check(**numbers: int) -> None:
+    """Raise ValueError for a number that libvirt does not accept for keepalive."""
+    for name, value in numbers.items():
+        if not isinstance(value, int) or not 0 <= value <= _LARGEST:
+            raise ValueError(f"{name} is {value!r}: it must be a whole number from 0 on")
+
+
+def _keep_alive(connection: libvirt.virConnect, like: Connection) -> bool | None:
+    """Switch keepalive on; return whether it is on, None for a driver in this process."""
+    if not like.keepalive_interval:
+        return False
+    try:
+        return connection.setKeepAlive(like.keepalive_interval, like.keepalive_count) == 0
+    except AttributeError:  # setKeepAlive came with 0.9.8
+        return False
+    except libvirt.libvirtError as error:
+        if unsupported(error):
+            return None
+        log.warning("no keepalive on %s: %s", like.label, error)
+        return False
+
+
+def _translated(
+    error: libvirt.libvirtError | GuestlistError | UnicodeError,
+    what: str,
+    peer: Peer,
+    *,
+    lost: bool,
+) -> GuestlistError:
+    """Return the error of a question as one of guestlist's own."""
+    if isinstance(error, GuestlistError):
+        return error
+    if isinstance(error, libvirt.libvirtError):
+        return call_failure(error, what, peer.label, lost=lost, versions=known_versions(peer))
+    return LibvirtFailure(
+        f"cannot {what} of {peer.label}: it answered with text that is not UTF-8 ({error})"
+    )
