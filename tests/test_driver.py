@@ -106,6 +106,15 @@ def test_whether_an_instance_exists(host):
         driver.instance_exists("not a uuid")
 
 
+def test_whether_an_instance_exists_is_one_look_up(host, rpc):
+    driver = ComputeDriver(host)
+    driver.get_num_instances()
+    for uuid in (HOUSEHOLD[0].uuid, GONE.uuid):
+        with rpc.counting() as calls:
+            driver.instance_exists(uuid)
+        assert list(calls) == ["DOMAIN_LOOKUP_BY_UUID"]
+
+
 def test_a_failure_is_no_reason_to_believe_that_an_instance_is_gone(host, rpc):
     driver = ComputeDriver(host)
     rpc.drop_on("DOMAIN_LOOKUP_BY_UUID")

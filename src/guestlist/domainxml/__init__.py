@@ -143,7 +143,9 @@ def _details(root: etree._Element, unknown: Unknown) -> Details:
     max_kib = kib(parts.get("maxMemory"))
     uuid, name = uuid_from(text_of(parts.get("uuid"))), text_of(parts.get("name"))
     type = bounded(root.get("type"))
-    _name_gaps(unknown, vcpus, memory_kib, uuid, name, type, current_vcpus, current_kib)
+    needed = vcpus, memory_kib, uuid, name, type, current_vcpus, current_kib
+    if None in needed:
+        _name_gaps(unknown, needed)
     if max_kib is None and "maxMemory" in parts:
         unknown.add("max memory")
     read_disks = tuple([disk(place, each, unknown) for place, each in enumerate(disks, 1)])
@@ -170,13 +172,13 @@ def _details(root: etree._Element, unknown: Unknown) -> Details:
 
 
 _NEEDED = "vcpu", "memory", "uuid", "name", "type", "current vcpu", "current memory"
-"""What each domain says of itself, in the order of the arguments of `_name_gaps`."""
+"""What each domain says of itself, in the order in which `unknown` names it."""
 
 
-def _name_gaps(unknown: Unknown, *needed: object) -> None:
-    for place, value in enumerate(needed):
+def _name_gaps(unknown: Unknown, needed: tuple[object, ...]) -> None:
+    for name, value in zip(_NEEDED, needed, strict=True):
         if value is None:
-            unknown.add(_NEEDED[place])
+            unknown.add(name)
 
 
 def _sort_out(

@@ -41,7 +41,8 @@ def disk(place: int, element: etree._Element, unknown: Unknown) -> Disk:
     source = _source(element, parts, attribute(parts.get("driver"), "type"))
     if source.kind is SourceKind.NONE and device not in _REMOVABLE:
         gaps.append("source")
-    _name_gaps(source, "", gaps)
+    if source.kind is None or source.location is None or source.slice is not None:
+        _name_gaps(source, "", gaps)
     backing, backing_known = _chain(parts.get("backingStore"), source, gaps)
     target = parts.get("target")
     name, bus = attribute(target, "dev"), attribute(target, "bus")

@@ -64,6 +64,25 @@ class InstanceInfo:
     stale_for: float = 0.0
 
 
+class _UnknownLog:
+    """Logs what is unknown: each thing once for as long as it stays unknown."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._last: dict[str, frozenset[str]] = {}
+
+    def say(self, topic: str, unknown: Iterable[str]) -> None:
+        """Log what was known the last time; a few names, since a host of network disks has many."""
+        unknown = frozenset(unknown)
+        new = sorted(unknown - self._last.get(topic, frozenset()))
+        self._last[topic] = unknown
+        if new:
+            shown = "; ".join(map(one_line, new[:_MOST_NAMED]))
+            more = len(new) - _MOST_NAMED
+            shown += f"; and {more} more" if more > 0 else ""
+            log.warning("%s: %s not known, and not counted: %s", self._host.label, topic, shown)
+
+
 class ComputeDriver:
     """Nova's compute-driver methods over a Host, or over a live view of one. Threads may share it.
 
@@ -99,7 +118,7 @@ class ComputeDriver:
         self._instances_path = instances_path
         self._volume_usage_deadline = volume_usage_deadline
         self._images = Images(deadline=images_deadline)
-        self._said: dict[str, frozenset[str]] = {}
+        self._unknown = _UnknownLog(self._host)
         if isinstance(host, Inventory):  # starts the reading of the host's facts, without waiting
             with contextlib.suppress(GuestlistError):
                 host.node(0)
@@ -222,7 +241,7 @@ class ComputeDriver:
         and there 1 for each active instance that is asked for and 1 for each of its volumes.
         """
         found = volume_usage(self._host, compute_host_bdms, self._volume_usage_deadline)
-        self._say("volumes", [f"{name}: no answer" for name in found.silent])
+        self._unknown.say("volumes", [f"{name}: no answer" for name in found.silent])
         return found.usages
 
     # The host
@@ -279,19 +298,8 @@ class ComputeDriver:
         is_asked = here and usage.has_dom0(snapshot)
         available_kib = node.available_kib() if is_asked else 0
         used = usage.of(snapshot, images, host_available_kib=available_kib)
-        self._say("usage of disks" if with_images else "usage", used.unknown)
+        self._unknown.say("usage of disks" if with_images else "usage", used.unknown)
         return used
-
-    def _say(self, topic: str, unknown: Iterable[str]) -> None:
-        """Log what is unknown and was known the last time; a host of network disks has many."""
-        unknown = frozenset(unknown)
-        new = sorted(unknown - self._said.get(topic, frozenset()))
-        self._said[topic] = unknown
-        if new:
-            shown = "; ".join(map(one_line, new[:_MOST_NAMED]))
-            more = len(new) - _MOST_NAMED
-            shown += f"; and {more} more" if more > 0 else ""
-            log.warning("%s: %s not known, and not counted: %s", self._host.label, topic, shown)
 
     @contextlib.contextmanager
     def _uptime(self) -> Iterator[IO[str] | None]:
