@@ -75,6 +75,7 @@ class Connection:
         self._owner = owner
         self.uri = uri
         self.prompts = prompts
+        self._asked_uri = uri if prompts else uris.without_prompts(uri)  # what libvirt gets
         self.readonly = readonly
         self.keepalive_interval = keepalive_interval
         self.keepalive_count = keepalive_count
@@ -280,11 +281,6 @@ class Connection:
         if self._peer is None:
             raise no_answer(self.label, self._asked_uri, self.open_timeout)
         return self._peer
-
-    @property
-    def _asked_uri(self) -> str | None:
-        """The URI that libvirt gets: with prompts switched off, unless the caller wants them."""
-        return self.uri if self.prompts else uris.without_prompts(self.uri)
 
     def _open(self, tunnel: Tunnel) -> Peer:
         ensure_loop()
