@@ -97,7 +97,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return config.stash[_HEADER]
+    return config.stash.get(_HEADER, "")  # a worker's header is not shown
 
 
 @pytest.hookimpl(tryfirst=True)  # `-m heavy` then selects by the mark that is set here
