@@ -23,6 +23,7 @@ from typing import Any
 import libvirt
 
 from guestlist import logs, process, threads
+from guestlist.bell import Bell
 from guestlist.errors import NotSupported
 from guestlist.unpatched import threading
 
@@ -261,7 +262,7 @@ class _Turns:
         """The thread that turns the loop; None until it is known."""
         self.has_timers = hasattr(libvirt, "virEventAddTimeout")
         self._timer: int | None = None
-        self._bell = threads.Bell()
+        self._bell = Bell()
 
     def is_turned_here(self) -> bool:
         """Return whether this thread turns the loop."""

@@ -34,6 +34,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from guestlist.bell import Bell
 from guestlist.errors import InterpreterEnding, Reentered, ThreadUnavailable
 from guestlist.unpatched import threading, time
 
@@ -51,54 +52,6 @@ _own: set[int] = set()
 
 _is_ending = False
 _is_over = False
-
-
-class Bell:
-    """A way to wake threads that wait for a change. Takes no lock: a signal handler may ring it.
-
-    Change something, then ring: each waiting thread checks its condition again.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: deque[threading.Lock] = deque()
-
-    def ring(self) -> None:
-        """Wake every waiting thread, so that it checks its condition again."""
-        while self._waiting:
-            try:
-                waiting = self._waiting[0]
-                waiting.release()
-            except IndexError:  # another thread rings at the same time
-                return
-            except (
-                RuntimeError
-            ):  # already released: by another ring, or by one that was interrupted
-                pass
-            self._forget(waiting)
-
-    def wait_for(self, is_so: Callable[[], object], timeout: float | None = None) -> bool:
-        """Wait until `is_so` returns true, `timeout` seconds at most; return whether it did."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not is_so():
-            left = -1.0
-            if deadline is not None:
-                left = min(deadline - time.monotonic(), threading.TIMEOUT_MAX)
-                if left <= 0:
-                    return False
-            waiting = threading.Lock()
-            waiting.acquire()
-            self._waiting.append(waiting)
-            try:
-                if is_so():  # it became so before this thread was on the list
-                    return True
-                waiting.acquire(timeout=left)
-            finally:
-                self._forget(waiting)
-        return True
-
-    def _forget(self, waiting: threading.Lock) -> None:
-        with contextlib.suppress(ValueError):  # a ring has removed it
-            self._waiting.remove(waiting)
 
 
 class Outcome(Generic[T]):

@@ -93,6 +93,11 @@ class Screen:
                 raise AssertionError(f"not to be sent to a terminal: {facts}{what}")
 
     @property
+    def is_being_drawn(self) -> bool:
+        """Whether a drawing has begun and its end has not come: the cursor is hidden."""
+        return not self.modes["?25"]
+
+    @property
     def lines(self) -> list[str]:
         """The lines down to the last one that is not empty."""
         text = "\n".join(row.rstrip() for row in self.rows).rstrip("\n")
@@ -134,12 +139,12 @@ class Live:
         os.close(self._ours)
 
     def shows(self, seen: Callable[[Screen], bool]) -> Screen:
-        """Return the screen as soon as `seen` accepts it.
+        """Return the screen as soon as `seen` accepts it. It is shown no half of a drawing.
 
         Raises:
             OSError: the command ended before.
         """
-        while not seen(self.screen):
+        while self.screen.is_being_drawn or not seen(self.screen):
             self.screen.obey(self._read())
         return self.screen
 

@@ -21,6 +21,7 @@ from functools import partial
 import libvirt
 
 from guestlist import threads
+from guestlist.bell import Bell
 from guestlist.connection import Connection
 from guestlist.details.reader import ReadDetails, XmlReader
 from guestlist.errors import GuestlistError, ThreadUnavailable
@@ -112,7 +113,7 @@ class _Work:
         self._returned: list[Handle] = []
         self._with_helpers = 0
         self._lock = threading.Lock()
-        self._helped = threads.Bell()
+        self._helped = Bell()
 
     def left(self) -> int:
         """Return how many domains nothing reads yet."""

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from guestlist import threads
+from guestlist.bell import Bell
 from guestlist.errors import GuestlistError, NotSynced, without_frames
 from guestlist.inventory.changes import Change, News, Resynced, Stale
 from guestlist.inventory.merging import View
@@ -45,7 +46,7 @@ class Board:
         self._parts: dict[Scope, Part] = {}
         self._subscribers: tuple[weakref.ref[Queue], ...] = ()
         self._lock = threading.RLock()
-        self._moved = threads.Bell()
+        self._moved = Bell()
 
     # For readers
 

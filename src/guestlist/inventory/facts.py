@@ -15,6 +15,7 @@ from collections.abc import Callable
 import libvirt
 
 from guestlist import threads
+from guestlist.bell import Bell
 from guestlist.connection import Connection
 from guestlist.errors import (
     GuestlistError,
@@ -48,7 +49,7 @@ class Facts:
         self._connections = 0
         self._is_being_read = False
         self._lock = threading.RLock()
-        self._changed = threads.Bell()
+        self._changed = Bell()
 
     # For other threads
 

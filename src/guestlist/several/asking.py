@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from guestlist import threads
+from guestlist.bell import Bell
 from guestlist.errors import ConnectionLost, GuestlistError
 from guestlist.unpatched import threading
 
@@ -148,7 +149,7 @@ class _Asking(Generic[T]):
         self._starting = 0
         """Threads that were started and have not taken a host yet."""
         self._lock = threading.Lock()
-        self._bell = threads.Bell()
+        self._bell = Bell()
 
     def outcomes(self) -> Iterator[tuple[int, HostAnswer[T] | HostFailure]]:
         """Yield each outcome with the place of its host, as it comes."""
