@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
+from lab.nova_nursery import Forked, nursery
 from lab.quick import refuse_if_quick
 
 SERIES = os.environ.get("GUESTLIST_NOVA", "2026.2")
@@ -323,22 +324,32 @@ class NovaProcess:
     def _configuration(self) -> tuple[str | Path, ...]:
         return "--config-file", self.directory / "nova.conf"
 
-    def _spawn(self, *inherited: int, **environment: str) -> None:
-        patched = {
+    @property
+    def _environment(self) -> dict[str, str]:
+        ours = {name: each for name, each in os.environ.items() if name != "PYTHONPYCACHEPREFIX"}
+        return {
+            **ours,  # pip has compiled Nova beside its source
+            "NO_PROXY": "*",
             "OS_NOVA_DISABLE_EVENTLET_PATCHING": str(self._mode == "threading"),
             "PYTHONHASHSEED": "0",  # Nova's objects list their changes in the order of a set
         }
+
+    def _spawn(self, desk: socket.socket) -> subprocess.Popen[bytes] | Forked:
+        """Start the process, and give it the socket."""
         with (self.directory / "output").open("wb") as output:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 [self._python, _IN_NOVA / self.script, *self._configuration],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=inherited,
+                pass_fds=[desk.fileno()],
                 cwd=self.directory,
-                env={**os.environ, "NO_PROXY": "*", **patched, **environment},
+                env={**self._environment, "LAB_SOCKET": str(desk.fileno())},
                 start_new_session=True,
             )
+
+    def _watch_over(self) -> None:
+        """Start the guard of the process."""
         self._guard = subprocess.Popen(
             ["/bin/sh", "-c", _GUARD, "guard", str(self.pid), str(self.directory)],
             stdin=subprocess.PIPE,
@@ -352,7 +363,8 @@ class NovaProcess:
         started = self._pending[0]
         self._socket, theirs = socket.socketpair()
         with theirs:
-            self._spawn(theirs.fileno(), LAB_SOCKET=str(theirs.fileno()))
+            self._process = self._spawn(theirs)
+        self._watch_over()
         self._reader = threading.Thread(target=self._read, name="nova-driver", daemon=True)
         self._reader.start()
         try:
@@ -411,10 +423,17 @@ class NovaDriver(NovaProcess):
         RuntimeError: there is no such environment.
         NovaError: the driver did not load or start; its log is in the notes.
 
-    Cost: 3 to 6 seconds and 150 MB; some 20 calls to libvirt.
+    Cost: 1 to 3 seconds, and 3 more for the first in this process; some 20 calls to libvirt.
     """
 
     script = "drive.py"
+
+    def _spawn(self, desk: socket.socket) -> Forked:
+        (self.directory / "output").touch()
+        environment = self._environment
+        arguments = [str(each) for each in (_IN_NOVA / self.script, *self._configuration)]
+        forks = nursery(self._python, self._mode, environment)
+        return forks.fork(self.directory, arguments, environment, desk)
 
     def events(self) -> list[tuple[str, str]]:
         """Return the lifecycle events that the driver passed on to Nova: UUID and transition."""

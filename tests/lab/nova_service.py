@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import re
 import signal
+import subprocess
 from collections.abc import Iterator, Sequence
 from typing import Self
 
@@ -93,6 +94,7 @@ class NovaService(NovaProcess):
     def terminate(self) -> int:
         """Send SIGTERM, wait for the end, and return the exit code."""
         self._signal(signal.SIGTERM)
+        assert isinstance(self._process, subprocess.Popen)
         return self._process.wait(ROUNDS_SECONDS)
 
     def _signal(self, number: signal.Signals) -> None:

@@ -181,7 +181,12 @@ def plain(value, depth=0):  # noqa: PLR0911
     return repr(value)
 
 
-if __name__ == "__main__":
+def main():
+    """Serve until the other end of the socket is closed. Does not return."""
     ground.lend_what_is_missing()
     Desk().serve(OwnDriver, set_up=ground.set_up)
     os._exit(0)  # without waiting for threads of libvirt's and of Nova's executors
+
+
+if __name__ == "__main__":
+    main()
