@@ -20,7 +20,8 @@ settings.register_profile("long", settings.get_profile("short"), max_examples=2_
 # The processes that tests start keep compiled modules, outside the source: compiling guestlist takes
 # a third of a short `guestlist ls`.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).parents[1] / ".cache" / "bytecode"))
+_BYTECODE = Path(__file__).parents[1] / ".cache" / "bytecode"
+os.environ.setdefault("PYTHONPYCACHEPREFIX", str(_BYTECODE))
 
 pytest_plugins = ["lab.fixtures", "lab.places"]
 
