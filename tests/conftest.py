@@ -17,8 +17,8 @@ settings.register_profile("short", deadline=None, derandomize=bool(os.environ.ge
 settings.register_profile("quick", settings.get_profile("short"), max_examples=10)
 settings.register_profile("long", settings.get_profile("short"), max_examples=2_000)
 
-# The processes that tests start keep compiled modules, outside the source: compiling guestlist takes
-# a third of a short `guestlist ls`.
+# The processes that tests start keep compiled modules, outside the source: compiling guestlist
+# takes a third of a short `guestlist ls`.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 _BYTECODE = Path(__file__).parents[1] / ".cache" / "bytecode"
 os.environ.setdefault("PYTHONPYCACHEPREFIX", str(_BYTECODE))
