@@ -259,7 +259,11 @@ class ComputeDriver:
         with self._uptime() as uptime:
             if uptime is None:
                 here = self._view.is_local
-                why = "'uptime' cannot be run; install procps" if here else "ask on that machine"
+                why = (
+                    "'uptime' cannot be run; install procps"
+                    if here
+                    else "libvirt does not tell it of another machine; run 'uptime' there"
+                )
                 raise NotSupported(f"cannot tell the uptime of {self._host.label}: {why}")
             return uptime.read()
 
@@ -271,7 +275,7 @@ class ComputeDriver:
         `hypervisor_version`, `hypervisor_hostname`, `cpu_info` (JSON), `supported_instances`
         ((arch, hypervisor type, VM mode) each), `stats` with `uptime`. None is what is not known
         from here. Two keys are not Nova's: `unknown` names what the sums lack ("NAME: disk
-        vda: gone"), `stale_for` is the seconds for which the live view has been stale.
+        vda: no such file"), `stale_for` is the seconds for which the live view has been stale.
 
         Left to Nova, which alone knows them: `uuid`, `numa_topology`, `pci_passthrough_devices`.
 
