@@ -22,6 +22,7 @@ def test_a_host_in_this_process_has_it_all() -> None:
     assert (first, last) == (TEST_HOST, "  nothing to upgrade")
     assert [fact[20:] for fact in facts[3:]] == ["yes", "yes", "yes", "not needed"]
     assert facts[0].startswith("  client library    ")
+    assert facts[1] == "  daemon            none"
 
 
 def test_json_and_yaml_carry_the_same() -> None:

@@ -158,7 +158,7 @@ ODD_NUMBERS = [
     ("words", "said"),
     [
         (["sl"], "invalid choice: 'sl'"),
-        (["ls", "--al"], "unrecognized arguments: --al"),
+        (["ls", "--al"], "unrecognized arguments: --al; see 'guestlist ls --help'"),
         (["ls", "--columns", "name,colour"], "there is no column 'colour'; there are: host, id,"),
         (["ls", "--columns", ""], "there is no column ''"),
         (["ls", "--sort", "colour"], "invalid choice: 'colour' (choose from"),
@@ -183,7 +183,7 @@ ODD_NUMBERS = [
         (["ls", "--name-template", "vm"], "every guest the same name"),
         (["ls", "--name-template", "vm-%y"], "'%y' is no printf conversion"),
         (["watch", "-f", "table"], "invalid choice: 'table' (choose from"),
-        (["watch", "--inactive"], "unrecognized arguments: --inactive"),
+        (["watch", "--inactive"], "arguments: --inactive; see 'guestlist watch --help'"),
         (["ls", "--live"], "--live wants a terminal"),
         (["ls", "--live", "-f", "json"], "--live goes with -f table, not with json"),
         (["ls", "--live", "-q"], "--live goes with -f table, not with name"),
@@ -195,6 +195,12 @@ def test_nonsense_is_one_line_and_status_2(words: list[str], said: str) -> None:
     assert line.startswith("guestlist: ")
     assert said in line
     assert "--help'" in line
+
+
+def test_help_names_the_exit_status_of_each_signal_that_ends_the_command() -> None:
+    text = run("--help").stdout
+    ends = signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM
+    assert [number for number in ends if f"\n  {128 + number}  " not in text] == []
 
 
 @pytest.mark.parametrize("hostile", ["a\x1b[31m", "a\nguestlist: b", "a\u202eb", "\udcff"])

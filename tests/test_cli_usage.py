@@ -97,7 +97,8 @@ def test_a_table_with_its_total(host: str, tmp_path: Path) -> None:
         f"3 instances            3  6.0 GiB{columns[3]}      1        1",
     ]
     assert ended.stderr == (
-        f"guestlist: {host}: not known, and counted as nothing: instance-00000001: disk vdb: gone\n"
+        f"guestlist: {host}: not known, and counted as nothing: "
+        "instance-00000001: disk vdb: no such file\n"
     )
 
 
@@ -113,12 +114,15 @@ def test_json_is_exact(host: str, tmp_path: Path) -> None:
         "disk_allocated_bytes": taken(tmp_path / "one.raw"),
         "disk_over_committed_bytes": 20 * GIB - taken(tmp_path / "one.raw"),
         "block_devices": ["/dev/mapper/lun"],
-        "unknown": ["disk vdb: gone"],
+        "unknown": ["disk vdb: no such file"],
     }
     assert (two["vcpus"], two["disk_virtual_bytes"], two["unknown"]) == (2, 0, [])
     assert (off["vcpus"], off["memory_kib"]) == (0, 0)
     assert off["disk_allocated_bytes"] == taken(tmp_path / "off.raw")
-    assert (found["host"], found["unknown"]) == (host, ["instance-00000001: disk vdb: gone"])
+    assert (found["host"], found["unknown"]) == (
+        host,
+        ["instance-00000001: disk vdb: no such file"],
+    )
     for key, total in found["total"].items():
         parts = [each[key] for each in found["instances"]]
         assert total == sum(parts, [] if isinstance(total, list) else 0)
@@ -216,9 +220,9 @@ def test_a_thousand_disks(tmp_path: Path, image: Callable[..., Path]) -> None:
     assert len(found["unknown"]) == len(found["instances"][0]["unknown"]) == 500
     ended = run("usage", "-c", uri)
     assert ended.stderr == (
-        f"guestlist: {uri}: not known, and counted as nothing: instance-00000001: disk vdaa: gone; "
-        "instance-00000001: disk vdac: gone; instance-00000001: disk vdae: gone; and 497 more, "
-        "which -f json names\n"
+        f"guestlist: {uri}: not known, and counted as nothing: "
+        "instance-00000001: disk vdaa: no such file; instance-00000001: disk vdac: no such file; "
+        "instance-00000001: disk vdae: no such file; and 497 more, which -f json names\n"
     )
     assert all(len(line) < 100 for line in ended.stdout.splitlines())
 
@@ -235,7 +239,7 @@ def test_a_missing_image_is_named_and_no_failure(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr.count("\n")) == (Exit.OK, 1)
     (found,) = used("-c", uri)
     assert found["instances"][0]["disk_virtual_bytes"] is None
-    assert found["instances"][0]["unknown"] == ["disk vda: gone"]
+    assert found["instances"][0]["unknown"] == ["disk vda: no such file"]
 
 
 def test_details_that_cannot_be_read_are_one_line(proxy: Proxy) -> None:

@@ -98,16 +98,16 @@ def test_each_test_that_a_page_names_exists(page: str):
     assert not missing
 
 
-def test_the_map_of_the_house_lists_each_module_once():
-    map_ = re.search(r"## The house.*?```\n(.*?)```", TEXTS["CONTRIBUTING.md"], re.S)
+def test_the_map_of_the_code_lists_each_module_once():
+    map_ = re.search(r"## The map of the code.*?```\n(.*?)```", TEXTS["CONTRIBUTING.md"], re.S)
     assert map_ is not None
     listed = re.findall(r"^(?:\w+ +| {10})([a-z_]+(?:\.py|/))(?= )", map_[1], re.M)
-    house = ROOT / "src" / "guestlist"
-    there = {path.name for path in house.glob("*.py") if not path.name.startswith("__")}
-    there |= {f"{path.parent.name}/" for path in house.glob("*/__init__.py")}
+    package = ROOT / "src" / "guestlist"
+    there = {path.name for path in package.glob("*.py") if not path.name.startswith("__")}
+    there |= {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
     assert sorted(listed) == sorted(there)
     files = set(re.findall(r"([a-z_0-9]+\.py)", map_[1]))
-    assert files <= {path.name for path in house.rglob("*.py")}
+    assert files <= {path.name for path in package.rglob("*.py")}
 
 
 def test_the_laboratory_names_files_that_there_are():

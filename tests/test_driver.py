@@ -191,7 +191,7 @@ def test_disks_are_counted_to_the_byte_as_the_per_domain_way_does(disk_daemon):
         assert driver.get_disk_over_committed_size_total() == over_committed + 4 * MIB - 1024
         grown.unlink()
         assert driver.get_disk_over_committed_size_total() < over_committed
-        assert driver.usage().unknown == ("instance-00000001: disk vda: gone",)
+        assert driver.usage().unknown == ("instance-00000001: disk vda: no such file",)
         connection.close()
 
 

@@ -148,7 +148,7 @@ def test_storage_that_is_back_is_looked_at_again(folder: Path):
         image = source(there.path / "disk", "raw")
         assert images.measure([image])[image].unknown == "its storage does not answer"
     assert none_at_work()
-    assert images.measure([image])[image].unknown == "gone"
+    assert images.measure([image])[image].unknown == "no such file"
 
 
 def test_the_memory_of_an_image_survives_that_it_did_not_answer(

@@ -1,4 +1,4 @@
-"""The maps of the house: each names every module that there is, and no other."""
+"""The maps of the code: each names every module that there is, and no other."""
 
 from __future__ import annotations
 

@@ -314,7 +314,7 @@ def test_the_whole_way_from_xml_and_files(tmp_path: Path):
     allocated = (full.stat().st_blocks + sparse.stat().st_blocks) * 512
     assert one.disk_allocated_bytes == allocated
     assert used.disk_over_committed_bytes == 4 * 2**20 - allocated
-    assert one.unknown == ("disk vdc: gone", "disk vdd: on a network")
+    assert one.unknown == ("disk vdc: no such file", "disk vdd: on a network")
 
 
 numbers = st.none() | st.integers(0, 2**60)

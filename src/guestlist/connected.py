@@ -72,7 +72,7 @@ class Connected:
 
     @property
     def resolved_uri(self) -> str:
-        """The URI as asked for or as libvirt resolved it; in words before libvirt has done so."""
+        """The URI: as given, or as libvirt resolved its default; before that, words that say so."""
         return self._connection.resolved_uri
 
     @property

@@ -142,9 +142,10 @@ class Host(Connected):
                 warm one.
             statistics: groups to ask of the active domains, by their names in `virsh domstats`:
                 "block", "balloon", "vcpu", "cpu-total", "interface", "perf", "iothread", "memory",
-                "dirtyrate", "vm". Most enter each guest's monitor. They are asked aside, after the
-                states. Domains that do not answer are in `Snapshot.unanswered`. If libvirt cannot
-                be asked, all of them are, and `Snapshot.statistics_failure` says why.
+                "dirtyrate", "vm". Most enter each guest's monitor. They are asked after the states,
+                over a separate connection. Domains that do not answer are in `Snapshot.unanswered`.
+                If libvirt cannot be asked, all of them are, and `Snapshot.statistics_failure` says
+                why.
             deadline: seconds that the statistics may take.
 
         Raises:
@@ -185,8 +186,9 @@ class Host(Connected):
         """Return what domains read from and wrote to some of their disks, asked disk by disk.
 
         For a libvirt without bulk statistics (before 1.2.8); newer ones tell of all disks in one
-        call: `snapshot(statistics=["block"])`. Asked aside, as those are. A guest that does not
-        answer is left out and named in the log. A disk that its domain does not have is left out.
+        call: `snapshot(statistics=["block"])`. Asked over a separate connection, as those are. A
+        guest that does not answer is left out and named in the log. A disk that its domain does not
+        have is left out.
 
         Args:
             disks: targets ("vda") by the UUID of the domain.

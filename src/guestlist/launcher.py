@@ -52,7 +52,7 @@ _is_appliance = re.compile(r"guestfs-[0-9a-z]+").fullmatch
 
 
 def by_namespaces(namespaces: Iterable[str], name: str = "") -> Launcher:
-    """Return the launcher that the metadata names; a libguestfs appliance is told by its name."""
+    """Return the launcher that the metadata names; a libguestfs appliance shows in its name."""
     known = tuple(namespaces)
     for prefix, launcher in _BY_NAMESPACE:
         if any(namespace.startswith(prefix) for namespace in known):
@@ -101,9 +101,9 @@ class NovaLaunched:
 
     Args:
         name_template: Nova's `instance_name_template`, as in nova.conf.
-        verify: believe the metadata only, for every domain. It detects a domain that was made by
-            hand under a name of Nova's shape, and costs one call per domain, once. A domain that
-            Nova launched before Juno carries no metadata, and then is not Nova's.
+        verify: trust the metadata only, for every domain. A domain that a person made under a name
+            of Nova's shape is then foreign. Costs one call per domain, once. A domain that Nova
+            launched before Juno carries no metadata, and is then foreign too.
 
     Raises:
         InvalidNameTemplate: Nova could not use the template, or it would give every guest the
@@ -126,7 +126,7 @@ class NovaLaunched:
 
     @property
     def is_surely_ours(self) -> Callable[[str], object]:
-        """A function of C that tells of a name what `by_name` does, where that can be True."""
+        """A function, written in C, that is true of each name for which `by_name` is True."""
         decides = self._template.decisive and not self.verify
         return self._template.fits if decides else _never
 

@@ -23,7 +23,10 @@ from guestlist.launcher import Launcher
 
 
 class DomainState(IntEnum):
-    """virDomainState. `str()` gives virsh's words; a number libvirt adds later reads as NOSTATE."""
+    """The state of a domain (virDomainState), in virsh's words by `str()`.
+
+    A number that libvirt adds later becomes NOSTATE.
+    """
 
     NOSTATE = 0
     RUNNING = 1
@@ -116,7 +119,10 @@ def state_reason(state: int, reason: int) -> str:
 
 
 class SourceKind(StrEnum):
-    """Where a disk's bytes are: libvirt's `<disk type=…>`. NONE is a drive without a medium."""
+    """The kind of place where a disk's bytes are: libvirt's `<disk type=…>`.
+
+    NONE is a drive without a medium.
+    """
 
     NONE = "none"
     FILE = "file"
@@ -240,8 +246,8 @@ class Port:
 class NovaMetadata:
     """What Nova wrote into the domain's `<metadata>`. Tenants choose the names in it.
 
-    `version` is the namespace's version, `package` Nova's own; `created_at` is aware, in UTC. The
-    root is None for an instance that boots from a volume.
+    `version` is the version of Nova's namespace, `package` that of Nova itself. `created_at` has a
+    time zone, UTC. `root_type` and `root_uuid` are None for an instance that boots from a volume.
     """
 
     version: str
@@ -322,12 +328,12 @@ class Instance:
 
     @property
     def active(self) -> bool:
-        """Whether libvirt calls it active: it has an id (running, paused, shutting down, …)."""
+        """Whether the domain is active, so that it has an id: running, paused, shutting down, …"""
         return self.id is not None
 
     @property
     def reason_text(self) -> str:
-        """Why it is in its state, in virsh's words ("booted", "destroyed", "I/O error").
+        """Why the domain is in its state, in virsh's words ("booted", "destroyed", "I/O error").
 
         "reason 17" for a number that this guestlist does not know.
         """
@@ -378,7 +384,7 @@ class Snapshot(Mapping[UUID, Instance]):
         return len(self._by_uuid)
 
     def __repr__(self) -> str:
-        stale = f", {self.stale_for:.1f} s old" if self.stale_for else ""
+        stale = f", stale for {self.stale_for:.1f} s" if self.stale_for else ""
         return f"<Snapshot of {len(self)} instances{stale}>"
 
     def _ordered(self) -> Mapping[UUID, Instance]:

@@ -41,7 +41,9 @@ _REMOVABLE = DiskDevice.CDROM, DiskDevice.FLOPPY
 
 @dataclass(frozen=True, slots=True)
 class InstanceUsage:
-    """What one instance uses. `unknown` names what is missing from the numbers: "disk vda: gone".
+    """What one instance uses.
+
+    `unknown` names what is missing from the numbers, for example "disk vda: no such file".
 
     A number is None where nothing of it is known; the disk numbers are sums over the known disks.
     """

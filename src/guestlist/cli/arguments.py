@@ -28,7 +28,7 @@ _LONGEST_MESSAGE = 1_000
 
 _EXAMPLES = """\
 examples:
-  guestlist ls                 the running domains that Nova launched on this host
+  guestlist ls                 the active domains that Nova launched on this host
   guestlist ls -a              every domain: shut off, launched by others, Domain-0
   guestlist ls -a -f json      the same for a program
   guestlist usage              what they use of the host: vCPUs, memory, disks
@@ -40,6 +40,7 @@ examples:
 """
 
 _OF_SIGNALS = {
+    129: "ended by SIGHUP: its terminal was closed",
     130: "interrupted by Ctrl-C",
     141: "the reader of standard output has left",
     143: "ended by SIGTERM",
@@ -55,7 +56,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     words = sys.argv[1:] if argv is None else list(argv)
     given = next((word for word in words if not word.startswith("-")), None)
     top, parsers = _parsers([given] if given in COMMANDS else COMMANDS)
-    options = top.parse_args(words)
+    options, unknown = top.parse_known_args(words)
+    if unknown:
+        parsers.get(options.command, top).error(f"unrecognized arguments: {' '.join(unknown)}")
     if options.command is None:
         terminal.explain(top.format_help())
         sys.exit(Exit.USAGE)

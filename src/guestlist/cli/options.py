@@ -32,7 +32,7 @@ def add_hosts(command: argparse.ArgumentParser) -> None:
         metavar="URI",
         type=_uri,
         action="append",
-        help="a host to ask, by libvirt URI; may be repeated. Without: libvirt's own default "
+        help="a host to ask, by libvirt URI; may be repeated. Default: libvirt's own "
         "(LIBVIRT_DEFAULT_URI, then libvirt.conf, then what it finds). With one host and a "
         "terminal, ssh may ask for a password; otherwise ssh fails if it needs one, unless the "
         "URI says no_tty=0",
@@ -42,7 +42,8 @@ def add_hosts(command: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=_seconds,
         default=30.0,
-        help="how long a host may take to answer, passwords included (%(default)g)",
+        help="how long a host may take to answer, the time to type a password included (default: "
+        "%(default)g)",
     )
     command.add_argument(
         "-v",
@@ -59,7 +60,7 @@ def add_ours(group: argparse._ActionsContainer) -> None:
         metavar="TEMPLATE",
         type=_name_template,
         default="instance-%08x",
-        help="Nova's instance_name_template, as in nova.conf (%(default)s)",
+        help="Nova's instance_name_template, as in nova.conf (default: %(default)s)",
     )
     group.add_argument(
         "--verify",
@@ -74,7 +75,7 @@ def add_order(group: argparse._ActionsContainer, known: Iterable[str]) -> None:
         "--sort",
         metavar="COLUMN",
         choices=tuple(known),
-        help="sort by this column, unknown values last; without: by host as given, then by name",
+        help="sort by this column, unknown values last; default: by host as given, then by name",
     )
     group.add_argument("-r", "--reverse", action="store_true", help="reverse the order")
     group.add_argument(
@@ -100,7 +101,7 @@ def add_format(group: argparse._ActionsContainer, formats: Sequence[str]) -> Non
         metavar="FORMAT",
         choices=formats,
         default=formats[0],
-        help=f"{', '.join(formats)}; without: %(default)s",
+        help=f"{', '.join(formats)}; default: %(default)s",
     )
 
 

@@ -90,8 +90,8 @@ class DetailsMemory:
     domain ends when an event tells that it stopped or was undefined, when a list that should show
     the domain does not, and with the connection.
 
-    Threads take turns on the connection. While XML is read aside the turn is given up, so several
-    threads may read at a time; events come at any time.
+    Threads take turns on the connection. While a thread reads XML over a separate
+    connection it gives up its turn, so several threads may read at a time; events come at any time.
     """
 
     def __init__(

@@ -111,7 +111,7 @@ class BoundedReader:
         )
         read += [(by_uuid[uuid], reader.unread(by_uuid[uuid], why)) for uuid in found.unasked]
         if found.failure is not None:
-            log.warning("%d domains were not read aside: %s", len(found.unasked), found.failure)
+            log.warning("the XML of %d domains was not read: %s", len(found.unasked), found.failure)
         return BoundedOutcome(read, found.calls, found.failure)
 
     def close(self) -> None:

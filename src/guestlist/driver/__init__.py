@@ -224,8 +224,9 @@ class ComputeDriver:
     ) -> list[dict[str, Any]]:
         """Return what guests read from and wrote to their volumes since they started.
 
-        The only question here that guests themselves must answer: all are asked at once, aside and
-        within a deadline. A guest that does not answer in time is left out, and the log names it.
+        The only question here that guests themselves must answer: all are asked at once, over a
+        separate connection and within a deadline. A guest that does not answer in time is left out,
+        and the log names it.
 
         Args:
             context: not used.
@@ -258,7 +259,11 @@ class ComputeDriver:
         with self._uptime() as uptime:
             if uptime is None:
                 here = self._view.is_local
-                why = "'uptime' cannot be run; install procps" if here else "it is another machine"
+                why = (
+                    "'uptime' cannot be run; install procps"
+                    if here
+                    else "libvirt does not tell it of another machine; run 'uptime' there"
+                )
                 raise NotSupported(f"cannot tell the uptime of {self._host.label}: {why}")
             return uptime.read()
 
@@ -270,7 +275,7 @@ class ComputeDriver:
         `hypervisor_version`, `hypervisor_hostname`, `cpu_info` (JSON), `supported_instances`
         ((arch, hypervisor type, VM mode) each), `stats` with `uptime`. None is what is not known
         from here. Two keys are not Nova's: `unknown` names what the sums lack ("NAME: disk
-        vda: gone"), `stale_for` is the seconds for which the live view has been stale.
+        vda: no such file"), `stale_for` is the seconds for which the live view has been stale.
 
         Left to Nova, which alone knows them: `uuid`, `numa_topology`, `pci_passthrough_devices`.
 

@@ -2,7 +2,7 @@
 
 In: a Host, and what Nova knows of the volumes. Out: what Nova wants to know of each volume that
 answered, and the names of the domains that did not. The only question of the driver that guests
-themselves must answer: it is asked aside and within a deadline.
+themselves must answer: it is asked over a separate connection, within a deadline.
 """
 
 from __future__ import annotations

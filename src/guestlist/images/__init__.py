@@ -347,7 +347,7 @@ def _opened(path: str, expected: Callable[[int], bool]) -> Iterator[tuple[int, o
 def _in_words(error: OSError) -> str:
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR | errno.ESTALE:
-            return "gone"
+            return "no such file"
         case errno.EACCES | errno.EPERM:
             return "permission denied"
         case number:

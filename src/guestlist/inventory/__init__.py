@@ -102,10 +102,10 @@ class Inventory(Lifetime):
             domain.
         resync_every: seconds after which all domains are listed and compared. 1 call, and 2 about
             the host itself once `node` was called.
-        verify_every: the same, and each difference that no event told of goes to the log, with what
-            is known of it; also in `drifts`. None: it goes to `drifts` only.
-        details_max_age: seconds for which details are believed that no event has contradicted;
-            older ones are read again after a comparison.
+        verify_every: seconds, as `resync_every`; the view then also logs each drift, with what is
+            known of it. None: a drift is in `drifts` only.
+        details_max_age: seconds after which details are read again, at the next comparison, even if
+            no event has contradicted them.
         longest_queue: changes that are kept for a slow reader.
     """
 
@@ -138,7 +138,7 @@ class Inventory(Lifetime):
     ) -> Snapshot:
         """Return one instant of the view, with the options of `Host.snapshot`. It never changes.
 
-        `Snapshot.stale_for` is 0.0 while the view is in step; else the view is so many seconds old.
+        `Snapshot.stale_for` says for how many seconds the view has been stale; 0.0 in step.
         A change is in it about a millisecond after libvirt tells of it; details may take longer
         while much is going on: `statistics().details_pending`.
 
@@ -155,8 +155,9 @@ class Inventory(Lifetime):
         """Return the changes from now on, of domains in every state; starts the inventory.
 
         An iterator, in a thread or under asyncio (`async for`), of `Started`, `Stopped`, `Defined`,
-        `Undefined`, `Changed`, `Gone`, `Resynced` and `Stale`. Apply the first change to its
-        `snapshot`. Ends when either is closed; close it when you are done.
+        `Undefined`, `Changed`, `Gone`, `Resynced` and `Stale`. `Changes.snapshot` is the starting
+        point: apply the changes to it, in order. The iteration ends when the inventory or the
+        `Changes` is closed; close the `Changes` when you are done.
 
         Cost: no call.
         """
@@ -260,7 +261,7 @@ class Inventory(Lifetime):
 
     @property
     def failure(self) -> GuestlistError | None:
-        """Why the view is stale, or not yet in step; None where it is, or no reason is known."""
+        """Why the view is not in step. None: it is in step, or no reason is known."""
         return self._board.failure
 
     @property
@@ -270,7 +271,7 @@ class Inventory(Lifetime):
 
     @property
     def resolved_uri(self) -> str:
-        """The URI as asked for or as libvirt resolved it; in words where it has not done so yet."""
+        """The host's URI: as given, or as libvirt resolved its default. See `Host.resolved_uri`."""
         return self._follower.resolved_uri
 
     @property

@@ -56,7 +56,7 @@ class Change:
 
 
 class Started(Change):
-    """The domain runs, and did not before; or it was started again, and both records have an id."""
+    """The domain has started. If `before` has an id too, it stopped and started in between."""
 
     __slots__ = ()
 
@@ -80,13 +80,13 @@ class Undefined(Change):
 
 
 class Changed(Change):
-    """Its state, reason, name or details are new; or it rebooted, and nothing is new."""
+    """The domain has a new state, reason, name or details; or it rebooted, and nothing is new."""
 
     __slots__ = ()
 
 
 class Gone(Change):
-    """The domain is gone, and no event had said so by the time when an answer lacked it."""
+    """The domain is gone: an answer of libvirt's lacked it, and no event had said so by then."""
 
     __slots__ = ()
 
@@ -111,7 +111,7 @@ class Resynced:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """libvirt cannot be asked: the view stays as it is, and gets old. A `Resynced` ends it.
+    """libvirt cannot be asked: the view stays as it is, and becomes stale. A `Resynced` ends it.
 
     `since` is when libvirt was last known to be there; `error` is the reason.
     """

@@ -217,7 +217,7 @@ class Doubt:
         """Whether the event loop does not turn, so that events may wait; raises for a dead peer."""
         if not self._peer.alive():
             raise ConnectionLost(
-                f"the connection to {self._peer.label} is lost; it is opened again"
+                f"the connection to {self._peer.label} is lost; guestlist tries to open it again"
             )
         self.alive_at = now
         if now < self._beat_at + STALL:

@@ -68,7 +68,7 @@ class Facts:
         self._changed.wait_for(lambda: self._found or not self._is_connected, timeout)
         found = self._found
         if found is None:
-            raise self._unknown("has not told yet what it is")
+            raise self._unknown("has not told yet what it is; ask again, with a longer timeout")
         if isinstance(found, NotSupported):
             raise without_frames(found)
         return found

@@ -196,7 +196,7 @@ class Follower:
         self._failures = 1 if self._board.is_in_step else self._failures + 1
         _forget_frames(error)
         if self._failures == 1:
-            stale.warning("%s; the view stays as it is until then", one_line(error))
+            stale.warning("%s; until libvirt answers, the view stays as it is", one_line(error))
         self._board.fall_behind(self._alive_at, error)
 
     def _close_connection(self) -> None:

@@ -87,7 +87,11 @@ class Lifetime:
         self.start()
         if not self._follower.list_again(timeout):
             self._board.wait_synced(0)
-            why = "it was closed" if self._follower.is_closing else f"not within {timeout:g} s"
+            why = (
+                "the view was closed"
+                if self._follower.is_closing
+                else f"no answer within {timeout:g} s; ask again with a longer timeout"
+            )
             raise NotSynced(f"the domains of {self.label} were not listed: {why}")
 
     def close(self) -> None:

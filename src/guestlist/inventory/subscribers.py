@@ -24,10 +24,10 @@ from guestlist.unpatched import threading
 
 
 class Changes(Iterator[News], AsyncIterator[News]):
-    """The changes of a live view, from the moment on at which `Inventory.changes` made this.
+    """The changes of a live view, from the call of `Inventory.changes` on.
 
-    Iterate over it in a thread, or asynchronously under asyncio; it ends when the inventory, or
-    this, is closed. One reader at a time.
+    Iterate over it in a thread (`for`) or under asyncio (`async for`). The iteration ends when the
+    inventory or this object is closed. One reader at a time.
     """
 
     def __init__(self, queue: Queue, owner: object) -> None:
@@ -37,16 +37,16 @@ class Changes(Iterator[News], AsyncIterator[News]):
 
     @property
     def snapshot(self) -> Snapshot | None:
-        """The view at the moment when this was made.
+        """The view at the call of `Inventory.changes`: the starting point for the changes.
 
-        With every change applied it is, at each later moment, what the view then was. None where
-        the view was not yet in step: then the first news is a `Resynced`, which carries it.
+        This snapshot, with every change applied that has come since, equals the view. None if the
+        view was not in step yet: then the first record is a `Resynced`, which carries the view.
         """
         return self._snapshot
 
     @property
     def missed(self) -> int:
-        """The number of changes that were dropped since the last `Resynced`; the next one says it.
+        """The number of changes dropped since the last `Resynced`; the next `Resynced` says it.
 
         They are dropped when more than `longest_queue` changes wait for this reader.
         """

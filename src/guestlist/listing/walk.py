@@ -130,8 +130,9 @@ class Walk:
 
     def _unstable(self) -> ListingUnstable:
         return ListingUnstable(
-            f"cannot list the domains of {self._peer.label}: there is no bulk call, and they "
-            "change faster than a walk can follow; ask again, or upgrade libvirt to 0.9.13 or newer"
+            f"cannot list the domains of {self._peer.label}: there is no bulk call, and "
+            "domains change faster than the walk can follow; ask again, or upgrade libvirt to "
+            "0.9.13 or newer"
         )
 
     def _take_in_events(self, *, late: bool) -> bool:

@@ -8,7 +8,7 @@
     questions      HostQuestions: what the drop-in asks about one host, in real threads
     live_answers   when `get_info` may be answered from the live view                (pure)
     vcpus          numbers of vCPUs, remembered from a domain's start on
-    connector      connections are opened aside, so that no question waits long
+    connector      connections are opened on threads of their own, so that no question waits
     green_threads  which thread makes a call, and which one writes the log
     proof          which conversions this Nova allows
     options        [guestlist] in nova.conf

@@ -1,4 +1,4 @@
-"""Connections are opened aside, so that no question waits long.
+"""Connections are opened on threads of their own, so that no question waits long.
 
 In: a function that connects. Out: after `PATIENCE` seconds at most, success or an error. libvirt's
 open has no deadline: it never returns where the daemon is stopped, or serves as many clients as its

@@ -14,8 +14,9 @@ GROUP = cfg.OptGroup(
     "guestlist",
     title="guestlist",
     help="""
-Options of the driver that answers without a call for each instance. They are used where
-``[DEFAULT] compute_driver`` is ``guestlist.LibvirtDriver``.
+Options of the driver that answers without a call for each instance.
+They are used where ``[DEFAULT] compute_driver`` is
+``guestlist.LibvirtDriver``.
 """,
 )
 
@@ -25,8 +26,8 @@ OPTIONS = [
         default=True,
         mutable=True,
         help="""
-Let guestlist answer. Off: every method is Nova's own, and guestlist's connections to libvirt are
-closed.
+Let guestlist answer. Off: every method is Nova's own, and
+guestlist's connections to libvirt are closed.
 """,
     ),
     cfg.BoolOpt(
@@ -34,10 +35,11 @@ closed.
         default=True,
         mutable=True,
         help="""
-Keep a live view of the instances, which libvirt's events keep in step, over a connection of its
-own. The periodic synchronization of power states reads this view. The view only confirms states
-that Nova's record has already. Libvirt is asked for every other state, and before an instance is
-reported as shut down or gone.
+Keep a live view of the instances, which libvirt's events keep in
+step, over a connection of its own. The periodic synchronization of
+power states reads this view. The view only confirms states that
+Nova's record has already. Libvirt is asked for every other state,
+and before an instance is reported as shut down or gone.
 """,
     ),
     cfg.FloatOpt(
@@ -46,8 +48,8 @@ reported as shut down or gone.
         min=1.0,
         mutable=True,
         help="""
-Seconds between two comparisons of the live view with a list of all instances, events or not. A
-comparison is one call.
+Seconds between two comparisons of the live view with a list of all
+instances, events or not. A comparison is one call.
 """,
     ),
     cfg.FloatOpt(
@@ -56,9 +58,10 @@ comparison is one call.
         min=0.0,
         mutable=True,
         help="""
-Seconds after its last comparison with such a list for which the live view may answer. Later it is
-compared again first, in one call for all instances. A libvirtd that hangs is not noticed for the
-same time. 0: libvirt is asked about each instance, as Nova does.
+Seconds after its last comparison with such a list for which the
+live view may answer. Later it is compared again first, in one call
+for all instances. A libvirtd that hangs is not noticed for the same
+time. 0: libvirt is asked about each instance, as Nova does.
 """,
     ),
     cfg.BoolOpt(
@@ -66,8 +69,9 @@ same time. 0: libvirt is asked about each instance, as Nova does.
         default=True,
         mutable=True,
         help="""
-Read the virtual size of qcow2 images from their headers, when the file has changed. Off: Nova runs
-``qemu-img`` twice for each image at each update of the resources.
+Read the virtual size of qcow2 images from their headers, when the
+file has changed. Off: Nova runs ``qemu-img`` twice for each image
+at each update of the resources.
 """,
     ),
     cfg.BoolOpt(
@@ -75,8 +79,8 @@ Read the virtual size of qcow2 images from their headers, when the file has chan
         default=False,
         mutable=True,
         help="""
-Leave domains that Nova did not launch out of the lists of instances. The resources that they use
-are counted either way.
+Leave domains that Nova did not launch out of the lists of
+instances. The resources that they use are counted either way.
 """,
     ),
 ]

@@ -1,9 +1,9 @@
-"""Statistics that libvirt may have to ask of the guests: asked aside, within a deadline, and read.
+"""Statistics that libvirt may have to ask the guests for: how they are asked for, and read.
 
 In: the names of groups. Out: what libvirt knows of each active domain, whether all of it came, and
 typed records of it. Listing and states never come here.
 
-    asking    the calls: aside, within a deadline, also while a guest is stuck
+    asking    the calls: on a separate connection, within a deadline, also while a guest is stuck
     reading   libvirt's names and values to records                        (pure)
 """
 

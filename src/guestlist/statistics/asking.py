@@ -1,4 +1,4 @@
-"""The calls: aside, within a deadline, also while a guest is stuck.
+"""The calls: on a separate connection, within a deadline, also while a guest is stuck.
 
 In: the names of groups. Out: what libvirt knows of each active domain, and whether all of it came.
 Most groups enter each guest's QEMU monitor, and the call waits for a stuck guest until that guest
@@ -129,8 +129,8 @@ class Statistics:
         """Return what the active domains answer within `deadline` seconds.
 
         Where libvirt cannot be asked the answer is a failure, and the log says so. That includes a
-        connection that does not open within a third of the deadline: its opening goes on aside, and
-        until it has ended each further answer is a failure at once.
+        connection that does not open within a third of the deadline: its opening goes on, and
+        until that has ended each further answer is a failure at once.
 
         Raises:
             ValueError: there is no such group, or the deadline is not a number of seconds.

@@ -6,7 +6,7 @@ import argparse
 
 from guestlist.cli import options as common
 
-ABOUT = "tell what to upgrade, if anything"
+ABOUT = "show what this libvirt can do, and what to upgrade"
 
 EXAMPLES = """\
 examples:

@@ -52,7 +52,7 @@ def _block(capabilities: Capabilities) -> str:
     said = {True: "yes", False: "no", None: "not needed"}
     facts = {
         "client library": version_text(versions.client),
-        "daemon": version_text(versions.daemon),
+        "daemon": version_text(versions.daemon) if capabilities.keepalive is not None else "none",
         "driver": f"{versions.driver} {version_text(versions.hypervisor)}",
         **{ability.words: said[getattr(capabilities, ability.name)] for ability in ABILITIES},
     }

@@ -10,6 +10,7 @@ EXAMPLES = """\
 examples:
   source <(guestlist completion bash)
       in this shell
+  mkdir -p ~/.local/share/bash-completion/completions
   guestlist completion bash > ~/.local/share/bash-completion/completions/guestlist
       in every new bash
   guestlist completion zsh > "${fpath[1]}/_guestlist"

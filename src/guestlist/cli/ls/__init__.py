@@ -20,7 +20,7 @@ ABOUT = "list the domains of one host or several"
 EXAMPLES = f"""\
 examples:
   guestlist ls
-      the running domains that Nova launched on this host
+      the active domains (running, paused) that Nova launched on this host
   guestlist ls --inactive
       those that are shut off as well
   guestlist ls -a -c test:///default
@@ -36,15 +36,15 @@ examples:
   guestlist ls -l
       with vCPUs, memory, disks, addresses, owner, flavor and age
   guestlist ls --columns nova_name,project,memory_mib --sort memory_mib --reverse
-      the largest first
+      some columns, the domain with the most memory first
   guestlist ls -a -l --live
-      the table on the screen, kept as it is on the host
+      the table on the screen, updated while the host changes
   guestlist ls --inactive -l -f json | jq -r '.[] | select(.project == "shop") | .uuid'
       the domains of a project
   guestlist ls --inactive -f csv > guests.csv
-      for a spreadsheet, which takes no name for a formula
+      for a spreadsheet: no name becomes a formula
   guestlist ls --inactive -f csv --raw | my-program
-      for a program, which wants exact values
+      for a program: exact values
   guestlist ls --name-template 'vm-%(uuid)s'
       where nova.conf has another instance_name_template
 
@@ -63,7 +63,8 @@ def add_options(ls: argparse.ArgumentParser) -> None:
     """Add the options of `ls`."""
     common.add_hosts(ls)
     domains = ls.add_argument_group(
-        "which domains to list", "By default: those that run and that Nova launched."
+        "which domains to list",
+        "By default: the active ones (running, paused, …) that Nova launched.",
     )
     domains.add_argument("--inactive", action="store_true", help="also those that are shut off")
     domains.add_argument("--foreign", action="store_true", help="also those that others launched")
@@ -107,7 +108,7 @@ def add_options(ls: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--live",
         action="store_true",
-        help="keep the table on the screen as it is on the host, until Ctrl-C",
+        help="keep the table on the screen, and update it while the host changes, until Ctrl-C",
     )
 
 

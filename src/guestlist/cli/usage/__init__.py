@@ -7,7 +7,7 @@ import argparse
 from guestlist.cli import options as common
 from guestlist.cli.show import columns
 
-ABOUT = "tell what the instances use"
+ABOUT = "show what the instances use"
 
 EXAMPLES = f"""\
 examples:

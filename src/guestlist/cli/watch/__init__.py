@@ -6,7 +6,7 @@ import argparse
 
 from guestlist.cli import options as common
 
-ABOUT = "tell what happens to the domains"
+ABOUT = "show what happens to the domains"
 
 EXAMPLES = """\
 examples:
@@ -21,13 +21,13 @@ examples:
   guestlist watch -f json | jq -r 'select(.change == "stopped") | .uuid'
       one object per line, for a program
   guestlist watch | grep -m 1 'instance-0000002a  stopped'
-      until that has happened
+      wait until instance-0000002a has stopped
 
 A host that cannot be asked is tried again until it answers. The changes that happened
 meanwhile follow then, and after them 'back in step'. The reason of a change is in
 libvirt's words: 'stopped (destroyed)'. 'gone': the domain disappeared and libvirt sent
-no event. Changes that follow each other faster than guestlist can ask are one line;
-a domain that comes and goes faster than that has none. Times are those of this
+no event. If changes follow each other faster than guestlist can ask, one line shows
+them together; a domain that comes and goes faster than that is not shown. Times are those of this
 machine; for others: TZ=UTC guestlist watch. docs/schemas/watch.schema.json in
 guestlist's source has the keys of JSON; it refers to ls.schema.json beside it.
 """
@@ -43,10 +43,10 @@ def add_options(watch: argparse.ArgumentParser) -> None:
     domains.add_argument("--dom0", action="store_true", help="also Xen's Domain-0")
     domains.add_argument("-a", "--all", action="store_true", help="all domains: --foreign --dom0")
     common.add_ours(domains)
-    how = watch.add_argument_group("how to tell")
+    how = watch.add_argument_group("how to show it")
     common.add_format(how, ("lines", "json"))
     how.add_argument(
         "--once",
         action="store_true",
-        help="tell which domains there are now, and end with the status that ls would end with",
+        help="show which domains there are now, and end with the exit status that ls would have",
     )
