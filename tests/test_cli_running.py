@@ -118,6 +118,10 @@ def test_help_has_examples_and_every_exit_status(words: list[str]) -> None:
         assert re.search(rf"^  {status:d} +{MEANINGS[status]}$", text, re.MULTILINE)
 
 
+def test_help_before_a_command_names_them_all() -> None:
+    assert run("--help", "ls").stdout == run("--help").stdout
+
+
 @pytest.mark.heavy
 def test_examples_are_words_that_the_command_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminal, "can_redraw", lambda: True)
