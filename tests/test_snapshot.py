@@ -436,7 +436,7 @@ def test_a_guest_that_is_busy_for_a_moment_is_asked_again(qemu_daemon):
             """Before all but the first call: have the guest answer the one that keeps it busy."""
             if next(calls):
                 os.kill(qemu_daemon.guest_pid(guest.name), signal.SIGCONT)
-                until(lambda: statistics._aside._under_way == 1)
+                until(lambda: statistics._side_calls._under_way == 1)
 
         [answer] = statistics.ask(["balloon", "block"], 3.0).by_uuid.values()
         assert not answer.complete
