@@ -118,6 +118,33 @@ def test_help_has_examples_and_every_exit_status(words: list[str]) -> None:
         assert re.search(rf"^  {status:d} +{MEANINGS[status]}$", text, re.MULTILINE)
 
 
+@pytest.mark.parametrize("words", [["ls", "-q", "-a", "-c", TEST_HOST], ["completion", "bash"]])
+def test_an_exit_function_of_another_program_is_called(tmp_path: Path, words: list[str]) -> None:
+    """Coverage of child processes is written by one."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, sys\natexit.register(lambda: print('called', file=sys.stderr))\n"
+    )
+    ended = run(*words, PYTHONPATH=f"{tmp_path}:{environment()['PYTHONPATH']}")
+    assert (ended.returncode, ended.stderr) == (0, "called\n")
+    assert ended.stdout == run(*words).stdout
+
+
+def test_without_one_the_process_ends_at_once() -> None:
+    script = "import atexit\nfrom guestlist.cli import command\nprint(atexit._ncallbacks())"
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=True,
+    )
+    assert int(ended.stdout) <= guestlist.cli._EXIT_FUNCTIONS_OF_PYTHON
+
+
+def test_help_before_a_command_names_them_all() -> None:
+    assert run("--help", "ls").stdout == run("--help").stdout
+
+
 @pytest.mark.heavy
 def test_examples_are_words_that_the_command_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminal, "can_redraw", lambda: True)

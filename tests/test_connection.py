@@ -232,6 +232,16 @@ def test_closed_it_lets_go_and_opens_again_when_asked(rpc):
     host.close()
 
 
+@pytest.mark.parametrize("ask", [Host.list_instance_domains, Host.snapshot, Host.node])
+def test_a_connection_lost_before_it_told_its_version_is_a_loss(rpc, ask):
+    """It was an AttributeError: the error names the version, of a peer that was closed."""
+    rpc.cut("CONNECT_GET_LIB_VERSION", times=1)
+    with Host(rpc.uri()) as host:
+        with pytest.raises(ConnectionLost, match="the connection is lost"):
+            ask(host)
+        ask(host)
+
+
 @pytest.mark.parametrize("release", [None, "0.9.12"])
 def test_losses_and_closes_leak_neither_descriptors_nor_connections(daemon, rpc, release):
     if release:

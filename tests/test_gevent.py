@@ -142,6 +142,24 @@ def test_its_real_threads_log_while_a_greenlet_holds_loggings_lock(daemon):
     assert said == ["all is written"]
 
 
+LATER = """
+import sys, gevent
+from guestlist import logs
+
+aside = gevent.get_hub().threadpool.apply
+host = guestlist.Host(sys.argv[1])
+aside(host.list_instance_domains)
+before = set(logs.loggers())
+aside(host.snapshot)
+print("guestlist.details" in {each.name for each in set(logs.loggers()) - before})
+print({type(each).__name__ for each in logs.loggers()})
+"""
+
+
+def test_what_is_imported_after_the_first_question_logs_likewise(three):
+    assert lines_of(FIRST + LATER, three) == ["True", "{'_Relayed'}"]
+
+
 PROGRAMS = """
 import os, sys, gevent
 from guestlist.records import SourceKind

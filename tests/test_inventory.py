@@ -498,6 +498,27 @@ def test_a_change_costs_one_call_however_many_domains_there_are(daemon, rpc):
             assert 0 <= statistics.reaction_median <= statistics.reaction_worst
 
 
+def test_the_calls_of_a_connection_that_ends_are_counted_once(node, daemon, monkeypatch):
+    """They move to those of earlier connections, and were in both sums for an instant."""
+    with synced(daemon.uri(), details=False) as live:
+        follower, may_end = live._follower, []
+
+        def try_to_end():
+            if follower._leaving.acquire(blocking=False):
+                follower._leaving.release()
+                may_end.append(follower)
+
+        def add_up(**facts):
+            ending = threading.Thread(target=try_to_end)
+            ending.start()
+            ending.join()
+            return facts
+
+        monkeypatch.setattr(follower.progress, "statistics", add_up)
+        assert live.statistics()["calls"] > 0
+    assert not may_end, "the connection may end while its calls are added up"
+
+
 # Real guests
 
 

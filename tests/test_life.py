@@ -388,6 +388,49 @@ def test_a_handler_within_a_question_is_refused_at_once_and_disturbs_nothing(uri
     assert came["refused", True] > came[3]
 
 
+WITHIN_AN_IMPORT = """
+import importlib.abc, os, signal, sys
+from guestlist import Anyone, GuestlistError, Host
+
+at, imported = sys.argv[2:]
+hosts = [Host(sys.argv[1], launched_by=Anyone()) for _ in range(2)]
+hosts[0].list_instance_domains()
+
+class Alarm(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == at:  # this thread holds the lock of its import
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGALRM)
+
+def ask(*_):
+    for host in hosts:
+        try:
+            print(len(host.snapshot()))
+        except GuestlistError as error:
+            print(type(error).__name__)
+
+signal.signal(signal.SIGALRM, ask)
+sys.meta_path.insert(0, Alarm())
+__import__(imported)
+ask()
+"""
+
+
+@pytest.mark.parametrize(
+    ("at", "imported", "answer"),
+    [
+        ("lxml", "lxml", "3"),
+        ("guestlist.snapshot", "guestlist.snapshot", "3"),
+        ("guestlist.records", "guestlist.snapshot", "Reentered"),
+        ("guestlist.details.reader", "guestlist.inventory", "Reentered"),
+    ],
+)
+def test_a_handler_within_an_import_is_answered_or_refused(uri, at, imported, answer):
+    """The first snapshot imports on another thread, which waited for this import without end."""
+    printed = run(WITHIN_AN_IMPORT, uri, at, imported).stdout
+    assert printed.split() == [answer, answer, "3", "3"]
+
+
 def test_a_handler_may_close_the_host_within_a_question(uri, rpc):
     """The question is answered; then the connection is closed."""
     before = rpc.connections

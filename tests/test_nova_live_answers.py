@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from lab.waiting import LONG
 
+from guestlist import Anyone, Inventory
 from guestlist.inventory.evidence import Evidence
 from guestlist.nova.live_answers import POWER_STATES, Facts, Reason, may_answer
+from guestlist.nova.questions import _seen
 from guestlist.records import DomainState
 
 DOCS = Path(__file__).parents[1] / "docs" / "nova.md"
@@ -84,6 +88,24 @@ def test_a_state_that_goes_on_is_confirmed(state):
 def test_a_list_that_began_after_the_question_is_never_too_old():
     facts = replace(ALL_IS_WELL, max_list_age=0.000001, seconds_since_list=-0.01)
     assert may_answer(facts) is None
+
+
+def test_a_list_that_is_merged_while_the_view_is_read_does_not_count():
+    """What was read of the view is older than that list."""
+
+    class ListedMeanwhile(Inventory):
+        def evidence(self, uuid):
+            found = super().evidence(uuid)
+            self.resync(LONG)
+            return found
+
+    with ListedMeanwhile("test:///default", launched_by=Anyone(), details=False) as live:
+        live.wait_synced(LONG)
+        uuid = next(iter(live.snapshot()))
+        live._follower.progress.listed_at -= LONG
+        facts = _seen(live, str(uuid), replace(ALL_IS_WELL, view=None), time.monotonic())
+    assert facts.view.instance.uuid == uuid
+    assert may_answer(facts) is Reason.LIST_TOO_OLD
 
 
 def test_of_several_reasons_the_first_is_given():

@@ -16,10 +16,19 @@ import pytest
 from lab.command import NO_HOST, TEST_HOST, environment, uri_of
 from lab.waiting import LONG, wait_until
 
-from guestlist import ConnectionFailed, ConnectionLost, Host, Resynced, ThreadUnavailable, threads
+from guestlist import (
+    ConnectionFailed,
+    ConnectionLost,
+    Host,
+    Inventory,
+    NotSynced,
+    Resynced,
+    ThreadUnavailable,
+    threads,
+)
 from guestlist.several import asking
 from guestlist.several.asking import HostAnswer, HostFailure, ask_each, ask_in_order
-from guestlist.several.following import FollowedHost, HostNews, follow
+from guestlist.several.following import FollowedHost, HostNews, await_step, follow
 from guestlist.several.news_queue import NewsQueue
 
 
@@ -247,3 +256,22 @@ def test_the_news_of_all_hosts_arrive_in_one_queue(deaf: socket.socket) -> None:
         assert [instance.name for instance in first.snapshot.instances] == ["test"]
     assert isinstance(news[followed[2]], ConnectionLost | ConnectionFailed)
     wait_until(lambda: not any(each.name == "guestlist-follow" for each in threading.enumerate()))
+
+
+def test_a_view_that_is_closed_before_it_is_in_step_is_not_waited_for(deaf: socket.socket) -> None:
+    """Its thread looked again without a pause, until the time of the host was over."""
+    live = Inventory(uri_of(deaf))
+    live.start()
+    live.close()
+    with pytest.raises(NotSynced, match="it was closed"):
+        await_step(live, timeout=1.0)
+
+
+def test_of_a_host_that_is_closed_nothing_is_told(deaf: socket.socket) -> None:
+    told: list[object] = []
+    with hosts(uri_of(deaf)) as [host]:
+        followed = FollowedHost(host, details=False)
+        follow([followed], LONG, tell=told.append, fail=told.append)
+        followed.close()
+        wait_until(lambda: all(each.name != "guestlist-follow" for each in threading.enumerate()))
+    assert told == []

@@ -33,6 +33,8 @@ from guestlist import (
     Host,
     Launcher,
     LibvirtFailure,
+    NovaLaunched,
+    domainxml,
 )
 from guestlist.statistics.asking import MOST_HANGING
 
@@ -615,3 +617,29 @@ def test_statistics_may_take_for_ever_and_not_less_than_no_time(daemon):
         for deadline in (math.nan, -1.0):
             with pytest.raises(ValueError, match="it must be a number of seconds from 0 on"):
                 host.snapshot(statistics=["balloon"], deadline=deadline)
+
+
+def test_a_domain_that_ends_while_it_is_read_is_not_remembered(daemon, monkeypatch):
+    """A list would not discard it: events tell of ends, and this one has told already."""
+    doomed = nova_instance(7)
+    with populated(daemon.uri(), [nova_instance(1), doomed]) as connection:
+        with Host(daemon.uri(), launched_by=NovaLaunched(verify=True)) as host:
+            handle = connection.lookupByUUID(doomed.uuid.bytes)
+            handle.undefine()
+            host.snapshot()
+            memory = host._sessions.current.details
+            host.discard_details(doomed.uuid)
+            parse = domainxml.parse
+
+            def end_and_parse(document):
+                handle.destroy()
+                until(lambda: doomed.uuid.bytes in told)
+                return parse(document)
+
+            told = []
+            monkeypatch.setattr(domainxml, "parse", end_and_parse)
+            lifecycle = host._connection.peer().lifecycle()
+            lifecycle.subscribe(lambda domain, *_: told.append(domain.UUID()))
+            host.list_instance_domains()
+            assert [each.name() for each in host.list_instance_domains()] == [nova_instance(1).name]
+            assert len(memory) == 1

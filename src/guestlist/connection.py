@@ -45,9 +45,7 @@ T = TypeVar("T")
 
 def known_versions(peer: Peer) -> Versions:
     """Return the versions of a host, as far as they are known without a call. Cost: none."""
-    daemon = None
-    with contextlib.suppress(libvirt.libvirtError):  # it was lost before it told its version
-        daemon = peer.release or None
+    daemon = peer.known_release or None  # None: it was lost before it told its version
     driver = uris.split(peer.uri).scheme.partition("+")[0] or "unknown"
     return Versions(libvirt.getVersion(), daemon, driver, hypervisor=None)
 

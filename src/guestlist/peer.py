@@ -178,6 +178,11 @@ class Peer:
             self._daemon = unless_unsupported(self.connection.getLibVersion) or 0
         return self._daemon
 
+    @property
+    def known_release(self) -> int | None:
+        """`release` if it was told, also after the peer was closed; else None. Cost: none."""
+        return self._daemon
+
     def location(self) -> Location:
         """Return where this libvirt is. Cost: none."""
         return Location.of(resolved_uri(self.connection))

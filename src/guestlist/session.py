@@ -14,11 +14,13 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
 import libvirt
 
-from guestlist import threads
+from guestlist import logs, threads
+from guestlist.errors import Reentered
 from guestlist.listing import Listing
 from guestlist.ownership import Ownership
 
@@ -41,10 +43,47 @@ def load(module: str) -> None:
     """Import a module of guestlist that not every Host needs, unless that was done.
 
     A thread does it that no signal handler interrupts: a handler that asks a Host meanwhile would
-    find half a module. Where no thread can be started this one does it.
+    find half a module. Where no thread can be started this one does it. So it does where a handler
+    has interrupted an import on this thread: the other thread could wait for that import without
+    end.
+
+    Raises:
+        Reentered: the import that was interrupted is one of those that the module needs.
     """
-    if module not in sys.modules:
-        threads.finish(lambda: import_module(module), "guestlist-import", wait=True)
+    known = sys.modules.get(module)
+    if known is not None and not _is_half(known):
+        return
+    if not _is_importing():
+        threads.finish(lambda: _import(module), "guestlist-import", wait=True)
+        return
+    try:
+        _import(module)
+    except (ImportError, AttributeError) as error:
+        raise Reentered(
+            f"cannot load {module}: a signal handler has interrupted an import on this thread that "
+            f"it needs ({error}); ask after that, or in another thread"
+        ) from error
+
+
+def _import(module: str) -> None:
+    if _is_half(import_module(module)):
+        raise ImportError(f"half of {module} is there")
+    logs.relay()  # it may have brought loggers
+
+
+def _is_half(module: ModuleType) -> bool:
+    """Return whether the import of a module has begun and not ended."""
+    return bool(getattr(module.__spec__, "_initializing", False))
+
+
+def _is_importing() -> bool:
+    """Return whether this thread is within an import."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "importlib._bootstrap":
+            return True
+        frame = frame.f_back
+    return False
 
 
 @dataclass(frozen=True)

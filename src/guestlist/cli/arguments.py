@@ -54,8 +54,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         SystemExit: 0 after help that was asked for, 2 if the words make no sense.
     """
     words = sys.argv[1:] if argv is None else list(argv)
-    given = next((word for word in words if not word.startswith("-")), None)
-    top, parsers = _parsers([given] if given in COMMANDS else COMMANDS)
+    top, parsers = _parsers(words[:1] if words[:1] and words[0] in COMMANDS else COMMANDS)
     options, unknown = top.parse_known_args(words)
     if unknown:
         parsers.get(options.command, top).error(f"unrecognized arguments: {' '.join(unknown)}")

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -110,7 +110,9 @@ class DetailsMemory:
         self._reader = reader.XmlReader(keep_xml=keep_xml)
         self._connection = connection
         self._known: dict[bytes, _Remembered] = {}
-        self._changed_meanwhile: list[set[bytes]] = []  # one for each `_recall` under way
+        self._changed_meanwhile: list[dict[bytes, bool]] = []
+        """For each `_recall` under way: the domains of which an event has told meanwhile, and
+        whether it told of their end."""
         self._watching = False
         self.hears_of_ends = False
         """Whether events tell which domains stop and are undefined."""
@@ -169,7 +171,7 @@ class DetailsMemory:
         """Return what is known of each domain by UUID; read the XML of the others first."""
         known, wanted = {}, []
         now = time.monotonic()
-        changed: set[bytes] = set()
+        changed: dict[bytes, bool] = {}
         with self._lock:
             self._changed_meanwhile.append(changed)
             for handle in handles:
@@ -183,7 +185,7 @@ class DetailsMemory:
                 if read is not None:
                     known[handle.uuid] = self._remember(handle, read, now, changed)
                 else:
-                    self._known.pop(handle.uuid, None)
+                    self.discard(handle.uuid)
         finally:
             with self._lock:
                 self._changed_meanwhile = [
@@ -248,9 +250,13 @@ class DetailsMemory:
                     known.due = 0.0
 
     def _remember(
-        self, handle: Handle, read: reader.ReadDetails, now: float, changed: Container[bytes]
+        self, handle: Handle, read: reader.ReadDetails, now: float, changed: Mapping[bytes, bool]
     ) -> _Remembered:
-        """Remember what was read. If an event told of a change meanwhile, it is used only once."""
+        """Remember what was read. If an event told of a change meanwhile, it is used only once.
+
+        If the event told of an end, nothing is remembered: perhaps no later event or list names
+        the domain.
+        """
         uuid = handle.uuid
         if read.failure is not None:
             before = self._known.get(uuid)
@@ -260,7 +266,10 @@ class DetailsMemory:
         with self._lock:
             due = now if uuid in changed else now + age
             known = _Remembered(read.id, read.details, read.namespaces, due)
-            self._known[uuid] = known
+            if changed.get(uuid):
+                self._known.pop(uuid, None)
+            else:
+                self._known[uuid] = known
         return known
 
     def _on_lifecycle(self, domain: libvirt.virDomain, event: int, _detail: int) -> None:
@@ -275,6 +284,8 @@ class DetailsMemory:
         The event may come late: then the domain may have been read since as what it is now.
         """
         with self._lock:
+            for changed in self._changed_meanwhile:
+                changed[uuid] = True
             known = self._known.get(uuid)
             if known is not None and (known.id != INACTIVE_ID) is of_active:
                 del self._known[uuid]
@@ -283,7 +294,7 @@ class DetailsMemory:
         uuid = domain.UUID()
         with self._lock:
             for changed in self._changed_meanwhile:
-                changed.add(uuid)
+                changed.setdefault(uuid, False)
             known = self._known.get(uuid)
             if known is not None:
                 known.due = 0.0

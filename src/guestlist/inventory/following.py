@@ -78,12 +78,12 @@ class Follower:
 
     def statistics(self) -> InventoryStatistics:
         """Return what was done so far. Cost: no call."""
-        with self._leaving:
+        with self._leaving:  # the calls of a connection that ends move to `progress`
             calls = self._keeping.calls if self._keeping else 0
             pending = self._keeping.details_pending if self._keeping else 0
-        return self.progress.statistics(
-            stale_for=self._board.stale_for, calls=calls, details_pending=pending
-        )
+            return self.progress.statistics(
+                stale_for=self._board.stale_for, calls=calls, details_pending=pending
+            )
 
     def is_in_doubt(self, uuid: bytes) -> bool:
         """Whether a domain may differ from its row in the view. Cost: no call."""

@@ -264,12 +264,13 @@ class HostQuestions:
 
 
 def _seen(live: guestlist.Inventory, uuid: str, facts: Facts, asked_at: float) -> Facts:
-    """Return the facts with the view as it is now."""
-    view = live.evidence(UUID(uuid))
-    if not view.is_in_step:
-        return replace(facts, view=view)
+    """Return the facts with the view as it is now.
+
+    The age of its last list is read first. A list that is merged between the two steps then does
+    not count: what was read before that list may be older.
+    """
     since = live.seconds_since_list - (time.monotonic() - asked_at)
-    return replace(facts, view=view, seconds_since_list=since)
+    return replace(facts, view=live.evidence(UUID(uuid)), seconds_since_list=since)
 
 
 def _qcow2_files(instances: Iterable[Instance]) -> list[Source]:

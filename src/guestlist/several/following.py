@@ -103,6 +103,8 @@ def _read(
         changes = followed.live.changes(include_foreign=include_foreign, include_dom0=include_dom0)
         try:
             await_step(followed.live, timeout)
+        except NotSynced:
+            pass  # it was closed
         except GuestlistError as error:
             tell(HostNews(followed, error))
         if changes.snapshot is not None:  # in step before its changes were asked for
@@ -121,15 +123,19 @@ def await_step(live: Inventory, timeout: float) -> None:
 
     Raises:
         GuestlistError: the view is not in step, for this reason. Raised as soon as the reason is
-            known; `ConnectionLost` after `timeout` seconds without any.
+            known; `ConnectionLost` after `timeout` seconds without any; `NotSynced` once the view
+            was closed.
 
     Cost: no call besides those of the view.
     """
     deadline = time.monotonic() + timeout
     while True:
+        look = time.monotonic() + min(_LOOK, timeout)
         try:
             live.wait_synced(min(_LOOK, timeout))
         except NotSynced:
+            if time.monotonic() < look:  # it was closed, and waits no more
+                raise
             if time.monotonic() >= deadline:
                 raise no_answer(live.label, timeout) from None
         else:
