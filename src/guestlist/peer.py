@@ -20,8 +20,8 @@ from guestlist import closing, process, threads
 from guestlist.capabilities import Location, Versions
 from guestlist.errors import Code, ThreadUnavailable, is_loss, short
 from guestlist.event_loop import Stream, drain, is_on_loop
-from guestlist.threads import Outcome
 from guestlist.unpatched import threading
+from guestlist.waiting import Outcome
 
 _STOPS_KEEPALIVE_QUIETLY = 1_002_008
 """The client from which on keepalive is stopped before a connection is closed. Client 1.2.7 would

@@ -27,6 +27,7 @@ from guestlist.errors import GuestlistError, ThreadUnavailable
 from guestlist.handle import Handle
 from guestlist.peer import Peer, unsupported
 from guestlist.unpatched import threading
+from guestlist.waiting import Bell
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class _Work:
         self._returned: list[Handle] = []
         self._with_helpers = 0
         self._lock = threading.Lock()
-        self._helped = threads.Bell()
+        self._helped = Bell()
 
     def left(self) -> int:
         """Return how many domains nothing reads yet."""

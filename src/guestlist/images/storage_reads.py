@@ -21,6 +21,7 @@ from typing import Generic, TypeVar
 from guestlist import threads
 from guestlist.errors import ThreadUnavailable
 from guestlist.unpatched import threading, time
+from guestlist.waiting import Bell
 
 _ALONE = 0.05
 """Seconds for which the first thread is alone."""
@@ -120,7 +121,7 @@ class _Round(Generic[T, R]):
         self.error: BaseException | None = None
         self.over = False
         self.is_finished = not items
-        self._moved = threads.Bell()
+        self._moved = Bell()
         self._look = look
         self._count = len(items)
         self._until = time.monotonic() + seconds

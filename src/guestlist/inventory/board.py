@@ -25,6 +25,7 @@ from guestlist.inventory.scope import Part, Scope
 from guestlist.inventory.subscribers import Changes, Queue
 from guestlist.records import Instance, Snapshot
 from guestlist.unpatched import threading
+from guestlist.waiting import Bell
 
 PATIENCE = 1.0
 """Seconds that libvirt may owe an answer before the view counts as stale."""
@@ -45,7 +46,7 @@ class Board:
         self._parts: dict[Scope, Part] = {}
         self._subscribers: tuple[weakref.ref[Queue], ...] = ()
         self._lock = threading.RLock()
-        self._moved = threads.Bell()
+        self._moved = Bell()
 
     # For readers
 

@@ -26,7 +26,6 @@ import time
 from collections.abc import Callable
 from enum import Enum, auto
 
-from guestlist import threads
 from guestlist.errors import ConnectionLost
 from guestlist.event_loop import Pulse
 from guestlist.inventory.board import Board
@@ -34,6 +33,7 @@ from guestlist.inventory.feed import Inbox
 from guestlist.inventory.progress import Progress
 from guestlist.peer import Peer
 from guestlist.unpatched import threading
+from guestlist.waiting import Bell
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class ListRequests:
         self._nudge = nudge
         self._asked = self._answered = 0
         self._asking = threading.Lock()
-        self._moved = threads.Bell()
+        self._moved = Bell()
 
     @property
     def is_open(self) -> bool:

@@ -29,6 +29,7 @@ from guestlist.errors import (
 from guestlist.node import Hypervisor, Node, NodeMemory
 from guestlist.peer import Peer
 from guestlist.unpatched import threading
+from guestlist.waiting import Bell
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Facts:
         self._connections = 0
         self._is_being_read = False
         self._lock = threading.RLock()
-        self._changed = threads.Bell()
+        self._changed = Bell()
 
     # For other threads
 

@@ -34,11 +34,11 @@ from uuid import UUID
 
 import libvirt
 
-from guestlist import threads
 from guestlist.details import XML_EVENTS
 from guestlist.event import Event, EventKind
 from guestlist.peer import Peer
 from guestlist.unpatched import threading
+from guestlist.waiting import Bell
 
 MOST = 10_000
 """Events that are kept. More of them cost more than a new list, and are dropped."""
@@ -74,7 +74,7 @@ class Inbox:
         self._named: dict[bytes, int] = {}
         self._is_nudged = False
         self._lock = threading.Lock()
-        self._bell = threads.Bell()
+        self._bell = Bell()
 
     def names(self, uuid: bytes) -> bool:
         """Whether an event has named a domain, or was lost, and is not `done`. Takes no lock."""

@@ -20,6 +20,7 @@ from guestlist.inventory.changes import Change, News, Resynced, Stale
 from guestlist.inventory.scope import Scope
 from guestlist.records import Snapshot
 from guestlist.unpatched import threading
+from guestlist.waiting import Bell
 
 
 class Changes(Iterator[News], AsyncIterator[News]):
@@ -129,7 +130,7 @@ class Queue:
         self._stale = stale  # the last one, until a `Resynced` ends it
         self._is_over = False
         self._is_taking = False
-        self._moved = threads.Bell()
+        self._moved = Bell()
         self._wake: Callable[[], None] | None = None
 
     # For the board, which holds the lock

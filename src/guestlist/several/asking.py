@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 from guestlist import threads
 from guestlist.errors import ConnectionLost, GuestlistError
 from guestlist.unpatched import threading
+from guestlist.waiting import Bell
 
 if TYPE_CHECKING:
     from guestlist.host import Host
@@ -148,7 +149,7 @@ class _Asking(Generic[T]):
         self._starting = 0
         """Threads that were started and have not taken a host yet."""
         self._lock = threading.Lock()
-        self._bell = threads.Bell()
+        self._bell = Bell()
 
     def outcomes(self) -> Iterator[tuple[int, HostAnswer[T] | HostFailure]]:
         """Yield each outcome with the place of its host, as it comes."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Generic, TypeVar
 
-from guestlist import threads
 from guestlist.unpatched import threading
+from guestlist.waiting import Bell
 
 MOST_WAITING = 64
 """Items in the queue that the reader has not taken yet."""
@@ -28,8 +28,8 @@ class NewsQueue(Generic[T]):
         self._items: deque[T | Exception] = deque()
         self._is_closed = False
         self._lock = threading.Lock()
-        self._came = threads.Bell()
-        self._room = threads.Bell()
+        self._came = Bell()
+        self._room = Bell()
 
     def put(self, item: T) -> None:
         """Add an item as soon as there is room. After `close` the item is dropped."""
