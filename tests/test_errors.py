@@ -112,7 +112,7 @@ def test_an_ability_names_the_version_needed_and_the_one_found(client, server):
 
 
 def test_each_ability_and_each_kind_of_event_has_its_release():
-    assert {ability.name for ability in ABILITIES} <= set(guestlist.Capabilities.__slots__)
+    assert {ability.name for ability in ABILITIES} <= set(guestlist.Capabilities._fields)
     assert set(EVENTS_SINCE) == {kind.name for kind in EventKind}
 
 

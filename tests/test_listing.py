@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -16,6 +18,7 @@ from lab.nodes import appliance, handmade, node, nova_instance
 from lab.places import DOM0
 from lab.wire import xdr_string
 
+import corpus
 from guestlist import (
     AccessDenied,
     ConnectionLost,
@@ -26,6 +29,8 @@ from guestlist import (
     LibvirtFailure,
     NovaLaunched,
     TooManyDomains,
+    domainxml,
+    plain,
 )
 
 BULK = ["CONNECT_LIST_ALL_DOMAINS"]
@@ -36,7 +41,7 @@ EIGHT = list(itertools.product((False, True), repeat=3))
 def opened(uri, **options):
     """A host whose connection is open and which has listed nothing yet: cold, and countable."""
     host = Host(uri, **options)
-    host._connection.peer()
+    _ = host._connection.peer().release  # asked once, by the first question that needs it
     return host
 
 
@@ -89,15 +94,75 @@ def test_listing_the_running_ones_forgets_nothing_of_the_others(daemon, rpc):
         assert calls == BULK * 2
 
 
-def test_what_is_remembered_goes_with_the_domain(daemon):
-    with populated(daemon.uri(), [handmade(0), handmade(1)]) as connection:
+@pytest.mark.parametrize("metadata", ["", "<x xmlns='urn:x'/>"])
+def test_what_is_remembered_goes_with_the_domain(daemon, metadata):
+    domains = [replace(handmade(n), metadata=metadata) for n in range(2)]
+    with populated(daemon.uri(), domains) as connection:
         with Host(daemon.uri()) as host:
             host.list_instance_domains()
-            assert len(host._sessions.current.details) == 2
+            session = host._sessions.current
+            memory = session.details if metadata else session._plain
+            assert len(memory) == 2
             connection.lookupByUUIDString(str(handmade(0).uuid)).destroy()
             connection.lookupByUUIDString(str(handmade(0).uuid)).undefine()
             host.list_instance_domains()
-            assert len(host._sessions.current.details) == 1
+            assert len(memory) == 1
+
+
+@pytest.mark.parametrize("name", corpus.NAMES)
+def test_only_a_domain_without_metadata_passes_for_one(name):
+    xml = corpus.xml(name)
+    assert not plain.is_plain(xml) or domainxml.parse(xml).namespaces == frozenset()
+    assert plain.is_plain("<domain><devices/></domain>\n")
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        "<domain><metadata/></domain>",
+        "<domain><metadata\n></metadata></domain>",
+        "<!DOCTYPE d [<!ENTITY m SYSTEM 'metadata'>]><domain>&m;</domain>",
+        "<domain><devices>",
+        "no XML",
+        "",
+    ],
+)
+def test_what_may_have_metadata_is_left_to_the_parser(xml):
+    assert not plain.is_plain(xml)
+
+
+def test_domains_without_metadata_are_told_apart_without_a_parser(daemon, rpc):
+    code = """if True:
+        import sys, guestlist
+        with guestlist.Host(sys.argv[1]) as host:
+            print(len(host.list_instance_domains()), "lxml" in sys.modules)
+            print(len(host.list_instance_domains(include_foreign=True)), "lxml" in sys.modules)
+    """
+    with populated(daemon.uri(), [nova_instance(1), handmade(0), handmade(1)]):
+        with rpc.counting() as calls:
+            said = subprocess.run(
+                [sys.executable, "-c", code, rpc.uri()],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+    assert said.stdout.splitlines() == ["1 False", "3 False"]
+    assert calls.count(METADATA) == 2
+
+
+def test_a_domain_without_metadata_that_is_discarded_is_asked_again(daemon, rpc):
+    with populated(daemon.uri(), [handmade(0)]), opened(rpc.uri()) as host:
+        host.list_instance_domains()
+        host.discard_details(handmade(0).uuid)
+        with rpc.counting() as calls:
+            host.list_instance_domains()
+            host.list_instance_domains()
+        assert calls == [*BULK, METADATA, *BULK]
+    with populated(daemon.uri(), [handmade(0)]), opened(rpc.uri(), details_max_age=0.0) as host:
+        with rpc.counting() as calls:
+            host.list_instance_domains()
+            host.list_instance_domains()
+        assert calls.count(METADATA) >= 2, "each time, at that age"
 
 
 def test_what_is_remembered_goes_when_an_event_tells_of_the_end(daemon):

@@ -40,6 +40,7 @@ from guestlist.statistics.asking import MOST_HANGING
 
 STATS = "CONNECT_GET_ALL_DOMAIN_STATS"
 XML = "DOMAIN_GET_XML_DESC"
+LOOKUP = "DOMAIN_LOOKUP_BY_UUID"
 EVENTS = "CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY"
 CONNECTING = {EVENTS, "CONNECT_GET_LIB_VERSION"}
 
@@ -85,6 +86,33 @@ def test_without_details_a_cold_snapshot_is_one_call(daemon, rpc):
         assert (len(snapshot), snapshot.cost) == (50, 1)
         assert {instance.details for instance in snapshot.values()} == {None}
         assert calls == [STATS]
+
+
+def test_one_domain_is_looked_up_once_and_its_state_and_id_are_always_new(daemon, rpc):
+    """The statistics find it by its UUID: the handle may be of an earlier start."""
+    one = nova_instance(1)
+    with populated(daemon.uri(), [one]) as connection, opened(rpc.uri()) as host:
+        with rpc.counting() as calls:
+            first = host.instance(one.uuid)
+        assert calls == [LOOKUP, STATS]
+        handle = connection.lookupByUUIDString(str(one.uuid))
+        with rpc.counting() as calls:
+            assert host.instance(one.uuid) == first
+            handle.destroy()
+            assert host.instance(one.uuid).id is None
+            handle.create()
+            handle.suspend()
+            again = host.instance(one.uuid)
+        assert calls == [STATS] * 3
+        assert (again.id, again.state) == (handle.ID(), DomainState.PAUSED)
+        assert again.id != first.id
+        handle.destroy()
+        handle.undefine()
+        with pytest.raises(DomainGone):
+            host.instance(one.uuid)
+        assert not host._connection.current.handles
+        connection.defineXML(domain_xml(one))
+        assert host.instance(one.uuid).id is None
 
 
 def test_details_are_what_the_xml_says(daemon):

@@ -1,6 +1,7 @@
 """What one libvirt is, and what it can do: versions, capabilities, and where it is. Pure.
 
-In: what a connection told. Out: frozen values, and the error for what this libvirt cannot do. Says
+In: what a connection told. Out: tuples with names, because the shortest command makes some, and to
+import `dataclasses` takes 6 ms; and the error for what this libvirt cannot do. Says
 for each ability and each kind of event which libvirt brought it. Makes no calls.
 
 Source: libvirt's release notes and include/libvirt/*.h, for the release of each ability.
@@ -8,7 +9,6 @@ Source: libvirt's release notes and include/libvirt/*.h, for the release of each
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from guestlist import uris
@@ -22,8 +22,7 @@ def version_text(number: int | None) -> str:
     return f"{number // 1_000_000}.{number // 1_000 % 1_000}.{number % 1_000}"
 
 
-@dataclass(frozen=True, slots=True)
-class Versions:
+class Versions(NamedTuple):
     """The versions at both ends of a connection, as libvirt numbers them: 9000000 is 9.0.0.
 
     None is unknown.
@@ -46,8 +45,7 @@ class Versions:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
+class Capabilities(NamedTuple):
     """What the libvirt at the other end of one connection can do for guestlist."""
 
     uri: str
@@ -135,8 +133,7 @@ def lacking(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """Where a libvirt is, as its URI tells."""
 
     is_local: bool

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import libvirt
@@ -44,8 +45,15 @@ T = TypeVar("T")
 
 
 def known_versions(peer: Peer) -> Versions:
-    """Return the versions of a host, as far as they are known without a call. Cost: none."""
-    daemon = peer.known_release or None  # None: it was lost before it told its version
+    """Return the versions of a host, for an error; None for a daemon's that it does not tell.
+
+    Cost: see `Peer.release`; none if the connection is lost or closed.
+    """
+    daemon = peer.known_release
+    if daemon is None and peer.alive():
+        with contextlib.suppress(libvirt.libvirtError):  # it was lost before it told its version
+            daemon = peer.release
+    daemon = daemon or None
     driver = uris.split(peer.uri).scheme.partition("+")[0] or "unknown"
     return Versions(libvirt.getVersion(), daemon, driver, hypervisor=None)
 
@@ -131,12 +139,16 @@ class Connection:
             ThreadUnavailable: opening needs a thread, and none could be started.
         """
         process.claim()
+        with self._turn:
+            return self._live_peer()
+
+    def _live_peer(self) -> Peer:
+        """Do what `peer` does. Call it in the turn, in a process that may ask."""
         if threads.is_ending():
             raise threads.at_the_end(f"connect to {self.label}")
-        with self._turn:
-            if self._is_in_doubt or (self._peer is not None and not self._peer.alive()):
-                self._discard()
-            return self._peer or self._attempt()
+        if self._is_in_doubt or (self._peer is not None and not self._peer.alive()):
+            self._discard()
+        return self._peer or self._attempt()
 
     def ask(self, what: str, question: Callable[[Peer], T]) -> T:
         """Ask the open peer, and return the answer.
@@ -160,7 +172,7 @@ class Connection:
         if threads.is_held_here(self._turn):
             raise threads.reentered(f"{what} of {self.label}")
         with self._turn:
-            peer = self.peer()
+            peer = self._live_peer()
             self._is_in_doubt = True
             try:
                 answer = question(peer)
@@ -287,11 +299,8 @@ class Connection:
         connection = tunnel.carry(self._asked_uri, opener)
         keepalive = _keep_alive(connection, like=self)
         uri = self.uri or uris.resolved(None) or resolved_uri(connection)
-        peer = Peer(connection, uri, keepalive=keepalive)
-        with contextlib.suppress(libvirt.libvirtError):  # lost at once: the first question tells
-            _ = peer.release
         wake()  # for keepalive's timer
-        return peer
+        return Peer(connection, uri, keepalive=keepalive)
 
     def _keep(self, peer: Peer) -> bool:
         """Keep a new peer, unless the attempt of an interrupted caller has opened one already."""
@@ -335,7 +344,8 @@ def _translated(
     if isinstance(error, GuestlistError):
         return error
     if isinstance(error, libvirt.libvirtError):
-        return call_failure(error, what, peer.label, lost=lost, versions=known_versions(peer))
+        versions = partial(known_versions, peer)
+        return call_failure(error, what, peer.label, lost=lost, versions=versions)
     return LibvirtFailure(
         f"cannot {what} of {peer.label}: it answered with text that is not UTF-8 ({error})"
     )

@@ -29,6 +29,7 @@ from __future__ import annotations
 import copy
 import errno
 import textwrap
+from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
@@ -269,7 +270,12 @@ def without_frames(error: E) -> E:
 
 
 def call_failure(
-    error: libvirt.libvirtError, asked: str, label: str, *, lost: bool, versions: Versions
+    error: libvirt.libvirtError,
+    asked: str,
+    label: str,
+    *,
+    lost: bool,
+    versions: Callable[[], Versions],
 ) -> GuestlistError:
     """Return the error for a call that failed on an open connection.
 
@@ -278,7 +284,7 @@ def call_failure(
         asked: completes "cannot …".
         label: the host's name in messages.
         lost: whether the connection found that it is dead.
-        versions: those of the host, for a call that it lacks.
+        versions: returns those of the host; it is called only where the host lacks the call.
     """
     text = f"cannot {asked} of {label}: {one_line(error)}"
     said = codes(error)
@@ -295,15 +301,16 @@ def call_failure(
         case Code.NO_DOMAIN:
             return DomainGone(f"{text}; it was undefined, or it stopped and was transient", **said)
         case Code.NO_SUPPORT:
+            there = versions()
             by_daemon = said["domain"] == FROM_RPC  # "unknown procedure"
             why = (
                 f"this needs a newer daemon than that of {label}"
                 if by_daemon
-                else f"driver {versions.driver} lacks it, and no other version of libvirt helps"
+                else f"driver {there.driver} lacks it, and no other version of libvirt helps"
             )
             return NotSupported(
-                f"{text}; {why} ({versions}); 'guestlist check' tells what this libvirt can do",
-                found=versions.oldest,
+                f"{text}; {why} ({there}); 'guestlist check' tells what this libvirt can do",
+                found=there.oldest,
                 **said,
             )
     return LibvirtFailure(f"{text}; libvirt's error code is {said['code']}", **said)

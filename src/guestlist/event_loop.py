@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import logging
 import os
 import sys
@@ -23,9 +24,9 @@ from typing import Any
 import libvirt
 
 from guestlist import logs, process, threads
-from guestlist.bell import Bell
 from guestlist.errors import NotSupported
 from guestlist.unpatched import threading
+from guestlist.waiting import Bell
 
 log = logging.getLogger(__name__)
 
@@ -170,8 +171,12 @@ def note_turner() -> None:
         _turns.turner = threading.get_ident()
 
 
+@functools.cache
 def _glib() -> ctypes.CDLL | None:
-    """Return the GLib that libvirt's client has loaded; None if it has loaded none."""
+    """Return the GLib that libvirt's client has loaded; None if it has loaded none.
+
+    The client loads it when it is loaded itself, or never. To look takes 0.05 ms.
+    """
     try:
         return ctypes.CDLL("libglib-2.0.so.0", mode=os.RTLD_NOW | os.RTLD_NOLOAD)
     except OSError:

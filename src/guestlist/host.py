@@ -95,7 +95,8 @@ class Host(Connected):
             LibvirtFailure: libvirt answered with another error.
 
         Cost: 1 call, for any number of domains and with any options; 1 more, once, for each domain
-        whose name does not tell who launched it. Without the bulk call (libvirt before 0.9.13, and
+        whose name does not tell who launched it, and then 1 per connection for the daemon's
+        version. Without the bulk call (libvirt before 0.9.13, and
         some hypervisor drivers): n + 4, and a warning in the log, once per connection.
         """
         return self._sessions.ask(
@@ -214,7 +215,8 @@ class Host(Connected):
             DomainGone: this host has no such domain.
             ValueError: the text is no UUID.
 
-        Cost: 2 calls, and 1 more, once, if its name does not tell who launched it.
+        Cost: 1 call, and 1 more the first time that a connection is asked about this domain, or if
+        it is gone; 1 more, once, if its name does not tell who launched it.
         """
         wanted = uuid if isinstance(uuid, UUID) else UUID(uuid)
 

@@ -39,6 +39,20 @@ def look_up(peer: Peer, uuid: bytes) -> libvirt.virDomain | None:
         return None
 
 
+_MOST_KNOWN = 1_000
+"""Handles that a connection keeps of domains that are asked about one at a time."""
+
+
+def keep_known(peer: Peer, uuid: bytes, domain: libvirt.virDomain | None) -> None:
+    """Keep the handle of a domain that will be asked about again; None: it is gone."""
+    if domain is None:
+        peer.handles.pop(uuid, None)
+    else:
+        if len(peer.handles) >= _MOST_KNOWN:
+            peer.handles.clear()
+        peer.handles[uuid] = domain
+
+
 def find_again(peer: Peer, error: libvirt.libvirtError, uuid: bytes) -> libvirt.virDomain | None:
     """Return a new handle of the domain about which a call failed; None if the domain is gone.
 

@@ -17,9 +17,9 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from guestlist import threads
-from guestlist.threads import Outcome
 from guestlist.tunnel import Tunnel
 from guestlist.unpatched import threading
+from guestlist.waiting import Outcome
 
 T = TypeVar("T")
 

@@ -18,6 +18,7 @@ from guestlist.handle import Handle
 from guestlist.launcher import LaunchedBy, Launcher, NovaLaunched, by_namespaces, recognise
 from guestlist.lookup import look_up
 from guestlist.peer import Peer
+from guestlist.plain import PlainDomains
 
 if TYPE_CHECKING:
     from guestlist.details import DetailsMemory
@@ -47,13 +48,19 @@ class Ownership:
     Args:
         peer: the connection.
         launched_by: what "ours" means.
-        details: returns the details memory; it is called only where a name does not decide.
+        plain: the domains that have no metadata.
+        details: returns the details memory; it is called only for a domain that has some.
     """
 
     def __init__(
-        self, peer: Peer, launched_by: LaunchedBy, details: Callable[[], DetailsMemory]
+        self,
+        peer: Peer,
+        launched_by: LaunchedBy,
+        plain: PlainDomains,
+        details: Callable[[], DetailsMemory],
     ) -> None:
         self._peer = peer
+        self._plain = plain
         self._launched_by = launched_by
         self._is_nova = type(launched_by) is NovaLaunched  # a subclass may decide otherwise
         self._nova = launched_by if isinstance(launched_by, NovaLaunched) else NovaLaunched()
@@ -152,7 +159,8 @@ class Ownership:
         handles = list(handles)
         if not handles:
             return []
-        self._details().read(handles)
+        if unclear := self._with_metadata(handles):
+            self._details().read(unclear)
         by_metadata = self._launched_by.by_metadata
         return [
             handle
@@ -167,4 +175,12 @@ class Ownership:
             if domain is None:
                 return None
             handle = Handle(domain)
+        if not self._with_metadata([handle]):
+            return frozenset()
         return self._details().namespaces(handle)
+
+    def _with_metadata(self, handles: Iterable[H]) -> list[H]:
+        """Return the domains that may have metadata. Cost: 1 call for each of a few, once."""
+        for handle, fetched in self._plain.look(handles):
+            self._details().learn(handle, fetched)
+        return [handle for handle in handles if not self._plain.holds(handle)]

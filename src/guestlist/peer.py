@@ -20,8 +20,8 @@ from guestlist import closing, process, threads
 from guestlist.capabilities import Location, Versions
 from guestlist.errors import Code, ThreadUnavailable, is_loss, short
 from guestlist.event_loop import Stream, drain, is_on_loop
-from guestlist.threads import Outcome
 from guestlist.unpatched import threading
+from guestlist.waiting import Outcome
 
 _STOPS_KEEPALIVE_QUIETLY = 1_002_008
 """The client from which on keepalive is stopped before a connection is closed. Client 1.2.7 would
@@ -66,6 +66,8 @@ class Peer:
         XML and metadata, also those that helpers made to read details (`count`). The calls of the
         connection itself (opening, events, versions, closing), facts of the host, statistics and
         the one list of each helper are not in it."""
+        self.handles: dict[bytes, libvirt.virDomain] = {}
+        """Handles of domains that are asked about one by one, by UUID; see `lookup.keep_known`."""
         self._streams: dict[int, Stream | None] = {}
         self._daemon: int | None = None
         self._closed = False
@@ -172,7 +174,7 @@ class Peer:
         Raises:
             libvirt.libvirtError: the connection is lost.
 
-        Cost: 1 call when the connection is opened, none later.
+        Cost: 1 call the first time, which is not in `calls`; none later.
         """
         if self._daemon is None:
             self._daemon = unless_unsupported(self.connection.getLibVersion) or 0
@@ -223,6 +225,7 @@ class Peer:
                     self.connection.setKeepAlive(0, 0)
             drain()
             self._closed = True
+            self.handles.clear()  # each one holds the connection
             connections = [self.connection]
             del self.connection
             closing.close(connections, doubtful=doubtful)

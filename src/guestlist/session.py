@@ -11,11 +11,10 @@ command that prints one should not wait for them.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Iterable, Mapping
 from importlib import import_module
 from types import FrameType, ModuleType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import libvirt
 
@@ -23,6 +22,7 @@ from guestlist import logs, threads
 from guestlist.errors import Reentered
 from guestlist.listing import Listing
 from guestlist.ownership import Ownership
+from guestlist.plain import PlainDomains
 
 if TYPE_CHECKING:
     from guestlist.connection import Connection
@@ -86,8 +86,7 @@ def _is_importing() -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class SessionOptions:
+class SessionOptions(NamedTuple):
     """The options of a `Host` that its sessions need; see there."""
 
     launched_by: LaunchedBy
@@ -100,15 +99,20 @@ class Session:
     """All that is learned over one open connection. Threads take turns, see `Sessions.ask`."""
 
     def __init__(
-        self, peer: Peer, launched_by: LaunchedBy, make_details: Callable[[Peer], DetailsMemory]
+        self,
+        peer: Peer,
+        launched_by: LaunchedBy,
+        plain: PlainDomains,
+        make_details: Callable[[Peer], DetailsMemory],
     ) -> None:
         self.peer = peer
         self.listing = Listing(peer)
-        self.ownership = Ownership(peer, launched_by, lambda: self.details)
+        self.ownership = Ownership(peer, launched_by, plain, lambda: self.details)
         self.bulk_stats: bool | None = None
         """Whether one call gives the states of all domains; None before the first such call."""
         self.instances: Mapping[bytes, Instance] = {}
         """The instances of the last snapshot with details, by UUID."""
+        self._plain = plain
         self._make_details = make_details
         self._details: DetailsMemory | None = None
         self._node: NodeMemory | None = None
@@ -118,6 +122,7 @@ class Session:
         """The memory of what the domains' XML says."""
         if self._details is None:
             self._details = self._make_details(self.peer)
+            self._plain.end()
         return self._details
 
     @property
@@ -135,21 +140,27 @@ class Session:
     ) -> list[libvirt.virDomain]:
         """Return the domains that match; see `Host.list_instance_domains`."""
         domains = self.listing.domains(include_inactive=include_inactive)
-        if self._details and not self._details.hears_of_ends:  # a UUID costs more than a name
-            listed = {domain.UUID() for domain in domains}
-            self._details.discard_absent(listed, include_inactive=include_inactive)
+        if self._plain or (self._details and not self._details.hears_of_ends):
+            self._discard_absent(  # a UUID costs more than a name
+                {domain.UUID() for domain in domains}, include_inactive=include_inactive
+            )
         return self.ownership.matching_domains(
             domains, include_foreign=include_foreign, include_dom0=include_dom0
         )
 
     def discard_absent(self, stated: Iterable[Stated], *, include_inactive: bool) -> None:
         """Discard what is known of domains that this list of states should show and does not."""
+        if self._plain or self._details:
+            self._discard_absent({one.uuid for one in stated}, include_inactive=include_inactive)
+
+    def _discard_absent(self, listed: Container[bytes], *, include_inactive: bool) -> None:
+        self._plain.discard_absent(listed, include_inactive=include_inactive)
         if self._details:
-            listed = {one.uuid for one in stated}
             self._details.discard_absent(listed, include_inactive=include_inactive)
 
     def discard(self, uuid: bytes) -> None:
         """Discard what the XML of a domain said. Any thread may call it."""
+        self._plain.discard(uuid)
         if self._details is not None:
             self._details.discard(uuid)
 
@@ -195,7 +206,7 @@ class Sessions:
 
     def apart(self, details_max_age: float) -> Sessions:
         """Return the same over another connection like this one, which keeps no XML."""
-        options = replace(self._options, details_max_age=details_max_age, keep_xml=False)
+        options = self._options._replace(details_max_age=details_max_age, keep_xml=False)
         return Sessions(self.connection.like_this(), options)
 
     def close(self, attempt: Attempt | None = None) -> None:
@@ -214,7 +225,8 @@ class Sessions:
     def _of(self, peer: Peer) -> Session:
         session = self._session
         if session is None or session.peer is not peer:
-            session = Session(peer, self._options.launched_by, self._make_details)
+            plain = PlainDomains(peer, self._options.details_max_age)
+            session = Session(peer, self._options.launched_by, plain, self._make_details)
             self._session = session
         return session
 

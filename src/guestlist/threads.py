@@ -1,7 +1,7 @@
 """guestlist's own threads: to start one, to wait for one, and the end of the interpreter.
 
-In: jobs. Out: daemon threads with names, and ways to wait for them that an exception from a signal
-handler cannot break. Every thread of the library is started here. Makes no libvirt call.
+In: jobs. Out: daemon threads with names. Every thread of the library is started here; `waiting` has
+the ways to wait for one. Makes no libvirt call.
 
 **What a signal can interrupt.** Python runs signal handlers on the main thread only. It runs them
 when a function begins, when a loop jumps back, after a call of a C function, and while the thread
@@ -32,13 +32,16 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-from guestlist.bell import Bell
 from guestlist.errors import InterpreterEnding, Reentered, ThreadUnavailable
 from guestlist.unpatched import threading, time
+from guestlist.waiting import Bell, Outcome
 
 T = TypeVar("T")
+
+_Task = tuple[Callable[[], object], str]
+"""A job, and the name of its thread."""
 
 LONGEST_END = 2.0
 """Seconds that the end of the interpreter waits for open connections to be closed."""
@@ -47,55 +50,17 @@ endings: dict[Callable[[], object], weakref.ref[Any] | None] = {}
 """Functions that close what is open, and the owner of each. The end of the interpreter calls them
 in this order, each on a thread of its own if threads still start."""
 
+LONGEST_IDLE = 10.0
+"""Seconds that a thread waits for another job after its last one."""
+
+IDLE = "guestlist-idle"
+"""The name of a thread that waits for another job."""
+
 _own: set[int] = set()
 """The numbers of guestlist's own threads."""
 
 _is_ending = False
 _is_over = False
-
-
-class Outcome(Generic[T]):
-    """The result of a job on another thread: one value or one error."""
-
-    def __init__(self) -> None:
-        self.is_there = False
-        self._value: T | None = None
-        self._error: BaseException | None = None
-        self._bell = Bell()
-
-    def of(self, job: Callable[[], T]) -> None:
-        """Run the job on this thread and keep its result."""
-        try:
-            self._value = job()
-        except BaseException as error:  # `get` raises this error
-            self._error = error
-        self.is_there = True
-        self._bell.ring()
-
-    def wait(
-        self, timeout: float | None = None, *, or_if: Callable[[], bool] | None = None
-    ) -> bool:
-        """Wait until the result is there, `timeout` seconds at most; return whether it is.
-
-        The wait also ends when `or_if` returns true: call `nudge` after its answer has changed.
-        """
-        self._bell.wait_for(lambda: self.is_there or (or_if is not None and or_if()), timeout)
-        return self.is_there
-
-    def nudge(self) -> None:
-        """Let the waiting threads check their conditions again."""
-        self._bell.ring()
-
-    def get(self) -> T:
-        """Wait for the result; return the job's value or raise its error."""
-        self.wait()
-        error, self._error = self._error, None  # the error's frames hold this object and more
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error
-        return self._value  # type: ignore[return-value]
 
 
 class _Usher:
@@ -164,6 +129,57 @@ class _Usher:
 _usher = _Usher()
 
 
+class _Idle:
+    """A thread that has done its job, and waits for another one.
+
+    To start a thread takes longer than to open a connection to a daemon on the same machine (two
+    tenths of a millisecond on an idle machine, a whole one on a busy one), and a Host needs threads
+    one after the other: to open, to register for events, to close. So one thread waits.
+
+    One call of C decides whether the thread has a job or ends (`dict.setdefault`), so neither an
+    interrupted caller nor one that comes late leaves a job without a thread, or a thread for good.
+    """
+
+    def __init__(self) -> None:
+        self._task: dict[str, _Task | None] = {}
+        self._bell = Bell()
+
+    def give(self, task: _Task) -> bool:
+        """Give the thread a job; return False if it is about to end and takes none."""
+        is_taken = self._task.setdefault("", task) is task
+        self._bell.ring()
+        return is_taken
+
+    def wait(self) -> _Task | None:
+        """Wait for a job on this thread; None: none came, and from now on none is taken."""
+        self._bell.wait_for(lambda: self._task, LONGEST_IDLE)
+        return self._task.setdefault("", None)
+
+
+_idle: deque[_Idle] = deque()
+
+
+def _give(task: _Task) -> bool:
+    """Give a job to a thread that waits for one; return False if there is none."""
+    try:
+        return _idle.popleft().give(task)
+    except IndexError:
+        return False
+
+
+def _next_task() -> _Task | None:
+    """Wait on this thread for another job; None: the thread may end. One that waits is enough."""
+    if _idle:
+        return None
+    idle = _Idle()
+    threading.current_thread().name = IDLE
+    _idle.append(idle)
+    task = idle.wait()
+    with contextlib.suppress(ValueError):  # the caller that gave the job has removed it
+        _idle.remove(idle)
+    return task
+
+
 def _begin(job: Callable[[], object]) -> None:
     """Start a bare thread in one call of C, and do not wait for it."""
     if hasattr(threading, "_start_joinable_thread"):  # Python 3.13
@@ -183,6 +199,8 @@ def start(job: Callable[[], object], name: str) -> None:
     """
     if is_over():
         raise InterpreterEnding(f"cannot start thread {name!r}: the interpreter is ending")
+    if _give((job, name)):
+        return
     if threading.get_ident() in _own:
         failure = _launch(job, name)
     else:
@@ -218,7 +236,7 @@ def later(job: Callable[[], object], name: str) -> None:
     Takes no lock, so a finalizer may call this on any thread at any moment. If no thread can be
     started, the usher runs the job; without an usher the job is dropped.
     """
-    if not is_over():
+    if not is_over() and not _give((job, name)):
         with contextlib.suppress(RuntimeError):
             _usher.put(partial(_do, job, name))
 
@@ -250,7 +268,7 @@ def finish(job: Callable[[], object], name: str, *, wait: bool) -> None:
 def _launch(job: Callable[[], object], name: str) -> RuntimeError | None:
     """Start a thread; return the error if that fails. Call it where no signal interrupts."""
     try:
-        threading.Thread(target=_run, args=(job,), name=name, daemon=True).start()
+        threading.Thread(target=_run, args=([(job, name)],), name=name, daemon=True).start()
     except RuntimeError as error:
         return error
     return None
@@ -263,10 +281,16 @@ def _unavailable(name: str, why: RuntimeError) -> ThreadUnavailable:
     )
 
 
-def _run(job: Callable[[], object]) -> None:
+def _run(first: list[_Task]) -> None:
+    """Do a job, and then what other jobs come. The thread keeps none that is done."""
     _own.add(threading.get_ident())
     try:
-        job()
+        task: _Task | None = first.pop()
+        while task is not None:
+            task[0]()
+            task = None
+            if (task := _next_task()) is not None:
+                threading.current_thread().name = task[1]
     finally:
         _own.discard(threading.get_ident())
 
@@ -337,6 +361,7 @@ def _forget_parent() -> None:
     """Forget the parent's connections and threads, in a forked child."""
     endings.clear()
     _own.clear()
+    _idle.clear()
     _usher.forget()
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import builtins
 import sys
+from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -31,6 +32,10 @@ _STAYS_REAL = frozenset(
     {"Lock", "RLock", "Empty", "Full", "current_thread", "get_ident", "monotonic", "sleep"}
 )
 """Names whose objects a later replacement does not change: made in C, or used up at once."""
+
+_IN_C = frozenset({"Lock", "get_ident", "monotonic", "sleep"})
+"""Names of C functions. One that was found before a replacement stays the original for good, so it
+is looked up once: a question to libvirt needs some ten of them."""
 
 _made_before_replacement = False
 """Whether guestlist has made a thread, or something of one, with Python's own modules."""
@@ -59,7 +64,12 @@ class _Module:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._public = import_module(name)  # at the end of the interpreter no module is found
+        if name != "subprocess":  # it takes 2 ms, and most processes start no program
+            _ = self._public  # at the end of the interpreter no module is found
+
+    @cached_property
+    def _public(self) -> ModuleType:
+        return import_module(self._name)
 
     def __getattr__(self, name: str) -> Any:
         global _made_before_replacement  # noqa: PLW0603  as `sys.modules` is one per process
@@ -71,7 +81,10 @@ class _Module:
             case _:
                 module = self._public
                 _made_before_replacement |= name not in _STAYS_REAL
-        return getattr(module, name)
+        found = getattr(module, name)
+        if name in _IN_C:
+            vars(self)[name] = found
+        return found
 
 
 def _before_gevent(name: str) -> ModuleType:

@@ -18,11 +18,15 @@ from lab.waiting import wait_until
 
 from guestlist import Host
 from guestlist.event_loop import ensure_loop
+from guestlist.threads import IDLE
 
 
 def own_threads() -> Counter[str]:
-    """Count guestlist's threads by name; the usher may be another thread than before."""
-    names = (each.name for each in threading.enumerate())
+    """Count guestlist's threads by name; the usher may be another thread than before.
+
+    A thread that has done its job is not counted: it waits for another one, and then ends.
+    """
+    names = (each.name for each in threading.enumerate() if each.name != IDLE)
     return Counter(name for name in names if name.startswith("guestlist-"))
 
 

@@ -32,6 +32,7 @@ from guestlist.event import EventKind, Lifecycle
 from guestlist.event_loop import drain
 from guestlist.handle import INACTIVE_ID, Handle
 from guestlist.peer import Peer
+from guestlist.plain import Fetched
 from guestlist.records import Details
 from guestlist.unpatched import threading
 
@@ -192,6 +193,22 @@ class DetailsMemory:
                     each for each in self._changed_meanwhile if each is not changed
                 ]
         return known
+
+    def learn(self, handle: Handle, fetched: Fetched) -> None:
+        """Remember what a document says that was fetched already, or why it was not.
+
+        Raises:
+            libvirt.libvirtError: the connection is lost.
+
+        Cost: none; a few calls for XML that does not pass.
+        """
+        now = time.monotonic()
+        if isinstance(fetched, str):
+            read = self._reader.parse(handle, fetched, self._peer)
+        else:
+            read = self._reader.unfetched(handle, fetched, self._peer)
+        if read is not None:
+            self._remember(handle, read, now, {})
 
     def namespaces(self, handle: Handle) -> frozenset[str] | None:
         """Return the namespaces in a domain's metadata; None if the domain is gone.

@@ -21,13 +21,13 @@ from functools import partial
 import libvirt
 
 from guestlist import threads
-from guestlist.bell import Bell
 from guestlist.connection import Connection
 from guestlist.details.reader import ReadDetails, XmlReader
 from guestlist.errors import GuestlistError, ThreadUnavailable
 from guestlist.handle import Handle
 from guestlist.peer import Peer, unsupported
 from guestlist.unpatched import threading
+from guestlist.waiting import Bell
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +64,7 @@ def read(
     """
     work = _Work(handles)
     began = time.monotonic()
-    helped = min(peer.release, libvirt.getVersion()) >= HELPED_SINCE
-    joined = not (helped and peer.location().asked_again_at_will)
+    joined = not peer.location().asked_again_at_will
     taken, characters = 0, 0
     unparsed: list[tuple[Handle, str]] = []
     try:
@@ -82,7 +81,8 @@ def read(
             taken += 1
             if not joined and _is_slow(time.monotonic() - began, taken):
                 joined = True
-                _start_helpers(min(SIZE - 1, work.left()), work, connection, reader)
+                if min(peer.release, libvirt.getVersion()) >= HELPED_SINCE:
+                    _start_helpers(min(SIZE - 1, work.left()), work, connection, reader)
         _parse(unparsed, work, peer, reader)
         for handle in work.wait_for_helpers():
             work.done(handle, reader.read(handle, peer))

@@ -57,14 +57,26 @@ class XmlReader:
         """
         try:
             return peer.call(handle.domain.XMLDesc, 0)
-        except ValueError as error:
+        except (ValueError, libvirt.libvirtError) as error:
+            return self.unfetched(handle, error, peer)
+
+    def unfetched(
+        self, handle: Handle, error: ValueError | libvirt.libvirtError, peer: Peer
+    ) -> ReadDetails | None:
+        """Return what is known where the document could not be fetched; None if the domain is gone.
+
+        Raises:
+            libvirt.libvirtError: `error` itself, if the connection is lost.
+
+        Cost: none; 1 call where the domain may exist.
+        """
+        if not isinstance(error, libvirt.libvirtError):
             return _without_xml(handle, peer, str(error))
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == Code.NO_DOMAIN:
-                return None
-            if peer.lost(error):
-                raise
-            return _without_xml(handle, peer, one_line(error))  # `info` tells whether it is gone
+        if error.get_error_code() == Code.NO_DOMAIN:
+            return None
+        if peer.lost(error):
+            raise error
+        return _without_xml(handle, peer, one_line(error))  # `info` tells whether it is gone
 
     def parse(self, handle: Handle, document: str, peer: Peer) -> ReadDetails | None:
         """Return what the document says; None if it says nothing and the domain is gone.

@@ -174,7 +174,7 @@ class ComputeDriver:
             DomainGone: libvirt has no such domain.
             ValueError: the instance is not named by a UUID.
 
-        Cost: 2 calls.
+        Cost: 1 call; 2 the first time that a connection is asked about this instance.
         """
         asked = self._view if use_cache else self._host
         found = asked.instance(uuid_of(instance))

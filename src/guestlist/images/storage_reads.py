@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from guestlist import threads
-from guestlist.bell import Bell
 from guestlist.errors import ThreadUnavailable
 from guestlist.unpatched import threading, time
+from guestlist.waiting import Bell
 
 _ALONE = 0.05
 """Seconds for which the first thread is alone."""

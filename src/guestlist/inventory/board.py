@@ -18,7 +18,6 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from guestlist import threads
-from guestlist.bell import Bell
 from guestlist.errors import GuestlistError, NotSynced, without_frames
 from guestlist.inventory.changes import Change, News, Resynced, Stale
 from guestlist.inventory.merging import View
@@ -26,6 +25,7 @@ from guestlist.inventory.scope import Part, Scope
 from guestlist.inventory.subscribers import Changes, Queue
 from guestlist.records import Instance, Snapshot
 from guestlist.unpatched import threading
+from guestlist.waiting import Bell
 
 PATIENCE = 1.0
 """Seconds that libvirt may owe an answer before the view counts as stale."""

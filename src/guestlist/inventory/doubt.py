@@ -26,7 +26,6 @@ import time
 from collections.abc import Callable
 from enum import Enum, auto
 
-from guestlist.bell import Bell
 from guestlist.errors import ConnectionLost
 from guestlist.event_loop import Pulse
 from guestlist.inventory.board import Board
@@ -34,6 +33,7 @@ from guestlist.inventory.feed import Inbox
 from guestlist.inventory.progress import Progress
 from guestlist.peer import Peer
 from guestlist.unpatched import threading
+from guestlist.waiting import Bell
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from collections.abc import Callable
 import libvirt
 
 from guestlist import threads
-from guestlist.bell import Bell
 from guestlist.connection import Connection
 from guestlist.errors import (
     GuestlistError,
@@ -30,6 +29,7 @@ from guestlist.errors import (
 from guestlist.node import Hypervisor, Node, NodeMemory
 from guestlist.peer import Peer
 from guestlist.unpatched import threading
+from guestlist.waiting import Bell
 
 log = logging.getLogger(__name__)
 

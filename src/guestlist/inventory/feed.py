@@ -34,11 +34,11 @@ from uuid import UUID
 
 import libvirt
 
-from guestlist.bell import Bell
 from guestlist.details import XML_EVENTS
 from guestlist.event import Event, EventKind
 from guestlist.peer import Peer
 from guestlist.unpatched import threading
+from guestlist.waiting import Bell
 
 MOST = 10_000
 """Events that are kept. More of them cost more than a new list, and are dropped."""

@@ -26,6 +26,7 @@ from guestlist.inventory.options import Options
 from guestlist.inventory.progress import InventoryStatistics, Progress
 from guestlist.session import Session, Sessions
 from guestlist.unpatched import threading
+from guestlist.waiting import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Follower:
         """What the host is, beside its domains."""
         self._is_closed = False
         self._running = threading.Lock()
-        self._ended: threads.Outcome[None] = threads.Outcome()
+        self._ended: Outcome[None] = Outcome()
         self._failures = 0
         self._alive_at = 0.0
         self._hearing = Hearing.SILENT

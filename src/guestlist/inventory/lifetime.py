@@ -20,6 +20,7 @@ from guestlist.host import Host, sessions_apart
 from guestlist.inventory.board import Board
 from guestlist.inventory.following import Follower
 from guestlist.inventory.options import Options
+from guestlist.waiting import Outcome
 
 CLOSE_WAIT = 1.0
 """Seconds that closing waits for a call that is under way."""
@@ -108,7 +109,7 @@ class Lifetime:
         deadline = time.monotonic() + CLOSE_WAIT
         may_wait = not (event_loop.is_on_loop() or threads.is_over() or self._board.is_read_here())
         if self._owns_host:  # another thread may be asking it, and wait for an answer
-            closed: threads.Outcome[None] = threads.Outcome()
+            closed: Outcome[None] = Outcome()
             threads.later(partial(closed.of, self._host.close), "guestlist-inventory-close")
             if may_wait:
                 closed.wait(CLOSE_WAIT)

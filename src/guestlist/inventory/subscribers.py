@@ -16,11 +16,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
 from guestlist import process, threads
-from guestlist.bell import Bell
 from guestlist.inventory.changes import Change, News, Resynced, Stale
 from guestlist.inventory.scope import Scope
 from guestlist.records import Snapshot
 from guestlist.unpatched import threading
+from guestlist.waiting import Bell
 
 
 class Changes(Iterator[News], AsyncIterator[News]):

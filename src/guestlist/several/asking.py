@@ -25,9 +25,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from guestlist import threads
-from guestlist.bell import Bell
 from guestlist.errors import ConnectionLost, GuestlistError
 from guestlist.unpatched import threading
+from guestlist.waiting import Bell
 
 if TYPE_CHECKING:
     from guestlist.host import Host

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Generic, TypeVar
 
-from guestlist.bell import Bell
 from guestlist.unpatched import threading
+from guestlist.waiting import Bell
 
 MOST_WAITING = 64
 """Items in the queue that the reader has not taken yet."""

@@ -1,4 +1,4 @@
-"""The bell: waits that no signal misses."""
+"""Waits that no signal misses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 
 from lab.waiting import wait_until
 
-from guestlist.bell import Bell
+from guestlist.waiting import Bell
 
 
 def test_a_signal_that_interrupts_no_wait_is_heard():

@@ -1,7 +1,7 @@
-"""The bell: how threads wait for a change, and how another thread or a signal handler wakes them.
+"""To wait for another thread so that nothing that a signal does breaks the wait.
 
-In: conditions, and rings. Out: waits that end when a condition is true. Takes no lock, and neither
-an exception from a signal handler nor a signal that comes at the wrong moment can break it.
+In: a condition, or the job of another thread. Out: true, or the job's result. Starts no thread.
+Takes no lock. `threads` says where an exception from a signal handler can come.
 
 **A signal can miss a wait.** Python's C handler only notes a signal; the main thread runs the
 Python handler at its next step, or when the signal interrupts the wait for a lock. A signal that
@@ -17,8 +17,11 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from guestlist.unpatched import threading, time
+
+T = TypeVar("T")
 
 LONGEST_DEAF = 0.5
 """Seconds that the main thread waits at a time. No other thread runs signal handlers."""
@@ -69,3 +72,47 @@ class Bell:
     def _forget(self, waiting: threading.Lock) -> None:
         with contextlib.suppress(ValueError):  # a ring has removed it
             self._waiting.remove(waiting)
+
+
+class Outcome(Generic[T]):
+    """The result of a job on another thread: one value or one error."""
+
+    def __init__(self) -> None:
+        self.is_there = False
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._bell = Bell()
+
+    def of(self, job: Callable[[], T]) -> None:
+        """Run the job on this thread and keep its result."""
+        try:
+            self._value = job()
+        except BaseException as error:  # `get` raises this error
+            self._error = error
+        self.is_there = True
+        self._bell.ring()
+
+    def wait(
+        self, timeout: float | None = None, *, or_if: Callable[[], bool] | None = None
+    ) -> bool:
+        """Wait until the result is there, `timeout` seconds at most; return whether it is.
+
+        The wait also ends when `or_if` returns true: call `nudge` after its answer has changed.
+        """
+        self._bell.wait_for(lambda: self.is_there or (or_if is not None and or_if()), timeout)
+        return self.is_there
+
+    def nudge(self) -> None:
+        """Let the waiting threads check their conditions again."""
+        self._bell.ring()
+
+    def get(self) -> T:
+        """Wait for the result; return the job's value or raise its error."""
+        self.wait()
+        error, self._error = self._error, None  # the error's frames hold this object and more
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
+        return self._value  # type: ignore[return-value]
