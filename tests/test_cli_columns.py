@@ -23,7 +23,8 @@ from guestlist.cli.show import words
 from guestlist.cli.show.columns import BRIEF, COLUMNS, DomainRow, in_order, record
 from guestlist.domainxml import parse
 from guestlist.launcher import Launcher
-from guestlist.records import Details, DomainState, Instance
+from guestlist.records import Details, Instance
+from guestlist.states import DomainState
 
 DEVICES = """
     <disk type='file'><source file='/images/disk'/><target dev='vda' bus='virtio'/></disk>

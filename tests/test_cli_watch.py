@@ -48,7 +48,8 @@ from guestlist.inventory.changes import (
     Stopped,
 )
 from guestlist.launcher import Launcher
-from guestlist.records import Details, DomainState, Instance, Snapshot
+from guestlist.records import Details, Instance, Snapshot
+from guestlist.states import DomainState
 
 ONE, TWO, OFF = nova_instance(1), nova_instance(2), nova_instance(3, active=False)
 

@@ -42,7 +42,7 @@ from guestlist.inventory.evidence import Evidence
 from guestlist.nova.green_threads import _Relay
 from guestlist.nova.live_answers import Facts, may_answer
 from guestlist.nova.questions import HostQuestions
-from guestlist.records import DomainState
+from guestlist.states import DomainState
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("needs_nova")]
 

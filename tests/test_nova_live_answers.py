@@ -15,7 +15,7 @@ from guestlist import Anyone, Inventory
 from guestlist.inventory.evidence import Evidence
 from guestlist.nova.live_answers import POWER_STATES, Facts, Reason, may_answer
 from guestlist.nova.questions import _seen
-from guestlist.records import DomainState
+from guestlist.states import DomainState
 
 DOCS = Path(__file__).parents[1] / "docs" / "nova.md"
 GOING_ON = [

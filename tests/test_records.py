@@ -8,7 +8,8 @@ import libvirt
 import pytest
 
 from guestlist.launcher import Launcher
-from guestlist.records import Details, DomainState, Instance, state_reason
+from guestlist.records import Details, Instance
+from guestlist.states import DomainState, state_reason
 
 REASONS = {
     "NOSTATE_UNKNOWN": "unknown",

@@ -15,16 +15,8 @@ from hypothesis import strategies as st
 from guestlist import domainxml, usage
 from guestlist.images import Image, Images
 from guestlist.launcher import Launcher
-from guestlist.records import (
-    Details,
-    Disk,
-    DiskDevice,
-    DomainState,
-    Instance,
-    Snapshot,
-    Source,
-    SourceKind,
-)
+from guestlist.records import Details, Disk, DiskDevice, Instance, Snapshot, Source, SourceKind
+from guestlist.states import DomainState
 
 GIB = 2**30
 

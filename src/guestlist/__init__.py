@@ -57,7 +57,6 @@ if TYPE_CHECKING:
         Details,
         Disk,
         DiskDevice,
-        DomainState,
         Flavor,
         Instance,
         Nic,
@@ -67,6 +66,7 @@ if TYPE_CHECKING:
         Source,
         SourceKind,
     )
+    from guestlist.states import DomainState
     from guestlist.usage import InstanceUsage, Usage
 
 _EXPORTS = {
@@ -90,9 +90,10 @@ _EXPORTS = {
     "node": "Hypervisor Node",
     "process": "quiet",
     "records": """
-        Details Disk DiskDevice DomainState Flavor Instance Nic NovaMetadata Owner
+        Details Disk DiskDevice Flavor Instance Nic NovaMetadata Owner
         Snapshot Source SourceKind
     """,
+    "states": "DomainState",
     "usage": "InstanceUsage Usage",
 }
 """The public names of each module."""

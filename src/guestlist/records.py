@@ -1,11 +1,8 @@
-"""Instance, its Details and Snapshot: frozen values, and libvirt's words for states and reasons.
+"""Instance, its Details and Snapshot: frozen values.
 
 In: plain values that libvirt has answered. Out: records that may be kept, compared, sorted and
 handed to another thread. A value that is None is not known, or not there; no value is made up.
 Touches no libvirt and checks nothing: text in a record is as hostile as its source.
-
-Source: libvirt include/libvirt/libvirt-domain.h (virDomainState, virDomain*Reason); words as virsh
-prints them (tools/virsh-domain-monitor.c).
 """
 
 from __future__ import annotations
@@ -13,109 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 from uuid import UUID
 
 from guestlist.errors import GuestlistError
 from guestlist.launcher import Launcher
-
-
-class DomainState(IntEnum):
-    """The state of a domain (virDomainState), in virsh's words by `str()`.
-
-    A number that libvirt adds later becomes NOSTATE.
-    """
-
-    NOSTATE = 0
-    RUNNING = 1
-    BLOCKED = 2
-    PAUSED = 3
-    SHUTDOWN = 4
-    SHUTOFF = 5
-    CRASHED = 6
-    PMSUSPENDED = 7
-
-    def __str__(self) -> str:
-        return _STATE_WORDS[self]
-
-    @classmethod
-    def _missing_(cls, value: object) -> DomainState | None:
-        return cls.NOSTATE if isinstance(value, int) else None
-
-
-_STATE_WORDS = {
-    DomainState.NOSTATE: "no state",
-    DomainState.RUNNING: "running",
-    DomainState.BLOCKED: "idle",
-    DomainState.PAUSED: "paused",
-    DomainState.SHUTDOWN: "in shutdown",
-    DomainState.SHUTOFF: "shut off",
-    DomainState.CRASHED: "crashed",
-    DomainState.PMSUSPENDED: "pmsuspended",
-}
-
-
-_REASON_WORDS = {
-    DomainState.NOSTATE: ("unknown",),
-    DomainState.RUNNING: (
-        "unknown",
-        "booted",
-        "migrated",
-        "restored",
-        "from snapshot",
-        "unpaused",
-        "migration canceled",
-        "save canceled",
-        "event wakeup",
-        "crashed",
-        "post-copy",
-        "post-copy failed",
-    ),
-    DomainState.BLOCKED: ("unknown",),
-    DomainState.PAUSED: (
-        "unknown",
-        "user",
-        "migrating",
-        "saving",
-        "dumping",
-        "I/O error",
-        "watchdog",
-        "from snapshot",
-        "shutting down",
-        "creating snapshot",
-        "crashed",
-        "starting up",
-        "post-copy",
-        "post-copy failed",
-        "api error",
-    ),
-    DomainState.SHUTDOWN: ("unknown", "user"),
-    DomainState.SHUTOFF: (
-        "unknown",
-        "shutdown",
-        "destroyed",
-        "crashed",
-        "migrated",
-        "saved",
-        "failed",
-        "from snapshot",
-        "daemon",
-    ),
-    DomainState.CRASHED: ("unknown", "panicked"),
-    DomainState.PMSUSPENDED: ("unknown",),
-}
-"""The words for the reasons of each state: a reason's number is its place."""
-
-
-def state_reason(state: int, reason: int) -> str:
-    """Return why a domain is in its state, in virsh's words.
-
-    "unknown" for numbers that libvirt adds later, as virsh says it.
-    """
-    words = _REASON_WORDS[DomainState(state)]
-    return words[reason] if 0 <= reason < len(words) else words[0]
+from guestlist.states import DomainState
 
 
 class SourceKind(StrEnum):
@@ -337,9 +239,7 @@ class Instance:
 
         "reason 17" for a number that this guestlist does not know.
         """
-        words = _REASON_WORDS[self.state]
-        known = 0 <= self.reason < len(words)
-        return words[self.reason] if known else f"reason {self.reason}"
+        return known_reason(self.state, self.reason) or f"reason {self.reason}"
 
 
 class Snapshot(Mapping[UUID, Instance]):

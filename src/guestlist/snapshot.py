@@ -22,8 +22,9 @@ from guestlist.handle import INACTIVE_ID, Stated
 from guestlist.listing import ACTIVE, ALL
 from guestlist.lookup import ask_about, find_again, keep_known, look_up
 from guestlist.peer import Peer, unsupported
-from guestlist.records import Details, DomainState, Instance, Snapshot
+from guestlist.records import Details, Instance, Snapshot
 from guestlist.session import Session
+from guestlist.states import DomainState
 
 if TYPE_CHECKING:
     from guestlist.statistics import Answers

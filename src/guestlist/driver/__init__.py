@@ -29,7 +29,8 @@ from guestlist.errors import DomainGone, GuestlistError, NotSupported, one_line
 from guestlist.host import Host
 from guestlist.images import Image, Images
 from guestlist.inventory import Inventory
-from guestlist.records import DomainState, Instance, Source
+from guestlist.records import Instance, Source
+from guestlist.states import DomainState
 from guestlist.usage import Usage
 
 log = logging.getLogger(__name__)

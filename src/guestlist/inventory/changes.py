@@ -12,7 +12,8 @@ from uuid import UUID
 
 from guestlist.errors import GuestlistError
 from guestlist.event import Event
-from guestlist.records import Instance, Snapshot, state_reason
+from guestlist.records import Instance, Snapshot
+from guestlist.states import state_reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from guestlist import snapshot
 from guestlist.event import Event
 from guestlist.handle import INACTIVE_ID, Stated
 from guestlist.inventory.backlog import Backlog
-from guestlist.records import DomainState, Instance
+from guestlist.records import Instance
 from guestlist.session import Session
+from guestlist.states import DomainState
 
 
 class Instances:

@@ -25,7 +25,8 @@ from guestlist.inventory.changes import (
     Stopped,
     Undefined,
 )
-from guestlist.records import DomainState, Instance
+from guestlist.records import Instance
+from guestlist.states import DomainState
 
 View = Map[UUID, Instance]
 """Every domain of a host as it was last seen, by UUID. Never changed: merging makes another one,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from guestlist.inventory.evidence import Evidence
-from guestlist.records import DomainState
+from guestlist.states import DomainState
 
 POWER_STATES = {0: 0, 1: 1, 2: 1, 3: 3, 4: 4, 5: 4, 6: 6, 7: 7}
 """Nova's power state for each of libvirt's states. `proof` compares it with Nova's own code."""

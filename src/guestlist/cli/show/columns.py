@@ -63,7 +63,7 @@ class UsageRow(NamedTuple):
 
 
 def _reason(row: DomainRow) -> str:
-    from guestlist.records import state_reason  # noqa: PLC0415  not for --help
+    from guestlist.states import state_reason  # noqa: PLC0415  not for --help
 
     return state_reason(row.instance.state, row.instance.reason)
 

@@ -27,7 +27,8 @@ from guestlist.inventory.changes import (
     Stopped,
     Undefined,
 )
-from guestlist.records import DomainState, Instance, Snapshot, state_reason
+from guestlist.records import Instance, Snapshot
+from guestlist.states import DomainState, state_reason
 
 _GAP = "  "
 
