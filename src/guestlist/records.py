@@ -17,7 +17,7 @@ from uuid import UUID
 
 from guestlist.errors import GuestlistError
 from guestlist.launcher import Launcher
-from guestlist.states import DomainState
+from guestlist.states import DomainState, known_reason
 
 
 class SourceKind(StrEnum):
