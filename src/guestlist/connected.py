@@ -117,7 +117,7 @@ class Connected:
         question, and on the thread of the event loop, it returns at once, and the connection is
         closed when that question ends. In a forked process it does nothing.
         """
-        if not process.is_foreign():
+        if not process.belongs_to_parent():
             close = partial(self._close, self._connection.attempt)
             threads.finish(close, "guestlist-close", wait=self._connection.may_wait_here)
 
@@ -125,7 +125,7 @@ class Connected:
         """Close what was left open, on another thread, with a ResourceWarning."""
         if _is_finalizing() or not hasattr(self, "_close") or threads.is_over():
             return  # in the first case this module's names may be gone
-        if process.is_foreign():
+        if process.belongs_to_parent():
             return
         if self._sessions.is_open:
             threads.later(self._close, "guestlist-close")

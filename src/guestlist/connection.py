@@ -233,7 +233,7 @@ class Connection:
 
         Cost: 1 call if it was open; with a silent daemon as long as keepalive takes.
         """
-        if not process.is_foreign():
+        if not process.belongs_to_parent():
             threads.finish(self._close, "guestlist-close", wait=self.may_wait_here)
 
     def _close(self) -> None:

@@ -51,7 +51,7 @@ def claim() -> None:
         _owner = os.getpid()
 
 
-def is_foreign() -> bool:
+def belongs_to_parent() -> bool:
     """Return whether libvirt's loop and its connections belong to the process that forked this."""
     return _owner is not None and _owner != os.getpid()
 
@@ -68,7 +68,7 @@ def check() -> None:
         ForkedProcess: the parent had asked libvirt before it forked this process.
         ThreadsReplaced: Python's threads were replaced after guestlist had begun to use them.
     """
-    if is_foreign():
+    if belongs_to_parent():
         raise _forked()
     if unpatched.is_mixed():
         raise ThreadsReplaced(

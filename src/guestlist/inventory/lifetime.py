@@ -102,7 +102,7 @@ class Lifetime:
         keepalive gives it up, and with it the thread and the connection. The last view can still be
         read, and gets old.
         """
-        if process.is_foreign():
+        if process.belongs_to_parent():
             return
         self._follower.close()
         self._board.end()
@@ -120,7 +120,7 @@ class Lifetime:
         """Close a view that was left running, with a ResourceWarning."""
         if _is_finalizing() or not hasattr(self, "_is_started") or threads.is_over():
             return  # in the first case this module's names may be gone
-        if not (self._follower.is_closing or process.is_foreign()):
+        if not (self._follower.is_closing or process.belongs_to_parent()):
             self._follower.close()
             if not self._is_started:
                 return

@@ -72,7 +72,7 @@ class Changes(Iterator[News], AsyncIterator[News]):
 
     def close(self) -> None:
         """End it, for its reader too; harmless twice. Does nothing in a forked process."""
-        if not process.is_foreign():
+        if not process.belongs_to_parent():
             self._queue.close()
 
     def __iter__(self) -> Changes:
