@@ -11,6 +11,7 @@ import contextlib
 import math
 import threading
 import time
+from collections import deque
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -21,7 +22,7 @@ from lab.fake_host import METADATA_CHANGE, FakeHost
 from lab.nodes import appliance, handmade, nova_instance
 from lab.waiting import wait_until
 
-from guestlist import DomainState, Host, Inventory, Resynced, Stale, Stopped
+from guestlist import DomainState, Host, Inventory, Resynced, Stale, Stopped, threads
 from guestlist.connection import Connection
 from guestlist.inventory import board, doubt, keeping, rechecks
 from guestlist.inventory.feed import Inbox
@@ -362,6 +363,7 @@ def test_one_that_could_not_be_started_is_started_by_the_next_call(host, monkeyp
     """It passed for started: a caller that waited for it waited for ever, and closing it failed."""
     live = Inventory("fake:///default")
     with monkeypatch.context() as patch:
+        patch.setattr(threads, "_idle", deque())  # one may wait for a job
         patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="can't start"):
             live.start()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 
 import pytest
 from lab.waiting import LONG, wait_until
 
-from guestlist import AccessDenied, ConnectionFailed
+from guestlist import AccessDenied, ConnectionFailed, threads
 from guestlist.nova import connector
 from guestlist.nova.connector import Connector
 
@@ -58,6 +59,7 @@ def test_one_attempt_hangs_at_a_time_and_the_next_is_not_waited_for(monkeypatch)
 def test_a_thread_that_cannot_be_started_is_no_attempt(monkeypatch):
     opener = Connector(lambda: None)
     with monkeypatch.context() as patched:
+        patched.setattr(threads, "_idle", deque())  # one may wait for a job
         patched.setattr(threading.Thread, "start", _no_thread)
         with pytest.raises(RuntimeError, match="can't start new thread"):
             opener.connect()
