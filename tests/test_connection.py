@@ -232,10 +232,17 @@ def test_closed_it_lets_go_and_opens_again_when_asked(rpc):
     host.close()
 
 
-@pytest.mark.parametrize("ask", [Host.list_instance_domains, Host.snapshot, Host.node])
-def test_a_connection_lost_before_it_told_its_version_is_a_loss(rpc, ask):
+@pytest.mark.parametrize(
+    ("ask", "procedure"),
+    [
+        (Host.list_instance_domains, "CONNECT_LIST_ALL_DOMAINS"),
+        (Host.snapshot, "CONNECT_GET_LIB_VERSION"),
+        (Host.node, "NODE_GET_INFO"),
+    ],
+)
+def test_a_connection_lost_before_it_told_its_version_is_a_loss(rpc, ask, procedure):
     """It was an AttributeError: the error names the version, of a peer that was closed."""
-    rpc.cut("CONNECT_GET_LIB_VERSION", times=1)
+    rpc.cut(procedure, times=1)
     with Host(rpc.uri()) as host:
         with pytest.raises(ConnectionLost, match="the connection is lost"):
             ask(host)

@@ -32,9 +32,11 @@ PACKAGE = Path(guestlist.__file__).parents[1]
 
 HEEDFUL = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
     "from guestlist.cli import main; raise SystemExit(main())"
 )
-"""The command as a Python program that heeds Ctrl-C, also if the tests were told to ignore it."""
+"""The command as a Python program that heeds Ctrl-C and SIGHUP, also where the tests were told to
+ignore them: in the background, or under nohup."""
 
 _THEIRS = {"COLUMNS", "NO_COLOR", "LIBVIRT_DEFAULT_URI", "PYTHONPATH"}
 

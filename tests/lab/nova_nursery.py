@@ -28,21 +28,26 @@ class Forked:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._descriptor = os.pidfd_open(pid)
+        self._was_waited_for = False
 
     def poll(self) -> int | None:
         """Return None while the process runs; then 0: its exit status is not known."""
-        ended, *_ = select.select([self._descriptor], [], [], 0)
-        return 0 if ended else None
+        if not self._was_waited_for:
+            ended, *_ = select.select([self._descriptor], [], [], 0)
+            return 0 if ended else None
+        return 0
 
     def kill(self) -> None:
-        """Kill the process."""
-        with contextlib.suppress(ProcessLookupError):
+        """Kill the process, unless it has ended."""
+        with contextlib.suppress(OSError):
             signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
 
     def wait(self) -> None:
-        """Return when the process has ended. It is waited for once."""
-        select.select([self._descriptor], [], [])
-        os.close(self._descriptor)
+        """Return when the process has ended; for good."""
+        if not self._was_waited_for:
+            select.select([self._descriptor], [], [])
+            self._was_waited_for = True
+            os.close(self._descriptor)
 
 
 class Nursery:
