@@ -174,8 +174,8 @@ class Doubt:
         if lost := self._inbox.lost:
             self.standing = Standing.EVENTS_LOST  # before `lost` goes: other threads read both
             self._inbox.lost = None
-            self._progress.counts["losses"] += 1
             log.warning("%s: events were lost (%s); listing all domains", self._peer.label, lost)
+            self._progress.counts["losses"] += 1  # who sees the count finds the line in the log
         stalled = now >= self.next_look and self._is_stalled(now)
         return self.standing is Standing.EVENTS_LOST or stalled or self._requests.is_open
 
