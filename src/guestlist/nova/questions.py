@@ -251,7 +251,8 @@ class HostQuestions:
             return replace(facts, has_view=False)
         facts = _seen(live, uuid, facts, asked_at)
         if may_answer(facts) is Reason.LIST_TOO_OLD:
-            live.resync(RESYNC_TIMEOUT)
+            if _list_age(live, asked_at) > facts.max_list_age:  # no list was merged meanwhile
+                live.resync(RESYNC_TIMEOUT)
             facts = _seen(live, uuid, facts, asked_at)
         return facts
 
@@ -269,8 +270,13 @@ def _seen(live: guestlist.Inventory, uuid: str, facts: Facts, asked_at: float) -
     The age of its last list is read first. A list that is merged between the two steps then does
     not count: what was read before that list may be older.
     """
-    since = live.seconds_since_list - (time.monotonic() - asked_at)
+    since = _list_age(live, asked_at)
     return replace(facts, view=live.evidence(UUID(uuid)), seconds_since_list=since)
+
+
+def _list_age(live: guestlist.Inventory, asked_at: float) -> float:
+    """Return the seconds from the start of the last compared list to the question."""
+    return live.seconds_since_list - (time.monotonic() - asked_at)
 
 
 def _qcow2_files(instances: Iterable[Instance]) -> list[Source]:
