@@ -362,24 +362,30 @@ def test_a_view_of_a_libvirtd_that_hangs_answers_for_a_second(own_daemon, mode):
         assert asked.result(60).result()["state"] == RUNNING
 
 
-PATIENCE = ["guestlist.inventory:LONGEST_TURN", "guestlist.inventory.board:PATIENCE"]
-PATIENCE += ["guestlist.inventory.doubt:STALL", "guestlist.nova.questions:RESYNC_TIMEOUT"]
+PATIENCE = (
+    "guestlist.inventory:LONGEST_TURN",
+    "guestlist.inventory.board:PATIENCE",
+    "guestlist.inventory.doubt:STALL",
+    "guestlist.nova.questions:RESYNC_TIMEOUT",
+)
 """How long the drop-in waits for the live view before libvirt is asked: 0.1 to 5 seconds."""
 
 
 @contextlib.contextmanager
 def patient(nova):
     """A hundred threads and a held answer may take longer than that on a busy machine."""
+
+    def set_all(seconds):
+        for name in PATIENCE:
+            module, constant = name.split(":")
+            nova.call(f"{module}:__setattr__", constant, seconds[name])
+
     usual = {name: nova.see(name) for name in PATIENCE}
-    for name in usual:
-        module, _, constant = name.partition(":")
-        nova.call(f"{module}:__setattr__", constant, 60.0)
+    set_all(dict.fromkeys(PATIENCE, 60.0))
     try:
         yield
     finally:
-        for name, seconds in usual.items():
-            module, _, constant = name.partition(":")
-            nova.call(f"{module}:__setattr__", constant, seconds)
+        set_all(usual)
 
 
 def test_many_that_ask_at_once_have_the_view_compared_once(daemon, proxy, ours):
