@@ -21,6 +21,7 @@ from guestlist.errors import LibvirtFailure, ListingUnstable, short
 from guestlist.handle import INACTIVE_ID, Stated
 from guestlist.listing import ACTIVE, ALL
 from guestlist.lookup import ask_about, find_again, keep_known, look_up
+from guestlist.ownership import Verdict
 from guestlist.peer import Peer, unsupported
 from guestlist.records import Details, Instance, Snapshot
 from guestlist.session import Session
@@ -225,30 +226,49 @@ def _settled(domain: libvirt.virDomain, peer: Peer) -> Stated | None:
 def instance(session: Session, stated: Stated, details: Details | None) -> Instance | None:
     """Return the record of a domain that was found in this state, with these details.
 
-    Where nothing has changed it is the record of the last snapshot: to make one costs more than to
-    compare. None if only the metadata could tell who launched the domain, and it is gone.
+    Where nothing has changed it is the record of the last snapshot. None if only the metadata could
+    tell who launched the domain, and it is gone.
     """
-    id = None if stated.id == INACTIVE_ID else stated.id
     last = session.instances.get(stated.uuid)
-    if (
-        last is not None
-        and last.details is details
-        and last.id == id
+    if last is not None and _is_still(last, stated, details):
+        return last
+    verdict = session.ownership.of(stated)
+    return None if verdict is None else _record(UUID(bytes=stated.uuid), stated, details, verdict)
+
+
+def renewed(last: Instance, stated: Stated, details: Details | None) -> Instance:
+    """Return the record of a known domain, found in this state, with its last launcher.
+
+    Where nothing has changed it is the last record.
+    """
+    if _is_still(last, stated, details):
+        return last
+    return _record(last.uuid, stated, details, Verdict(last.launcher, last.ours))
+
+
+def _is_still(last: Instance, stated: Stated, details: Details | None) -> bool:
+    """Return whether a record says just this. To compare costs less than to make a record."""
+    return (
+        last.details is details
+        and last.id == _id_of(stated)
         and last.state == stated.state
         and last.reason == stated.reason
         and last.name == stated.name
-    ):
-        return last
-    verdict = session.ownership.of(stated)
-    if verdict is None:
-        return None
+    )
+
+
+def _record(uuid: UUID, stated: Stated, details: Details | None, verdict: Verdict) -> Instance:
     return Instance(
-        uuid=UUID(bytes=stated.uuid),
+        uuid=uuid,
         name=stated.name,
-        id=id,
+        id=_id_of(stated),
         state=DomainState(stated.state),
         reason=stated.reason,
         launcher=verdict.launcher,
         details=details,
         ours=verdict.ours,
     )
+
+
+def _id_of(stated: Stated) -> int | None:
+    return None if stated.id == INACTIVE_ID else stated.id

@@ -15,11 +15,10 @@ from uuid import UUID
 
 from guestlist import snapshot
 from guestlist.event import Event
-from guestlist.handle import INACTIVE_ID, Stated
+from guestlist.handle import Stated
 from guestlist.inventory.backlog import Backlog
 from guestlist.records import Instance
 from guestlist.session import Session
-from guestlist.states import DomainState
 
 
 class Instances:
@@ -75,29 +74,12 @@ class Instances:
             details = None
         elif details is None and before is not None:
             details = before.details
-        id = None if one.id == INACTIVE_ID else one.id
-        if before is None or before.name != one.name or 0 in (before.id, id):
+        if before is None or before.name != one.name or 0 in (before.id, one.id):
             made = snapshot.instance(self._session, one, details)
             if made is not None and self._shows_details:  # that may have read the XML
                 return replace(made, details=self._session.details.believed(one) or details)
             return made
-        if (
-            before.id == id
-            and before.state == one.state
-            and before.reason == one.reason
-            and before.details is details
-        ):
-            return before
-        return Instance(
-            uuid=before.uuid,
-            name=before.name,
-            id=id,
-            state=DomainState(one.state),
-            reason=one.reason,
-            launcher=before.launcher,
-            details=details,
-            ours=before.ours,
-        )
+        return snapshot.renewed(before, one, details)
 
     def read_all(self, stated: Iterable[Stated]) -> None:
         """Read the XML of all these domains. Cost: 1 call for each domain that is not known."""
