@@ -18,6 +18,7 @@ from guestlist import process, threads
 from guestlist.capabilities import Location
 from guestlist.connection import Connection
 from guestlist.launcher import LaunchedBy, NovaLaunched
+from guestlist.lookup import as_uuid
 from guestlist.session import SessionOptions, Sessions
 from guestlist.unpatched import threading
 
@@ -105,7 +106,7 @@ class Connected:
         The next snapshot reads them again. Cost: none.
         """
         process.check()
-        uuid = uuid if isinstance(uuid, UUID) else UUID(uuid)
+        uuid = as_uuid(uuid)
         session = self._sessions.current
         if session is not None:
             session.discard(uuid.bytes)

@@ -17,7 +17,7 @@ from guestlist.connected import Connected
 from guestlist.errors import DomainGone, short
 from guestlist.handle import Handle
 from guestlist.launcher import Launcher
-from guestlist.lookup import look_up
+from guestlist.lookup import as_uuid, look_up
 from guestlist.session import Session, Sessions, load
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ class Host(Connected):
         Cost: 1 call, and 1 more the first time that a connection is asked about this domain, or if
         it is gone; 1 more, once, if its name does not tell who launched it.
         """
-        wanted = uuid if isinstance(uuid, UUID) else UUID(uuid)
+        wanted = as_uuid(uuid)
 
         def look_up_one(session: Session) -> Instance | None:
             load("guestlist.snapshot")
@@ -238,7 +238,7 @@ class Host(Connected):
 
         Cost: 1 call.
         """
-        uuid = uuid if isinstance(uuid, UUID) else UUID(uuid)
+        uuid = as_uuid(uuid)
         return self._sessions.ask(
             f"look up domain {uuid}",
             lambda session: look_up(session.peer, uuid.bytes) is not None,

@@ -23,6 +23,15 @@ from guestlist.peer import Peer, unsupported
 T = TypeVar("T")
 
 
+def as_uuid(uuid: UUID | str) -> UUID:
+    """Return a UUID that a caller gave as such, or as text.
+
+    Raises:
+        ValueError: the text is no UUID.
+    """
+    return uuid if isinstance(uuid, UUID) else UUID(uuid)
+
+
 def look_up(peer: Peer, uuid: bytes) -> libvirt.virDomain | None:
     """Return the domain with this UUID; None if there is none.
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from guestlist.host import Host
+from guestlist.lookup import as_uuid
 from guestlist.statistics import Counters, counters_in, tells_of_disks
 
 _COUNTERS = "rd_req", "rd_bytes", "wr_req", "wr_bytes"
@@ -40,8 +41,7 @@ def uuid_of(instance: Any) -> UUID:
     Raises:
         ValueError: it is not a UUID.
     """
-    uuid = getattr(instance, "uuid", instance)
-    return uuid if isinstance(uuid, UUID) else UUID(uuid)
+    return as_uuid(getattr(instance, "uuid", instance))
 
 
 def volume_usage(

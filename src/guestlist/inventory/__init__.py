@@ -42,6 +42,7 @@ from guestlist.inventory.progress import InventoryStatistics
 from guestlist.inventory.scope import Scope
 from guestlist.inventory.subscribers import Changes
 from guestlist.launcher import LaunchedBy
+from guestlist.lookup import as_uuid
 from guestlist.node import Node
 from guestlist.records import Instance, Snapshot
 
@@ -179,7 +180,7 @@ class Inventory(Lifetime):
         Cost: no call for a domain that is in the view, else 2 of `Host.instance`.
         """
         process.check()
-        uuid = uuid if isinstance(uuid, UUID) else UUID(uuid)
+        uuid = as_uuid(uuid)
         known = self._board.snapshot(Scope(True, True, True)).get(uuid)
         return known if known is not None else self._host.instance(uuid)
 
