@@ -49,13 +49,11 @@ def known_versions(peer: Peer) -> Versions:
 
     Cost: see `Peer.release`; none if the connection is lost or closed.
     """
-    daemon = peer.known_release
-    if daemon is None and peer.alive():
+    if peer.alive():
         with contextlib.suppress(libvirt.libvirtError):  # it was lost before it told its version
-            daemon = peer.release
-    daemon = daemon or None
+            _ = peer.release
     driver = uris.split(peer.uri).scheme.partition("+")[0] or "unknown"
-    return Versions(libvirt.getVersion(), daemon, driver, hypervisor=None)
+    return Versions(libvirt.getVersion(), peer.known_release or None, driver, hypervisor=None)
 
 
 class Connection:

@@ -110,17 +110,18 @@ class Ownership:
         Cost: none; 1 call, once, for each domain whose name does not tell whether it is ours.
         """
         decided: list[libvirt.virDomain] = []
+        names = [domain.name() for domain in domains]
         if self._is_nova and not (include_foreign or self._may_have_dom0):
             # Nova's name decides without the id, which costs more to read than the name. The loops
             # run in C: this is most of what a long list costs beside libvirt's own share.
-            names = [domain.name() for domain in domains]
             is_ours = list(map(self._nova.is_surely_ours, names))
             decided = list(compress(domains, is_ours))
             if len(decided) == len(domains):
                 return decided
-            domains = list(compress(domains, map(not_, is_ours)))
+            is_left = list(map(not_, is_ours))
+            domains, names = list(compress(domains, is_left)), list(compress(names, is_left))
         matching, unclear = self._sorted_out(
-            ((domain, domain.ID(), domain.name()) for domain in domains),
+            ((domain, domain.ID(), name) for domain, name in zip(domains, names, strict=True)),
             include_foreign=include_foreign,
             include_dom0=include_dom0,
         )

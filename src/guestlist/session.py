@@ -187,11 +187,13 @@ class Sessions:
     @property
     def statistics(self) -> Statistics:
         """What asks for statistics, on connections of its own."""
-        load("guestlist.statistics")
-        from guestlist.statistics import Statistics  # noqa: PLC0415  most Hosts ask for none
+        if not self._statistics:
+            load("guestlist.statistics")
+            from guestlist.statistics import Statistics  # noqa: PLC0415  most Hosts ask for none
 
-        # Atomic, so that threads and signal handlers share one, and `close` knows it.
-        return self._statistics.setdefault("", Statistics(self.connection))
+            # Atomic, so that threads and signal handlers share one, and `close` knows it.
+            self._statistics.setdefault("", Statistics(self.connection))
+        return self._statistics[""]
 
     @property
     def is_open(self) -> bool:

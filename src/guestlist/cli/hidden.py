@@ -84,7 +84,9 @@ def sentence(domains: Collection[Kinds], given: Collection[str]) -> str:
     if not hidden:  # the domains that are here now came after the list was taken
         return "nothing matches"
     total = hidden.total()
-    most_first = sorted(hidden.items(), key=lambda counted: (-counted[1], len(counted[0]), counted))
+    most_first = sorted(
+        hidden.items(), key=lambda counted: (-counted[1], len(counted[0]), counted[0])
+    )
     parts = ", ".join(f"{count} {_reason(kinds)}" for kinds, count in most_first)
     return (
         f"nothing matches; {total} {'domain is' if total == 1 else 'domains are'} hidden: {parts}; "
