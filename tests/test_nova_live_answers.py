@@ -9,6 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from lab.command import served
+from lab.nodes import nova_instance
 from lab.waiting import LONG
 
 from guestlist import Anyone, Inventory
@@ -90,7 +92,7 @@ def test_a_list_that_began_after_the_question_is_never_too_old():
     assert may_answer(facts) is None
 
 
-def test_a_list_that_is_merged_while_the_view_is_read_does_not_count():
+def test_a_list_that_is_merged_while_the_view_is_read_does_not_count(tmp_path):
     """What was read of the view is older than that list."""
 
     class ListedMeanwhile(Inventory):
@@ -99,7 +101,9 @@ def test_a_list_that_is_merged_while_the_view_is_read_does_not_count():
             self.resync(LONG)
             return found
 
-    with ListedMeanwhile("test:///default", launched_by=Anyone(), details=False) as live:
+    # A host of its own: tests of this process share the domain of test:///default.
+    uri = served(tmp_path, [nova_instance(1)])
+    with ListedMeanwhile(uri, launched_by=Anyone(), details=False) as live:
         live.wait_synced(LONG)
         uuid = next(iter(live.snapshot()))
         live._follower.progress.listed_at -= LONG

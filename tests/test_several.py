@@ -11,9 +11,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-from lab.command import NO_HOST, TEST_HOST, environment, uri_of
+from lab.command import NO_HOST, TEST_HOST, environment, served, uri_of
+from lab.nodes import nova_instance
 from lab.waiting import LONG, wait_until
 
 from guestlist import (
@@ -31,6 +33,8 @@ from guestlist.several.asking import HostAnswer, HostFailure, ask_each, ask_in_o
 from guestlist.several.following import FollowedHost, HostNews, await_step, follow
 from guestlist.several.news_queue import NewsQueue
 
+ONE = nova_instance(1)
+
 
 @contextmanager
 def hosts(*uris: str) -> Iterator[list[Host]]:
@@ -43,6 +47,12 @@ def hosts(*uris: str) -> Iterator[list[Host]]:
             host.close()
 
 
+@pytest.fixture
+def own_host(tmp_path: Path) -> str:
+    """The URI of a host with `ONE`; other tests of this process change TEST_HOST's domains."""
+    return served(tmp_path, [ONE])
+
+
 def names(host: Host) -> list[str]:
     return [instance.name for instance in host.snapshot(include_foreign=True).instances]
 
@@ -50,13 +60,13 @@ def names(host: Host) -> list[str]:
 # Asking
 
 
-def test_each_host_has_its_outcome_in_the_order_of_the_hosts() -> None:
-    with hosts(NO_HOST, TEST_HOST, TEST_HOST) as asked:
+def test_each_host_has_its_outcome_in_the_order_of_the_hosts(own_host: str) -> None:
+    with hosts(NO_HOST, own_host, own_host) as asked:
         failed, *answered = ask_in_order(asked, names, timeout=LONG)
     assert isinstance(failed, HostFailure)
     assert isinstance(failed.error, ConnectionFailed)
     assert failed.host is asked[0]
-    assert answered == [HostAnswer(host, ["test"]) for host in asked[1:]]
+    assert answered == [HostAnswer(host, [ONE.name]) for host in asked[1:]]
     assert ask_in_order([], names, timeout=LONG) == []
 
 
@@ -237,9 +247,9 @@ def test_however_short_it_waits_for_news_it_does_not_wait_for_ever() -> None:
 # Following
 
 
-def test_the_news_of_all_hosts_arrive_in_one_queue(deaf: socket.socket) -> None:
+def test_the_news_of_all_hosts_arrive_in_one_queue(own_host: str, deaf: socket.socket) -> None:
     queue: NewsQueue[HostNews] = NewsQueue()
-    with hosts(TEST_HOST, TEST_HOST, uri_of(deaf)) as made:
+    with hosts(own_host, own_host, uri_of(deaf)) as made:
         followed = [FollowedHost(host, details=False) for host in made]
         try:
             for part, timeout in ((followed[:2], LONG), (followed[2:], 0.2)):
@@ -253,7 +263,7 @@ def test_the_news_of_all_hosts_arrive_in_one_queue(deaf: socket.socket) -> None:
     for host in followed[:2]:
         first = news[host]
         assert isinstance(first, Resynced)
-        assert [instance.name for instance in first.snapshot.instances] == ["test"]
+        assert [instance.name for instance in first.snapshot.instances] == [ONE.name]
     assert isinstance(news[followed[2]], ConnectionLost | ConnectionFailed)
     wait_until(lambda: not any(each.name == "guestlist-follow" for each in threading.enumerate()))
 
