@@ -14,6 +14,7 @@ import libvirt
 
 from guestlist.capabilities import Capabilities
 from guestlist.connected import Connected
+from guestlist.connection import Connection
 from guestlist.errors import DomainGone, short
 from guestlist.handle import Handle
 from guestlist.launcher import Launcher
@@ -280,6 +281,11 @@ class Host(Connected):
 def sessions_apart(host: Host, details_max_age: float) -> Sessions:
     """Return what asks a host over a connection of its own. For an `Inventory` only."""
     return host._sessions.apart(details_max_age)
+
+
+def connection_like(host: Host) -> Connection:
+    """Return another connection to a host, with its options, not yet opened. For the exporter."""
+    return host._connection.like_this()
 
 
 def _capabilities(session: Session) -> Capabilities:

@@ -1,0 +1,16 @@
+"""The exporter: what Prometheus sees of a libvirt host.
+
+In: a host. Out: the text exposition, and a server for it. A value that is not known has no sample:
+absent, never 0. No counter falls. No guest delays a scrape, and no scrape asks a guest.
+
+    families          every metric family, and the collectors                           (pure)
+    exposition        Prometheus's text format                                          (pure)
+    labels            the labels of a guest and of its devices                          (pure)
+    from_xml          a domain's record and XML to samples                              (pure)
+    from_statistics   libvirt's statistics to samples: the table of keys                (pure)
+    guests            what is kept of each guest between two scrapes                    (pure)
+    current           the call at each scrape: states and network interfaces
+    lane              what guests themselves tell: own connection, interval and deadline
+    own               the exporter itself
+    scrape            HostExporter: one host, and the body of a scrape
+"""

@@ -1,0 +1,194 @@
+"""HostExporter: one host, and the body of a scrape.
+
+In: a host. Out: its exposition. What enters no guest's monitor (states, network interfaces, what the
+XML says) is of the moment of the scrape: one call, and the live view, which costs none. What the
+guests themselves tell comes from the lane, with its age. A scrape ends within `current.DEADLINE` and
+what it takes to write the body, whatever daemon and guests do.
+
+While libvirt is away, `libvirt_up` is 0; the domains stay as they were last seen, with the age of
+the view; statistics of the moment are gone at once, those of the lane when they are too old.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Container, Iterable, Iterator, Mapping
+from uuid import UUID
+
+from guestlist.capabilities import Versions, version_text
+from guestlist.errors import GuestlistError, NotSupported, NotSynced
+from guestlist.exporter import own
+from guestlist.exporter.current import CurrentCalls, CurrentDomains
+from guestlist.exporter.exposition import Lines, body, labels, sample
+from guestlist.exporter.families import COLLECTORS, families
+from guestlist.exporter.guests import GuestNow, Guests
+from guestlist.exporter.labels import LabelStyle
+from guestlist.exporter.lane import Lane, Reading
+from guestlist.host import Host, connection_like
+from guestlist.inventory import Inventory
+from guestlist.records import Instance, Snapshot
+from guestlist.unpatched import threading
+
+
+class HostExporter:
+    """The metrics of one host. Threads may share it.
+
+    It has a live view, a connection for scrapes, and the connections of its lane. Start it, and
+    close it when you are done.
+
+    Args:
+        host: the host; its connection is left alone.
+        collectors: names of `families.COLLECTORS`.
+        compat: a name of `families.COMPAT`, or None.
+        interval: seconds between two rounds of the lane.
+        nova_labels: kumina's `--libvirt.export-nova-metadata`.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        collectors: frozenset[str],
+        compat: str | None = None,
+        interval: float = 15.0,
+        nova_labels: bool = False,
+    ) -> None:
+        self._live = Inventory(host)
+        self._current = CurrentCalls(connection_like(host))
+        self._families = families(collectors, compat)
+        groups = [
+            collector.statistics
+            for name, collector in COLLECTORS.items()
+            if name in collectors and collector.statistics is not None
+        ]
+        self._lane = Lane(connection_like(host), groups, interval=interval) if groups else None
+        self._guests = Guests(LabelStyle(compat == "kumina", nova_labels), compat)
+        self._turn = threading.Lock()
+        self._readings: Mapping[bytes, Reading] = {}
+        self._unanswered: Container[bytes] = ()
+
+    @property
+    def label(self) -> str:
+        """The host's name in messages."""
+        return self._live.label
+
+    def start(self) -> None:
+        """Start to follow the host; opens its connections."""
+        self._live.start()
+        if self._lane is not None:
+            self._lane.start()
+
+    def close(self) -> None:
+        """Close all connections; comes back within about a second each."""
+        if self._lane is not None:
+            self._lane.close()
+        self._current.close()
+        self._live.close()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the live view has been in step once."""
+        return self._live.stale_for is not None
+
+    def wait_ready(self, timeout: float) -> None:
+        """Wait until the view is in step and the lane has made its first round.
+
+        Raises:
+            GuestlistError: the view is not in step after `timeout` seconds.
+        """
+        end = time.monotonic() + timeout
+        self._live.wait_synced(timeout)
+        if self._lane is not None:
+            self._lane.wait_round(max(0.0, end - time.monotonic()))
+
+    def scrape(self) -> bytes:
+        """Return the exposition of this moment, in UTF-8. Raises nothing because of libvirt.
+
+        Cost: 1 call; 3 more, once per connection, for the versions.
+        """
+        with self._turn:
+            return body(self._families, self._parts())
+
+    def _parts(self) -> Iterator[Lines]:
+        now: CurrentDomains | None = None
+        is_up = True
+        if self._lane is not None:
+            self._readings, self._unanswered = self._lane.readings(), self._lane.unanswered
+        try:
+            now = self._current.ask()
+        except NotSupported:
+            is_up = self._live.stale_for == 0
+        except GuestlistError:
+            is_up = False
+        view = self._view()
+        if now is not None:
+            guests = self._guests_of(now, view)
+            yield _versions(now.versions)
+        else:
+            guests = self._guests_of_view(view)
+        yield _single("libvirt_up", int(is_up))
+        if now is not None or view is not None:
+            yield _single("libvirt_domains", len(guests))
+        yield from self._guests.lines(guests, time.monotonic())
+        yield own.lines()
+        yield from self._ages()
+
+    def _view(self) -> Snapshot | None:
+        try:
+            return self._live.snapshot(
+                include_inactive=True, include_foreign=True, include_dom0=True
+            )
+        except NotSynced:
+            return None
+
+    def _guests_of(self, now: CurrentDomains, view: Snapshot | None) -> list[GuestNow]:
+        found = []
+        for one in now.domains:
+            uuid = UUID(bytes=one.uuid)
+            instance = view.get(uuid) if view is not None else None
+            told = self._told(one.uuid, one.id)
+            found.append(
+                GuestNow(uuid, one.name, one.state, one.reason, instance, one.values, *told)
+            )
+        return found
+
+    def _guests_of_view(self, view: Snapshot | None) -> list[GuestNow]:
+        instances: Iterable[Instance] = () if view is None else view.values()
+        return [
+            GuestNow(
+                one.uuid, one.name, one.state, one.reason, one, {}, *self._told(one.uuid.bytes, one.id)
+            )
+            for one in instances
+        ]
+
+    def _told(self, uuid: bytes, number: int | None) -> tuple[Reading | None, bool | None]:
+        """Return what the guest itself last told since this start, and whether it answered last."""
+        if self._lane is None or number is None or self._lane.age is None:
+            return None, None
+        reading = self._readings.get(uuid)
+        if reading is not None and reading.id != number:
+            reading = None
+        return reading, uuid not in self._unanswered
+
+    def _ages(self) -> Iterator[Lines]:
+        stale_for = self._live.stale_for
+        if stale_for is not None:
+            yield _single("guestlist_exporter_view_stale_seconds", round(stale_for, 3))
+        if self._lane is not None and self._lane.age is not None:
+            yield _single("guestlist_exporter_statistics_age_seconds", round(self._lane.age, 3))
+            duration = self._lane.duration
+            if duration is not None:
+                name = "guestlist_exporter_statistics_duration_seconds"
+                yield _single(name, round(duration, 3))
+
+
+def _single(family: str, value: float) -> Lines:
+    return {family: sample(family, "", value)}
+
+
+def _versions(versions: Versions) -> Lines:
+    family = "libvirt_versions_info"
+    running = versions.hypervisor, versions.daemon, versions.client
+    names = "hypervisor_running", "libvirtd_running", "libvirt_library"
+    texts = (None if number is None else version_text(number) for number in running)
+    return {family: sample(family, labels(**dict(zip(names, texts, strict=True))), 1)}
