@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from guestlist.exporter.exposition import Lines, label, sample
@@ -125,136 +126,142 @@ KEYS: Mapping[str, Row] = {
 """By libvirt's key, with N and M in the place of its numbers."""
 
 _NUMBERED = re.compile(r"(block|vcpu|net)\.(0|[1-9][0-9]{0,9})\.(.+)")
-_ENERGY = re.compile(r"cpu\.energy\.monitor\.([0-9]{1,10})\.pkg\.([0-9]{1,10})\.(.+)")
+_ENERGY = re.compile(r"cpu\.energy\.monitor\.(0|[1-9][0-9]{0,9})\.pkg\.(0|[1-9][0-9]{0,9})\.(.+)")
 _TIMED = re.compile(r"timed_group\.(0|[1-9][0-9]{0,9})\.(.+)")
 _LATENCIES = re.compile(
     r"block\.(0|[1-9][0-9]{0,9})\.latency_histogram\.(read|write|flush|zone_append)"
     r"\.bin\.(0|[1-9][0-9]{0,9})\.(start|value)"
 )
 
-
-class _Route(NamedTuple):
-    """Where one key leads: its row, and the numbers in it."""
-
-    row: Row
-    group: str = ""
-    """"block", "net" or "vcpu"; empty for a key of the guest itself."""
-    index: int = 0
-    inner: int | None = None
-    """The number of the timed group, or of the energy monitor."""
-    package: int = 0
+_LATENCY = "libvirt_domain_block_latency_seconds"
+_USED = f"{_MEMORY}used_percent"
 
 
-_routes: dict[str, _Route | None] = {}
-"""By key: what was found for it; guests share their keys."""
+class _Step(NamedTuple):
+    """What becomes of one key of one guest."""
 
-_MOST_ROUTES = 20_000
-
-
-def _route(key: str) -> _Route | None:
-    """Return where a key leads; None for one that the table lacks."""
-    try:
-        return _routes[key]
-    except KeyError:
-        if len(_routes) >= _MOST_ROUTES:
-            _routes.clear()
-        found = _routes[key] = _found(key)
-        return found
+    family: str
+    convert: Callable[[Any], float | None]
+    start: str
+    """The line as far as the value: name and labels."""
 
 
-def _found(key: str) -> _Route | None:
-    if key in KEYS:
-        return _Route(KEYS[key])
-    if energy := _ENERGY.fullmatch(key):
-        row = KEYS.get(f"cpu.energy.monitor.N.pkg.M.{energy[3]}")
-        return _Route(row, inner=int(energy[1]), package=int(energy[2])) if row else None
-    numbered = _NUMBERED.fullmatch(key)
-    if numbered is None:
-        return None
-    group, index, rest = numbered[1], int(numbered[2]), numbered[3]
-    if timed := _TIMED.fullmatch(rest):
-        row = KEYS.get(f"{group}.N.timed_group.M.{timed[2]}")
-        return _Route(row, group, index, int(timed[1])) if row else None
-    row = KEYS.get(f"{group}.N.{rest}")
-    return _Route(row, group, index) if row else None
+class Reader:
+    """Reads the statistics of one guest, time and again.
 
-
-def lines_of(values: Values, of: GuestLabels) -> Lines:
-    """Return the lines that a guest's statistics give. Cost: none.
-
-    Args:
-        values: libvirt's names and values, of any groups.
-        of: the labels of the guest.
+    It keeps the beginning of each line. That is made again when a device has another name.
     """
-    lines: dict[str, str] = {}
-    devices = _Devices(values, of)
-    for key, value in values.items():
-        route = _route(key)
-        if route is None:
-            continue
-        converted = route.row.convert(value)
-        if converted is None:
-            continue
-        its_labels = devices.labels(route)
-        if its_labels is not None:
-            family = route.row.family
-            lines[family] = lines.get(family, "") + sample(family, its_labels, converted)
-    if (used := _used_percent(values)) is not None:
-        lines[f"{_MEMORY}used_percent"] = sample(f"{_MEMORY}used_percent", of.guest, used)
-    if latencies := _latencies(values, devices):
-        lines[_LATENCY] = latencies
-    return lines
 
+    __slots__ = ("_has_latencies", "_names", "_of", "_steps", "_taken")
 
-class _Devices:
-    """The labels of a guest's devices, by libvirt's number for them."""
-
-    def __init__(self, values: Values, of: GuestLabels) -> None:
-        self._values = values
+    def __init__(self, of: GuestLabels) -> None:
         self._of = of
-        self._named: dict[tuple[str, int], str | None] = {}
-        self._taken: dict[tuple[str, str], int] = {}
+        self._forget()
 
-    def labels(self, route: _Route) -> str | None:
-        """Return the labels of a sample; None for a device without a name of its own."""
-        its_labels: str | None = self._of.guest
-        if route.group:
-            its_labels = self.device(route.group, route.index)
-        if its_labels is not None and route.inner is not None:
-            its_labels = self._inner(its_labels, route)
-        if its_labels is None or not route.row.labels:
+    def _forget(self) -> None:
+        self._steps: dict[str, _Step | None] = {}
+        self._names: dict[str, object] = {}
+        """Texts that are in the labels, by their keys: names of devices, and intervals."""
+        self._taken: dict[str, str] = {}
+        """By a device's labels: the key of the name that it has first."""
+        self._has_latencies = False
+
+    def lines(self, values: Values) -> Lines:
+        """Return the lines that these statistics give, of any groups. Cost: no call."""
+        if any(values.get(key) != name for key, name in self._names.items()):
+            self._forget()
+        lines: dict[str, str] = {}
+        steps = self._steps
+        for key, value in values.items():  # 70 times for each guest: what is short here is fast
+            step = steps[key] if key in steps else self._add(key, values)
+            if step is not None and (converted := step.convert(value)) is not None:
+                family = step.family
+                line = f"{step.start}{converted}\n"
+                lines[family] = lines[family] + line if family in lines else line
+        if (used := _used_percent(values)) is not None:
+            lines[_USED] = sample(_USED, self._of.guest, used)
+        if self._has_latencies:
+            lines[_LATENCY] = "".join(self._latencies(values))
+        return lines
+
+    def _add(self, key: str, values: Values) -> _Step | None:
+        """Return what becomes of a key that is new, and keep it."""
+        step = None
+        found = _row_of(key)
+        if found is not None:
+            row, group, numbers = found
+            its_labels = self._labels(group, numbers, values)
+            if its_labels is not None:
+                its_labels = f"{its_labels},{row.labels}" if row.labels else its_labels
+                step = _Step(row.family, row.convert, f"{row.family}{{{its_labels}}} ")
+        elif _LATENCIES.fullmatch(key):
+            self._has_latencies = True
+        self._steps[key] = step
+        return step
+
+    def _labels(self, group: str, numbers: tuple[int, ...], values: Values) -> str | None:
+        """Return the labels of a key with these numbers; None for a device without its own name."""
+        if not numbers:
+            return self._of.guest
+        if group == "energy":
+            monitor = self._name(f"cpu.energy.monitor.{numbers[0]}.name", values)
+            package = self._name(f"cpu.energy.monitor.{numbers[0]}.pkg.{numbers[1]}.id", values)
+            return f"{self._of.guest},{label('monitor', monitor)},{label('package', package)}"
+        its_labels = self._device(group, numbers[0], values)
+        if its_labels is None or len(numbers) == 1:
             return its_labels
-        return f"{its_labels},{route.row.labels}"
+        interval = self._name(f"{group}.{numbers[0]}.timed_group.{numbers[1]}.interval", values)
+        return f"{its_labels},{label('interval', interval)}" if interval else None
 
-    def device(self, group: str, index: int) -> str | None:
-        """Return the labels of a device; None for one without a name of its own."""
-        place = group, index
-        if place not in self._named:
-            self._named[place] = self._name_of(group, index)
-        return self._named[place]
-
-    def _name_of(self, group: str, index: int) -> str | None:
+    def _device(self, group: str, number: int, values: Values) -> str | None:
+        """Return the labels of a device; None if it has no name, or the name of one before it."""
         if group == "vcpu":
-            return self._of.vcpu(index)
-        name = self._values.get(f"{group}.{index}.name")
-        if not isinstance(name, str) or not name:
+            return self._of.vcpu(number)
+        key = f"{group}.{number}.name"
+        name = self._name(key, values)
+        if not name:
             return None
-        if self._taken.setdefault((group, name), index) != index:
-            return None
-        return self._of.disk(name) if group == "block" else self._of.nic(name)
+        its_labels = self._of.disk(name) if group == "block" else self._of.nic(name)
+        is_first = self._taken.setdefault(f"{group} {its_labels}", key) == key
+        return its_labels if is_first else None
 
-    def _inner(self, its_labels: str, route: _Route) -> str | None:
-        if route.group:
-            interval = self._values.get(
-                f"{route.group}.{route.index}.timed_group.{route.inner}.interval"
-            )
-            if _count(interval) is None:
-                return None
-            return f"{its_labels},{label('interval', str(interval))}"
-        monitor = self._values.get(f"cpu.energy.monitor.{route.inner}.name", route.inner)
-        package = f"cpu.energy.monitor.{route.inner}.pkg.{route.package}.id"
-        number = self._values.get(package, route.package)
-        return f"{its_labels},{label('monitor', str(monitor))},{label('package', str(number))}"
+    def _name(self, key: str, values: Values) -> str:
+        """Return a text for a label; empty if libvirt does not tell it."""
+        found = self._names[key] = values.get(key)
+        return str(found) if isinstance(found, str | int) else ""
+
+    def _latencies(self, values: Values) -> Iterator[str]:
+        """Yield the latency histograms of the disks: libvirt's bins, added up as Prometheus does.
+
+        A bin begins at its start and ends where the next one begins; the last one has no end.
+        """
+        bins: dict[tuple[int, str], dict[int, dict[str, int]]] = {}
+        for key, value in values.items():
+            found = _LATENCIES.fullmatch(key)
+            if found and (number := _count(value)) is not None:
+                histogram = bins.setdefault((int(found[1]), found[2]), {})
+                histogram.setdefault(int(found[3]), {})[found[4]] = number
+        for (disk, operation), histogram in sorted(bins.items()):
+            its_labels = self._device("block", disk, values)
+            if its_labels is not None:
+                yield from _buckets(f"{its_labels},{label('operation', operation)}", histogram)
+
+
+@lru_cache(maxsize=16_384)
+def _row_of(key: str) -> tuple[Row, str, tuple[int, ...]] | None:
+    """Return the row of a key, what its numbers count, and the numbers; None if there is none."""
+    group, numbers, pattern = "", (), key
+    if energy := _ENERGY.fullmatch(key):
+        group, numbers = "energy", (int(energy[1]), int(energy[2]))
+        pattern = f"cpu.energy.monitor.N.pkg.M.{energy[3]}"
+    elif numbered := _NUMBERED.fullmatch(key):
+        group, numbers = numbered[1], (int(numbered[2]),)
+        pattern = f"{group}.N.{numbered[3]}"
+        if timed := _TIMED.fullmatch(numbered[3]):
+            numbers = *numbers, int(timed[1])
+            pattern = f"{group}.N.timed_group.M.{timed[2]}"
+    row = KEYS.get(pattern)
+    return None if row is None else (row, group, numbers)
 
 
 def _used_percent(values: Values) -> float | None:
@@ -265,37 +272,13 @@ def _used_percent(values: Values) -> float | None:
     return (available - usable) / available * 100
 
 
-_LATENCY = "libvirt_domain_block_latency_seconds"
-
-
-def _latencies(values: Values, devices: _Devices) -> str:
-    """Return the latency histograms of the disks: libvirt's bins, added up as Prometheus has them.
-
-    A bin begins at its start and ends where the next one begins; the last one has no end.
-    """
-    if not any(key.startswith("block.0.latency_histogram.") for key in values):
-        return ""
-    bins: dict[tuple[int, str], dict[int, dict[str, int]]] = {}
-    for key, value in values.items():
-        found = _LATENCIES.fullmatch(key)
-        if found and (number := _count(value)) is not None:
-            histogram = bins.setdefault((int(found[1]), found[2]), {})
-            histogram.setdefault(int(found[3]), {})[found[4]] = number
-    return "".join(
-        line
-        for (disk, operation), histogram in sorted(bins.items())
-        if (its_labels := devices.device("block", disk)) is not None
-        for line in _buckets(f"{its_labels},{label('operation', operation)}", histogram)
-    )
-
-
 def _buckets(its_labels: str, histogram: Mapping[int, Mapping[str, int]]) -> Iterator[str]:
     whole = [each for each in histogram.values() if len(each) == len(("start", "value"))]
     in_order = sorted(whole, key=lambda each: each["start"])
     if not in_order or len(whole) != len(histogram):
         return
     total = 0
-    ends = [*(f"{each['start'] / 1e9:g}" for each in in_order[1:]), "+Inf"]
+    ends = [*(str(each['start'] / 1_000_000_000) for each in in_order[1:]), "+Inf"]
     for end, each in zip(ends, in_order, strict=True):
         total += each["value"]
         yield sample(f"{_LATENCY}_bucket", f"{its_labels},{label('le', end)}", total)

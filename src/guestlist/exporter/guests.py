@@ -39,7 +39,7 @@ class GuestNow(NamedTuple):
 class _Kept:
     """One guest's labels, and the lines made of its record and of its last statistics."""
 
-    __slots__ = ("instance", "labels", "name", "reading", "told", "xml")
+    __slots__ = ("guest", "instance", "labels", "name", "network", "reading", "told", "xml")
 
     def __init__(self, now: GuestNow, style: LabelStyle) -> None:
         self.name = now.name
@@ -48,6 +48,8 @@ class _Kept:
         self.xml: Lines = {}
         if now.instance is not None:
             self.xml = from_xml.lines_of(now.instance, self.labels)
+        self.network = from_statistics.Reader(self.labels)
+        self.guest = from_statistics.Reader(self.labels)
         self.reading: Reading | None = None
         self.told: Lines = {}
 
@@ -82,7 +84,7 @@ class Guests:
             self._kept[guest.uuid] = kept
             yield kept.xml
             yield self._with_aliases(from_xml.state_lines(guest.state, guest.reason, kept.labels))
-            yield from_statistics.lines_of(guest.values, kept.labels)
+            yield kept.network.lines(guest.values)
             if guest.has_answered is not None:
                 family = "libvirt_domain_timed_out"
                 yield {family: sample(family, kept.labels.guest, int(not guest.has_answered))}
@@ -92,7 +94,7 @@ class Guests:
     def _told(self, kept: _Kept, reading: Reading, now: float) -> Iterator[Lines]:
         if kept.reading is not reading:
             kept.reading = reading
-            kept.told = self._with_aliases(from_statistics.lines_of(reading.values, kept.labels))
+            kept.told = self._with_aliases(kept.guest.lines(reading.values))
         yield kept.told
         family = "libvirt_domain_statistics_age_seconds"
         age = round(now - reading.asked_at, 3)
