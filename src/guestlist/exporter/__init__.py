@@ -11,6 +11,7 @@ absent, never 0. No counter falls. No guest delays a scrape, and no scrape asks 
     guests            what is kept of each guest between two scrapes                    (pure)
     current           the call at each scrape: states and network interfaces
     lane              what guests themselves tell: own connection, interval and deadline
+    pools             storage pools
     own               the exporter itself
     scrape            HostExporter: one host, and the body of a scrape
 """

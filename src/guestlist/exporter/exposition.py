@@ -108,6 +108,8 @@ def body(families: Iterable[Family], parts: Iterable[Lines]) -> bytes:
     for family in families:
         lines_of_it = collected[family.name]
         if lines_of_it:
-            texts.append(f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}\n")
+            texts.append(
+                f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}\n"
+            )
             texts += lines_of_it
     return "".join(texts).encode()

@@ -1,8 +1,8 @@
 """Every metric family that the exporter serves, in the order of the exposition. Pure.
 
-In: nothing. Out: names, types, help and collectors. What a family's samples come from is in
-`from_xml`, `from_statistics`, `events` and `jobs`; docs/metrics.md has a line for each family, and a
-test compares the two.
+In: nothing. Out: names, types, help and collectors. `from_xml`, `from_statistics`, `events` and
+`jobs` say where the samples come from. docs/metrics.md has a line for each family, and a test
+compares the two.
 
 Names and labels are those of inovex's exporter 2.5, so that its dashboards and rules go on working;
 some names are Tinkoff's, which other dashboards ask for. What no other exporter has is named after
@@ -71,10 +71,9 @@ _DOMAIN = (
         libvirt_domain_info_vstate="State of the domain: libvirt's virDomainState.",
         libvirt_domain_state_reason="Reason of the state: libvirt's number, which depends on the "
         "state.",
-        libvirt_domain_timed_out="Whether the guest did not answer the last time that it was asked "
-        "for statistics.",
-        libvirt_domain_statistics_age_seconds="Seconds since the guest was asked for the statistics "
-        "that are shown.",
+        libvirt_domain_timed_out="Whether the guest left the last question for statistics without "
+        "an answer.",
+        libvirt_domain_statistics_age_seconds="Seconds since the question whose answer is shown.",
         libvirt_domain_info_maximum_memory_bytes="Memory that the domain may have.",
         libvirt_domain_info_memory_usage_bytes="Memory that the balloon leaves to the guest.",
         libvirt_domain_info_virtual_cpus="Virtual CPUs that the domain has.",
@@ -140,8 +139,8 @@ _MEMORY = (
     ),
     *_counters(
         "balloon",
-        libvirt_domain_memory_stats_major_fault_total="Page faults of the guest that needed a disk.",
-        libvirt_domain_memory_stats_minor_fault_total="Page faults of the guest that needed none.",
+        libvirt_domain_memory_stats_major_fault_total="Page faults that needed a disk.",
+        libvirt_domain_memory_stats_minor_fault_total="Page faults that needed no disk.",
     ),
     *_gauges(  # counters by their meaning; inovex's type is kept
         "balloon",
@@ -168,7 +167,7 @@ _BLOCK = (
     *_gauges(
         "block",
         libvirt_domain_block_stats_capacity_bytes="Size of the disk that the guest sees.",
-        libvirt_domain_block_stats_allocation_bytes="Offset of the highest sector that was written.",
+        libvirt_domain_block_stats_allocation_bytes="Offset of the highest written sector.",
         libvirt_domain_block_stats_physicalsize_bytes="Bytes of the file or device that holds the "
         "disk.",
         libvirt_domain_block_stats_threshold_bytes="Allocation at which libvirt sends an event.",
@@ -268,7 +267,7 @@ _PROCESS = (
 _TINKOFF = _gauges(
     "tinkoff",
     libvirt_domain_block_meta="The disk, with the label names of Tinkoff's exporter.",
-    libvirt_domain_block_stats_allocation="Offset of the highest sector that was written.",
+    libvirt_domain_block_stats_allocation="Offset of the highest written sector.",
     libvirt_domain_interface_meta="The network interface, with the label names of Tinkoff's "
     "exporter.",
     libvirt_domain_memory_stats_actual_balloon_bytes="Memory that the domain has now.",
@@ -293,7 +292,7 @@ _KUMINA = (
 )
 
 COMPAT = ("tinkoff", "kumina")
-"""Exporters whose remaining names `--compat` adds; their families have the collector of that name."""
+"""Exporters whose remaining names `--compat` adds, as the collector of their families."""
 
 FAMILIES: tuple[Family, ...] = (
     *_HOST,
@@ -320,9 +319,6 @@ ALIASES: Mapping[str, Mapping[str, str]] = {
         "libvirt_domain_memory_stats_disk_caches_bytes": (
             "libvirt_domain_memory_stats_disk_cache_bytes"
         ),
-        "libvirt_storage_pool_allocation_bytes": "libvirt_pool_info_allocation_bytes",
-        "libvirt_storage_pool_available_bytes": "libvirt_pool_info_available_bytes",
-        "libvirt_storage_pool_capacity_bytes": "libvirt_pool_info_capacity_bytes",
     },
     "kumina": {
         "libvirt_domain_block_stats_flush_time_seconds_total": (
@@ -337,8 +333,8 @@ ALIASES: Mapping[str, Mapping[str, str]] = {
         "libvirt_domain_info_vstate": "libvirt_domain_state_code",
     },
 }
-"""By the exporter: families whose samples are served under another name as well. Where "pool" has
-its labels otherwise, see `pools`."""
+"""By the exporter: families whose samples it serves under another name. `pools` has those whose
+labels differ too."""
 
 
 def families(collectors: frozenset[str], compat: str | None = None) -> tuple[Family, ...]:

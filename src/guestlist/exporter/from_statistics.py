@@ -250,7 +250,8 @@ class Reader:
 @lru_cache(maxsize=16_384)
 def _row_of(key: str) -> tuple[Row, str, tuple[int, ...]] | None:
     """Return the row of a key, what its numbers count, and the numbers; None if there is none."""
-    group, numbers, pattern = "", (), key
+    group, pattern = "", key
+    numbers: tuple[int, ...] = ()
     if energy := _ENERGY.fullmatch(key):
         group, numbers = "energy", (int(energy[1]), int(energy[2]))
         pattern = f"cpu.energy.monitor.N.pkg.M.{energy[3]}"
@@ -266,8 +267,9 @@ def _row_of(key: str) -> tuple[Row, str, tuple[int, ...]] | None:
 
 def _used_percent(values: Values) -> float | None:
     """Return the share of memory in use, 0 to 100; None where the guest does not tell it."""
-    available, usable = values.get("balloon.available"), values.get("balloon.usable")
-    if _count(available) is None or _count(usable) is None or not 0 < available >= usable:
+    available = _count(values.get("balloon.available"))
+    usable = _count(values.get("balloon.usable"))
+    if not available or usable is None or usable > available:
         return None
     return (available - usable) / available * 100
 
@@ -278,7 +280,7 @@ def _buckets(its_labels: str, histogram: Mapping[int, Mapping[str, int]]) -> Ite
     if not in_order or len(whole) != len(histogram):
         return
     total = 0
-    ends = [*(str(each['start'] / 1_000_000_000) for each in in_order[1:]), "+Inf"]
+    ends = [*(str(each["start"] / 1_000_000_000) for each in in_order[1:]), "+Inf"]
     for end, each in zip(ends, in_order, strict=True):
         total += each["value"]
         yield sample(f"{_LATENCY}_bucket", f"{its_labels},{label('le', end)}", total)

@@ -1,7 +1,7 @@
 """What is kept of each guest between two scrapes: its labels, and lines that have not changed.
 
-In: what libvirt and the live view have to say of a domain now. Out: its lines by family. Lines are
-made again when the record that they come from is another one, so a scrape of a quiet host makes few.
+In: what libvirt and the live view tell of a domain now. Out: its lines by family. Lines are made
+again when the record that they come from is another one, so a scrape of a quiet host makes few.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from guestlist.exporter.exposition import label, labels
-from guestlist.records import Instance, NovaMetadata
+from guestlist.records import Instance, NovaMetadata, Source
 
 
 class LabelStyle(NamedTuple):
@@ -19,7 +19,7 @@ class LabelStyle(NamedTuple):
 
     is_kumina: bool = False
     with_nova: bool = False
-    """kumina's `--libvirt.export-nova-metadata`: Nova's name, flavor and project on every sample."""
+    """kumina's `--libvirt.export-nova-metadata`: Nova's name, flavor and project everywhere."""
 
 
 class GuestLabels:
@@ -69,8 +69,8 @@ def _vcpu(index: int) -> str:
     return label("vcpu", str(index))
 
 
-def _path(source: object) -> str:
-    return getattr(source, "location", None) or ""
+def _path(source: Source) -> str:
+    return source.location or ""
 
 
 def _nova(nova: NovaMetadata | None) -> str:

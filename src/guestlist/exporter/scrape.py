@@ -1,9 +1,9 @@
 """HostExporter: one host, and the body of a scrape.
 
-In: a host. Out: its exposition. What enters no guest's monitor (states, network interfaces, what the
-XML says) is of the moment of the scrape: one call, and the live view, which costs none. What the
-guests themselves tell comes from the lane, with its age. A scrape ends within `current.DEADLINE` and
-what it takes to write the body, whatever daemon and guests do.
+In: a host. Out: its exposition. What enters no guest's monitor (states, network interfaces, what
+the XML says) is of the moment of the scrape: one call, and the live view, which costs none. What
+the guests themselves tell comes from the lane, with its age. A scrape ends within
+`current.DEADLINE` and the time to write the body, whatever daemon and guests do.
 
 While libvirt is away, `libvirt_up` is 0; the domains stay as they were last seen, with the age of
 the view; statistics of the moment are gone at once, those of the lane when they are too old.
@@ -18,12 +18,13 @@ from uuid import UUID
 from guestlist.capabilities import Versions, version_text
 from guestlist.errors import GuestlistError, NotSupported, NotSynced
 from guestlist.exporter import own
-from guestlist.exporter.current import CurrentCalls, CurrentDomains
+from guestlist.exporter.current import DEADLINE, CurrentCalls, CurrentDomains
 from guestlist.exporter.exposition import Lines, body, labels, sample
 from guestlist.exporter.families import COLLECTORS, families
 from guestlist.exporter.guests import GuestNow, Guests
 from guestlist.exporter.labels import LabelStyle
 from guestlist.exporter.lane import Lane, Reading
+from guestlist.exporter.pools import Pools
 from guestlist.host import Host, connection_like
 from guestlist.inventory import Inventory
 from guestlist.records import Instance, Snapshot
@@ -62,6 +63,9 @@ class HostExporter:
             if name in collectors and collector.statistics is not None
         ]
         self._lane = Lane(connection_like(host), groups, interval=interval) if groups else None
+        self._pools = None
+        if "pool" in collectors:
+            self._pools = Pools(connection_like(host), for_tinkoff=compat == "tinkoff")
         self._guests = Guests(LabelStyle(compat == "kumina", nova_labels), compat)
         self._turn = threading.Lock()
         self._readings: Mapping[bytes, Reading] = {}
@@ -82,6 +86,8 @@ class HostExporter:
         """Close all connections; comes back within about a second each."""
         if self._lane is not None:
             self._lane.close()
+        if self._pools is not None:
+            self._pools.close()
         self._current.close()
         self._live.close()
 
@@ -130,6 +136,8 @@ class HostExporter:
         if now is not None or view is not None:
             yield _single("libvirt_domains", len(guests))
         yield from self._guests.lines(guests, time.monotonic())
+        if self._pools is not None and now is not None:
+            yield self._pools.lines(DEADLINE / 2)
         yield own.lines()
         yield from self._ages()
 
@@ -156,7 +164,13 @@ class HostExporter:
         instances: Iterable[Instance] = () if view is None else view.values()
         return [
             GuestNow(
-                one.uuid, one.name, one.state, one.reason, one, {}, *self._told(one.uuid.bytes, one.id)
+                one.uuid,
+                one.name,
+                one.state,
+                one.reason,
+                one,
+                {},
+                *self._told(one.uuid.bytes, one.id),
             )
             for one in instances
         ]
