@@ -36,7 +36,7 @@ from guestlist import (
     NovaLaunched,
     domainxml,
 )
-from guestlist.statistics.asking import MOST_HANGING
+from guestlist.statistics.asking import MOST_CALLS
 
 STATS = "CONNECT_GET_ALL_DOMAIN_STATS"
 XML = "DOMAIN_GET_XML_DESC"
@@ -464,7 +464,7 @@ def test_a_guest_that_is_busy_for_a_moment_is_asked_again(qemu_daemon):
             """Before all but the first call: have the guest answer the one that keeps it busy."""
             if next(calls):
                 os.kill(qemu_daemon.guest_pid(guest.name), signal.SIGCONT)
-                until(lambda: statistics._side_calls._under_way == 1)
+                until(lambda: statistics._rounds._side_calls._under_way == 1)
 
         [answer] = statistics.ask(["balloon", "block"], 3.0).by_uuid.values()
         assert not answer.complete
@@ -523,8 +523,8 @@ def test_more_threads_than_calls_may_hang_are_all_answered(daemon, proxy):
 
     with populated(daemon.uri(), [nova_instance(1)]), Host(proxy.uri()) as host:
         ask = host._sessions.statistics.ask
-        with ThreadPoolExecutor(MOST_HANGING) as pool:
-            others = [pool.submit(ask, ["interface"], 60) for _ in range(MOST_HANGING)]
+        with ThreadPoolExecutor(MOST_CALLS) as pool:
+            others = [pool.submit(ask, ["interface"], 60) for _ in range(MOST_CALLS)]
             for _ in others:
                 called.acquire()
             last = ask(names(), 60)
@@ -535,21 +535,21 @@ def test_more_threads_than_calls_may_hang_are_all_answered(daemon, proxy):
 
 
 def test_a_call_that_no_second_one_may_overtake_is_still_waited_for(daemon, proxy, monkeypatch):
-    monkeypatch.setattr("guestlist.statistics.asking.MOST_HANGING", 1)
+    monkeypatch.setattr("guestlist.statistics.asking.MOST_CALLS", 1)
     go = threading.Event()
     proxy.on_call(STATS, go.wait)
     with populated(daemon.uri(), [nova_instance(1)]), Host(proxy.uri()) as host:
         statistics = host._sessions.statistics
-        attempt = statistics._attempt
+        leave = statistics._rounds.leave_hanging
 
-        def attempted(*arguments):
-            had = attempt(*arguments)
-            if not had:
+        def left(call):
+            hangs = leave(call)
+            if hangs:
                 go.set()
-            return had
+            return hangs
 
-        monkeypatch.setattr(statistics, "_attempt", attempted)
-        assert list(statistics.ask(["interface"], 1.5).by_uuid) == [nova_instance(1).uuid.bytes]
+        monkeypatch.setattr(statistics._rounds, "leave_hanging", left)
+        assert list(statistics.ask(["interface"], 60).by_uuid) == [nova_instance(1).uuid.bytes]
 
 
 # One domain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, astuple, replace
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lab.images import MIB, make_image
 from lab.nodes import nova_instance
-from lab.qemu import guests
+from lab.qemu import guests, stuck
+from lab.waiting import wait_until
 
 from guestlist import Host
 from guestlist.statistics import (
@@ -213,6 +215,19 @@ def test_a_real_guest_is_read_whole(disk_daemon):
     assert counters_in(values) == {
         "vda": (block.rd_reqs, block.rd_bytes, block.wr_reqs, block.wr_bytes)
     }
+
+
+def test_more_than_four_stuck_guests_leave_the_others_their_statistics(qemu_daemon):
+    with guests(qemu_daemon.qemu_uri, 7) as domains, Host(qemu_daemon.qemu_uri) as host:
+        with contextlib.ExitStack() as stack:
+            for domain in domains[:5]:
+                stack.enter_context(stuck(qemu_daemon, domain))
+            snapshot = host.snapshot(statistics=["balloon", "block"], deadline=30.0)
+            assert snapshot.unanswered == {domain.uuid for domain in domains[:5]}
+            for domain in domains[5:]:
+                assert snapshot[domain.uuid].statistics["balloon.rss"] > 0
+            assert host._sessions.statistics._rounds.hanging == 5
+        wait_until(lambda: not host.snapshot(statistics=["balloon"], deadline=30.0).unanswered)
 
 
 def facts(record: object) -> dict[str, object]:

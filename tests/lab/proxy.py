@@ -240,6 +240,17 @@ class Proxy:
 
         self._when(procedure, answer, times)
 
+    def refuse_flag(self, procedure: str, flag: int) -> None:
+        """Answer as a daemon that does not know a flag of this procedure, its last argument."""
+
+        def refuse(link: Link, call: Message, _: _Proceed) -> bool:
+            text = f"unsupported flags (0x{flag:x})"
+            return bool(read_int(call.payload, -4) & flag) and self._answer(
+                link, call.answer_error(_CODE_INVALID_ARG, _FROM_TEST, text)
+            )
+
+        self._when(procedure, refuse)
+
     def delay(self, seconds: float, procedure: str | None = None) -> None:
         """Let replies arrive `seconds` later; calls that are in flight together wait together.
 

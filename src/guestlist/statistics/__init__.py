@@ -3,11 +3,17 @@
 In: the names of groups. Out: what libvirt knows of each active domain, whether all of it came, and
 typed records of it. Listing and states never come here.
 
-    asking    the calls: on a separate connection, within a deadline, also while a guest is stuck
-    reading   libvirt's names and values to records                        (pure)
+    asking     what a Host asks for: within a deadline, over separate connections
+    rounds     the calls under way, and what is known of the guests between two rounds
+    one_round  all guests asked once, also while some of them are stuck
+    calls      the calls to libvirt: all guests, some of them, one disk after the other
+    groups     the groups by name, and whether a guest has answered         (pure)
+    reading    libvirt's names and values to records                        (pure)
 """
 
-from guestlist.statistics.asking import GROUPS, Answer, Answers, Statistics
+from guestlist.statistics.asking import Answers, Statistics
+from guestlist.statistics.calls import Answer
+from guestlist.statistics.groups import GROUPS
 from guestlist.statistics.reading import (
     Balloon,
     Block,
