@@ -85,6 +85,15 @@ def attribute(element: etree._Element | None, name: str) -> str | None:
     return text if text and len(text) <= LONGEST else None
 
 
+def optional(element: etree._Element | None, name: str, gaps: list[str], gap: str) -> str | None:
+    """Return the text of an attribute that may be missing; `gap` names one that is no text."""
+    text = None if element is None else element.get(name)
+    if text is None or 0 < len(text) <= LONGEST:
+        return text
+    gaps.append(gap)
+    return None
+
+
 def bounded(text: str | None) -> str | None:
     """Return the text as it stands; None where it is empty or too long."""
     return text if text and len(text) <= LONGEST else None
