@@ -1,4 +1,4 @@
-"""A scrape of real hosts: what it says, what it costs, and what it says while something is wrong."""
+"""A scrape of real hosts: what it says, what it costs, and how faults show in it."""
 
 from __future__ import annotations
 
@@ -41,9 +41,8 @@ def scrape(exporter: HostExporter) -> Scraped:
     return Scraped.of(exporter.scrape())
 
 
-def test_a_scrape_tells_what_libvirt_tells(disk_daemon: Daemon, tmp_path):
-    image = make_image(tmp_path / "disk.qcow2", "qcow2", 8 * MIB)
-    disk_daemon.give(image)
+def test_a_scrape_tells_what_libvirt_tells(disk_daemon: Daemon) -> None:
+    image = make_image(disk_daemon, size=8 * MIB).path
     device = (
         f"<disk type='file'><driver name='qemu' type='qcow2' cache='none'/><source file='{image}'/>"
         "<target dev='vda' bus='virtio'/><serial>abc</serial>"
@@ -166,8 +165,10 @@ def test_after_a_restart_of_the_daemon_all_comes_back_by_itself(qemu_daemon: Dae
             qemu_daemon.restart()
             wait_until(lambda: scrape(exporter).get("libvirt_up") == 1)
             wait_until(
-                lambda: scrape(exporter).domains("libvirt_domain_vcpu_current")
-                == {one.name for one in both}
+                lambda: (
+                    scrape(exporter).domains("libvirt_domain_vcpu_current")
+                    == {one.name for one in both}
+                )
             )
 
 

@@ -114,7 +114,7 @@ def _openstack(uuid: UUID, nova: NovaMetadata, of: GuestLabels) -> str:
         project_name=owner.project_name if owner else None,
         project_id=owner.project_id if owner else None,
         flavor_id=flavor.id if flavor else None,
-        image_id=str(nova.image_id) if nova.image_id else None,
+        image_id=_text(nova.image_id),
     )
 
 
@@ -130,7 +130,7 @@ def _meta(uuid: UUID, nova: NovaMetadata, of: GuestLabels) -> str:
         project_name=owner.project_name if owner else None,
         project_uuid=owner.project_id if owner else None,
         root_type=nova.root_type,
-        root_uuid=str(nova.root_uuid) if nova.root_uuid else None,
+        root_uuid=_text(nova.root_uuid),
     )
 
 
@@ -196,7 +196,9 @@ def _nics(details: Details, of: GuestLabels) -> Iterator[tuple[str, str, int]]:
         seen.add(nic.target)
         its_labels = of.nic(nic.target)
         yield "libvirt_domain_interface_stats_info", _nic(nic, its_labels), 1
-        tinkoff = extended(its_labels, source_bridge=nic.bridge, virtual_interface=nic.interface_id)
+        tinkoff = extended(
+            its_labels, source_bridge=nic.bridge, virtual_interface=_text(nic.interface_id)
+        )
         yield "libvirt_domain_interface_meta", tinkoff, 1
 
 
@@ -207,6 +209,10 @@ def _nic(nic: Nic, its_labels: str) -> str:
         source_bridge=nic.bridge,
         mac_address=nic.mac,
         model_type=nic.model,
-        mtu_size=None if nic.mtu is None else str(nic.mtu),
-        port_id=nic.interface_id,
+        mtu_size=_text(nic.mtu),
+        port_id=_text(nic.interface_id),
     )
+
+
+def _text(value: UUID | int | None) -> str | None:
+    return None if value is None else str(value)

@@ -31,6 +31,10 @@ from guestlist.records import Instance, Snapshot
 from guestlist.unpatched import threading
 
 
+LONGEST_ROUND = 5.0
+"""Seconds that a round of statistics may take, even if rounds come more often."""
+
+
 class HostExporter:
     """The metrics of one host. Threads may share it.
 
@@ -62,7 +66,10 @@ class HostExporter:
             for name, collector in COLLECTORS.items()
             if name in collectors and collector.statistics is not None
         ]
-        self._lane = Lane(connection_like(host), groups, interval=interval) if groups else None
+        self._lane = None
+        if groups:
+            longest = max(interval, LONGEST_ROUND)
+            self._lane = Lane(connection_like(host), groups, interval=interval, deadline=longest)
         self._pools = None
         if "pool" in collectors:
             self._pools = Pools(connection_like(host), for_tinkoff=compat == "tinkoff")
@@ -166,7 +173,7 @@ class HostExporter:
             GuestNow(
                 one.uuid,
                 one.name,
-                one.state,
+                int(one.state),
                 one.reason,
                 one,
                 {},
