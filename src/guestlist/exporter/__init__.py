@@ -1,0 +1,1 @@
+"""The Prometheus exporter: what a libvirt host is, and what its guests use, as metrics."""
