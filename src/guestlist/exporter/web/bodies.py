@@ -27,7 +27,9 @@ LONGEST_WAIT = 10.0
 """Seconds after which a request is told that there is no body."""
 
 _LEVEL = 1
-"""zlib's level."""
+"""zlib's level. Of 7.1 MB (70,000 series) level 1 leaves 9.6 % in 20 ms of CPU, level 4 8.7 % in
+33 ms, level 6 8.6 % in 45 ms, level 9 8.3 % in 163 ms (zlib 1.2.13). Level 4 would save 61 kB for
+13 ms, which pays below 5 MB/s only."""
 
 _GZIP = 16 + zlib.MAX_WBITS
 
