@@ -7,6 +7,7 @@ In: names, and days. Out: directories of PEM files under the names that libvirt 
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,9 +36,11 @@ class Authority:
     def __init__(self, name: str) -> None:
         self._own = _issue(name, VALID, None)
 
-    def issue(self, name: str, days: tuple[int, int] = VALID) -> Issued:
-        """A certificate for a host of this name, or a client."""
-        return _issue(name, days, self._own)
+    def issue(
+        self, name: str, days: tuple[int, int] = VALID, also: Sequence[x509.GeneralName] = ()
+    ) -> Issued:
+        """A certificate for a host of this name, or a client; `also`: more names of it."""
+        return _issue(name, days, self._own, also)
 
     def put(
         self, directory: Path, *, server: Issued | None = None, client: Issued | None = None
@@ -55,7 +58,12 @@ class Authority:
         return directory
 
 
-def _issue(name: str, days: tuple[int, int], issuer: Issued | None) -> Issued:
+def _issue(
+    name: str,
+    days: tuple[int, int],
+    issuer: Issued | None,
+    also: Sequence[x509.GeneralName] = (),
+) -> Issued:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
@@ -76,7 +84,7 @@ def _issue(name: str, days: tuple[int, int], issuer: Issued | None) -> Issued:
     if issuer is not None:
         purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
-        names = x509.SubjectAlternativeName([x509.DNSName(name)])
+        names = x509.SubjectAlternativeName([x509.DNSName(name), *also])
         builder = builder.add_extension(names, critical=False)
     return Issued(builder.sign(issuer.key if issuer else key, hashes.SHA256()), key)
 

@@ -21,7 +21,7 @@ from guestlist.cli.exits import MEANINGS, Exit
 from guestlist.cli.show import terminal
 from guestlist.errors import short
 
-COMMANDS = ("ls", "usage", "watch", "check", "completion")
+COMMANDS = ("ls", "usage", "watch", "exporter", "check", "completion")
 
 _LONGEST_MESSAGE = 1_000
 """Characters of an error message, which may quote the words."""
@@ -33,6 +33,7 @@ examples:
   guestlist ls -a -f json      the same for a program
   guestlist usage              what they use of the host: vCPUs, memory, disks
   guestlist watch              what happens to them, as it happens
+  guestlist exporter           the same as metrics, for Prometheus
   guestlist check              what this libvirt can do, and what to upgrade
   guestlist ls --help          more about listing, with examples
 

@@ -30,7 +30,7 @@ def add_hosts(command: argparse.ArgumentParser) -> None:
         "-c",
         "--connect",
         metavar="URI",
-        type=_uri,
+        type=uri,
         action="append",
         help="a host to ask, by libvirt URI; may be repeated. Default: libvirt's own "
         "(LIBVIRT_DEFAULT_URI, then libvirt.conf, then what it finds). With one host and a "
@@ -40,7 +40,7 @@ def add_hosts(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--timeout",
         metavar="SECONDS",
-        type=_seconds,
+        type=seconds,
         default=30.0,
         help="how long a host may take to answer, the time to type a password included (default: "
         "%(default)g)",
@@ -122,7 +122,8 @@ def check_exact(
     return True
 
 
-def _uri(text: str) -> str:
+def uri(text: str) -> str:
+    """Return the text of an option that is a URI; refuse what no URI has."""
     if not text:
         raise argparse.ArgumentTypeError("the URI is empty; leave -c out for libvirt's default")
     if not text.isprintable():
@@ -132,15 +133,16 @@ def _uri(text: str) -> str:
     return text
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """Return the number of an option that is a time; refuse what is none."""
     # float() takes 1_0 and nan
     is_decimal = re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9}", text)
-    seconds = float(text) if is_decimal else 0.0
-    if not 0 < seconds <= _LONGEST_TIMEOUT:
+    found = float(text) if is_decimal else 0.0
+    if not 0 < found <= _LONGEST_TIMEOUT:
         raise argparse.ArgumentTypeError(
             f"'{text}' is no number of seconds above 0 and up to {_LONGEST_TIMEOUT:g}"
         )
-    return seconds
+    return found
 
 
 def _name_template(text: str) -> str:

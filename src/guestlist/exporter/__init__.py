@@ -13,5 +13,8 @@ absent, never 0. No counter falls. No guest delays a scrape, and no scrape asks 
     lane              what guests themselves tell: own connection, interval and deadline
     pools             storage pools
     own               the exporter itself
+    targets           the names of hosts for /probe, from a file
+    settings_file     a file of settings, read again when it changes
+    web               the server: HTTP, TLS, users
     scrape            HostExporter: one host, and the body of a scrape
 """
