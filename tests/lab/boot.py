@@ -12,31 +12,44 @@ import os
 import tempfile
 from pathlib import Path
 
+import libvirt
 from lab.daemon import Daemon
 from lab.images import MIB, Image, make_image, write
 from lab.nodes import Domain
-from lab.qemu import guest_xml
+from lab.qemu import MEMORY_KIB, guest_xml
 
 _SECTOR = 512
+_PHYSICAL = 2
+"""VIR_MEMORY_PHYSICAL."""
 
 # 16-bit code, which the firmware loads at 7c00h.
 _CHANGES_MEMORY = bytes.fromhex(
-    "fc"  # cld
-    "b80010"  # again: mov ax, 1000h
-    "8ec0"  # next: mov es, ax
-    "43"  # inc bx
-    "50"  # push ax
-    "89d8"  # mov ax, bx
-    "31ff"  # xor di, di
-    "b90080"  # mov cx, 8000h
-    "f3ab"  # rep stosw: 64 KiB of a number that is another one each time
-    "58"  # pop ax
-    "050010"  # add ax, 1000h
-    "3d0090"  # cmp ax, 9000h
-    "75ea"  # jne next
-    "ebe5"  # jmp again
+    "fa"  # cli
+    "31c0"  # xor ax, ax
+    "8ed8"  # mov ds, ax
+    "0f0116407c"  # lgdt [7c40h]
+    "0f20c0"  # mov eax, cr0
+    "0c01"  # or al, 1
+    "0f22c0"  # mov cr0, eax: es can reach all memory
+    "bb0800"  # mov bx, 8
+    "8ec3"  # mov es, bx
+    "24fe"  # and al, 0feh
+    "0f22c0"  # mov cr0, eax
+    "6643"  # again: inc ebx
+    "66bf00001000"  # mov edi, 100000h
+    "66b90000a000"  # mov ecx, 0a00000h
+    "6689d8"  # mov eax, ebx
+    "6766f3ab"  # rep stosd: 40 MiB of a number that is another one each time
+    "ebe9"  # jmp again
+).ljust(0x40, b"\0") + bytes.fromhex(
+    "0f00487c00000000"  # at 7c40h: the table is at 7c48h
+    "0000000000000000"
+    "ffff00000092cf00"  # from 0, 4 GiB
 )
-"""Changes half a MiB of memory, again and again."""
+"""Changes 40 MiB of memory, from 1 MiB on, again and again."""
+
+_LAST_CHANGED = (41 << 20) - 4
+_BUSY_MEMORY_KIB = 64 << 10
 
 _FILLS_DISK = bytes.fromhex(
     "31c0"  # xor ax, ax
@@ -72,8 +85,13 @@ def _boot_disk(daemon: Daemon, code: bytes) -> Image:
 
 
 def busy_guest(daemon: Daemon, domain: Domain) -> str:
-    """Return the XML of a guest that changes its memory without end."""
-    return _guest(domain, _boot_disk(daemon, _CHANGES_MEMORY).disk())
+    """Return the XML of a guest of 64 MiB that changes most of them, again and again."""
+    return _guest(domain, _boot_disk(daemon, _CHANGES_MEMORY).disk(), _BUSY_MEMORY_KIB)
+
+
+def is_busy(domain: libvirt.virDomain) -> bool:
+    """Return whether the program of a busy guest has changed all that it changes, once."""
+    return any(domain.memoryPeek(_LAST_CHANGED, 4, _PHYSICAL))
 
 
 def guest_with_watchdog(daemon: Daemon, domain: Domain) -> str:
@@ -112,5 +130,5 @@ def guest_with_disk(daemon: Daemon, domain: Domain) -> str:
     return _guest(domain, image.disk())
 
 
-def _guest(domain: Domain, devices: str) -> str:
-    return guest_xml(dataclasses.replace(domain, devices=domain.devices + devices))
+def _guest(domain: Domain, devices: str, memory_kib: int = MEMORY_KIB) -> str:
+    return guest_xml(dataclasses.replace(domain, devices=domain.devices + devices), memory_kib)

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from guestlist.event import Lifecycle
@@ -37,7 +37,6 @@ from guestlist.exporter.by_domain import ByDomain
 from guestlist.exporter.job_calls import JobCalls
 from guestlist.inventory import Inventory
 from guestlist.inventory.lifetime import listen
-from guestlist.records import Instance
 from guestlist.states import DomainState
 from guestlist.unpatched import threading
 
@@ -46,6 +45,9 @@ if TYPE_CHECKING:
 
 _MIGRATING, _STARTING_UP, _POSTCOPY = 2, 11, 12
 """Reasons of PAUSED (VIR_DOMAIN_PAUSED_*)."""
+
+_NOT_ACTIVE = DomainState.NOSTATE, DomainState.SHUTOFF
+"""States that a domain may have for a moment before it starts up."""
 
 LONGEST_START = 10.0
 """Seconds after which a domain of which nothing was heard, and that still starts up, is asked
@@ -59,6 +61,26 @@ _ARRIVES: Told = (Lifecycle.STARTED, 1)
 
 _LEAVES: frozenset[Told] = frozenset({(Lifecycle.STOPPED, 3), (Lifecycle.STOPPED, 5)})
 """STOPPED (migrated) and STOPPED (failed): what was heard before tells nothing of a next start."""
+
+
+class Seen(Protocol):
+    """A domain at one instant: an `Instance`, for example."""
+
+    @property
+    def uuid(self) -> UUID:
+        """Its UUID."""
+
+    @property
+    def id(self) -> int | None:
+        """Its id; None while it is inactive."""
+
+    @property
+    def state(self) -> DomainState:
+        """Its state."""
+
+    @property
+    def reason(self) -> int:
+        """Why it is in that state: libvirt's number."""
 
 
 def is_in_question(state: DomainState, reason: int) -> bool:
@@ -103,8 +125,8 @@ class Incoming:
         self._calls = calls
         self._clock = clock
         self._last: ByDomain[Told] = ByDomain()
-        self._settled: dict[UUID, int | None] = {}
-        """The id under which a domain was seen when it was not in question; None: inactive."""
+        self._settled: dict[UUID, int] = {}
+        """The id under which an active domain was seen when it was not in question."""
         self._refused: dict[UUID, tuple[int | None, bool]] = {}
         """What libvirt answered about the job of a domain, under which id."""
         self._since: dict[UUID, tuple[int | None, float]] = {}
@@ -119,29 +141,29 @@ class Incoming:
         """
         listen(view, self)
 
-    def withheld(self, instances: Iterable[Instance], deadline: float = 0.5) -> frozenset[UUID]:
-        """Return the domains that do not run here, of those in a snapshot of the view.
+    def withheld(self, domains: Iterable[Seen], deadline: float = 0.5) -> frozenset[UUID]:
+        """Return the domains that do not run here, of all that a scrape has.
 
         They are neither announced nor asked. That includes a domain that starts up and of which
         nothing was heard before: its start takes less than a second.
 
         Args:
-            instances: all domains of the view, also the inactive ones.
+            domains: all domains of the host, also the inactive ones; what is kept of others is
+                dropped.
             deadline: seconds that the calls may take together.
 
-        Cost: no call, as a rule; 1 for a domain that is in question and of which no event was heard
-        (the exporter has just begun, or has connected again), once for each id; 1 more, once, to
-        look it up.
+        Cost: no call, as a rule; 2 for a domain that is in question and of which no event was heard
+        (the exporter has just begun, or the event is still on its way), once for each id.
         """
         existing: set[UUID] = set()
-        settled: dict[UUID, int | None] = {}
-        questions: list[Instance] = []
+        settled: dict[UUID, int] = {}
+        questions: list[Seen] = []
         elsewhere: list[UUID] = []
-        for each in instances:
+        for each in domains:
             existing.add(each.uuid)
             if is_in_question(each.state, each.reason):
                 questions.append(each)
-            else:
+            elif each.id is not None and each.state not in _NOT_ACTIVE:
                 settled[each.uuid] = each.id
                 if runs_elsewhere(each.state, each.reason):
                     elsewhere.append(each.uuid)
@@ -158,7 +180,7 @@ class Incoming:
             ]
         return frozenset((*incoming, *elsewhere))
 
-    def _remember(self, settled: dict[UUID, int | None], questions: list[Instance]) -> None:
+    def _remember(self, settled: dict[UUID, int], questions: list[Seen]) -> None:
         """Keep what is known of the domains in question, and forget the others."""
         now = self._clock()
         since: dict[UUID, tuple[int | None, float]] = {}
@@ -173,21 +195,20 @@ class Incoming:
             since[uuid] = known if known and known[0] == each.id else (each.id, now)
         self._settled, self._since, self._refused = settled, since, refused
 
-    def _wants_answer(self, each: Instance) -> bool:
+    def _wants_answer(self, each: Seen) -> bool:
         """Return whether nothing tells of a domain but a call."""
         if self._verdict(each) is not None:
             return False
         starts_for = self._clock() - self._since[each.uuid][1]
         return each.reason != _STARTING_UP or starts_for > LONGEST_START
 
-    def _verdict(self, each: Instance) -> bool | None:
-        settled = self._settled.get(each.uuid, -1)
-        if settled == each.id or (settled is None and each.reason == _STARTING_UP):
+    def _verdict(self, each: Seen) -> bool | None:
+        if each.id is not None and self._settled.get(each.uuid) == each.id:
             return False
         _, refused = self._refused.get(each.uuid, (None, None))
         return is_incoming(each.state, each.reason, self._last.get(each.uuid), refused)
 
-    def _ask(self, domains: list[Instance], deadline: float) -> Collection[UUID]:
+    def _ask(self, domains: list[Seen], deadline: float) -> Collection[UUID]:
         """Ask about the jobs of domains, remember the answers, and return who does not answer.
 
         Only a source does not, whose guest is stuck. That is not remembered: where the whole daemon

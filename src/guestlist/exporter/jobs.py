@@ -5,7 +5,8 @@ alone that have a job. Out: lines of the exposition. An event names a guest whos
 (MIGRATION_ITERATION: a migration, a save); it is asked about its job at each scrape until the job
 has ended. Guests without a job are never asked. JOB_COMPLETED tells what a job took.
 
-A job that was under way before the connection is seen from its next iteration on.
+A job that was under way before the connection was opened is seen from its next iteration on, which
+may take minutes, or from `Jobs.find` on.
 
 Source: libvirt include/libvirt/libvirt-domain.h (VIR_DOMAIN_JOB_*), src/qemu/qemu_migration.c
 (qemuDomainEventEmitJobCompleted: a migration that fails sends no such event).
@@ -13,7 +14,7 @@ Source: libvirt include/libvirt/libvirt-domain.h (VIR_DOMAIN_JOB_*), src/qemu/qe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -63,6 +64,8 @@ class _Row(NamedTuple):
     factor: float = 1
     times: str | None = None
     """Another field to multiply with."""
+    needs: tuple[tuple[str, int], ...] = ()
+    """Fields, and what they must be at least: else the number is not known yet, and told as 0."""
 
 
 _PREFIX = "libvirt_domain_job_info_"
@@ -95,6 +98,7 @@ _ROWS = (
         "memory_dirty_bytes_per_second",
         "Bytes of memory that the guest changes a second.",
         times="memory_page_size",
+        needs=(("memory_page_size", 1), ("memory_iteration", 2)),
     ),
     _Row("memory_iteration", "memory_iteration", "Number of the pass over the guest's memory."),
     _Row(
@@ -193,7 +197,8 @@ class Jobs:
         lines: dict[str, str] = {}
         for uuid, job in jobs.items():
             if job.is_under_way:
-                _add(lines, labels[uuid], job.values)
+                for name, line in progress(labels[uuid], job.values).items():
+                    lines[name] = lines.get(name, "") + line
         with self._lock:
             for uuid, job in jobs.items():
                 self._heard_of(uuid, job)
@@ -202,6 +207,23 @@ class Jobs:
                 lines[DOWNTIME.name] = self._downtime.lines()
                 lines[DURATION.name] = self._duration.lines()
         return lines
+
+    def find(self, active: Iterable[UUID], deadline: float = 5.0) -> None:
+        """Find the jobs that were under way before the connection was opened.
+
+        Call it once for each connection, beside the scrapes.
+
+        Args:
+            active: the active domains.
+            deadline: seconds that the calls may take together.
+
+        Cost: 2 calls for each domain, over another connection.
+        """
+        jobs = self._calls.ask(active, deadline).jobs
+        with self._lock:
+            for uuid, job in jobs.items():
+                if job.is_under_way:
+                    self._under_way.put(uuid, job.values.get("operation", 0))
 
     def _heard_of(self, uuid: UUID, job: Job) -> None:
         """Note whether a job goes on. The event of its end may come after the answer to a question.
@@ -271,17 +293,25 @@ class Jobs:
             self._heard = ()
 
 
-def _add(lines: dict[str, str], label: str, values: Mapping[str, Any]) -> None:
+def progress(label: str, values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the lines of one job, by family.
+
+    Args:
+        label: the finished label of its domain.
+        values: libvirt's, by the names of VIR_DOMAIN_JOB_*, and "type".
+    """
+    lines = {}
     for row in _ROWS:
         value = values.get(row.field)
-        if value is None or (row.times is not None and row.times not in values):
+        if value is None or not all(values.get(other, 0) >= least for other, least in row.needs):
             continue
         if row.times is not None:
             value *= values[row.times]
         if row.factor != 1:
             value = round(value * row.factor, 6)
         name = _PREFIX + row.family
-        lines[name] = lines.get(name, "") + f"{name}{{{label}}} {value}\n"
+        lines[name] = f"{name}{{{label}}} {value}\n"
+    return lines
 
 
 def _completed_line(counted: tuple[tuple[str, str], int]) -> str:
