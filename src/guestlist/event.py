@@ -67,10 +67,13 @@ _KIND_WORDS = {
     EventKind.METADATA_CHANGE: "metadata changed",
 }
 
-_LIFECYCLE_WORDS: dict[int, tuple[str, tuple[str, ...]]] = {
+LIFECYCLE_WORDS: dict[int, tuple[str, tuple[str, ...]]] = {
     Lifecycle.DEFINED: ("defined", ("added", "updated", "renamed", "from snapshot")),
     Lifecycle.UNDEFINED: ("undefined", ("removed", "renamed")),
-    Lifecycle.STARTED: ("started", ("booted", "migrated", "restored", "from snapshot", "wakeup")),
+    Lifecycle.STARTED: (
+        "started",
+        ("booted", "migrated", "restored", "from snapshot", "wakeup", "recreated"),
+    ),
     Lifecycle.SUSPENDED: (
         "suspended",
         (
@@ -83,6 +86,7 @@ _LIFECYCLE_WORDS: dict[int, tuple[str, tuple[str, ...]]] = {
             "api error",
             "post-copy",
             "post-copy failed",
+            "guest shutdown",
         ),
     ),
     Lifecycle.RESUMED: (
@@ -112,6 +116,13 @@ _LIFECYCLE_WORDS: dict[int, tuple[str, tuple[str, ...]]] = {
 """The word for each lifecycle event, and the words for its details by their number."""
 
 
+def lifecycle_words(event: int, detail: int) -> tuple[str, str]:
+    """Return the words for a lifecycle event and its detail; numbers for unknown ones."""
+    word, details = LIFECYCLE_WORDS.get(event, (f"event {event}", ()))
+    known = 0 <= detail < len(details)
+    return word, details[detail] if known else f"detail {detail}"
+
+
 class Event(NamedTuple):
     """One event as libvirt sent it.
 
@@ -129,8 +140,5 @@ class Event(NamedTuple):
         """Return the event in virsh's words, "stopped (destroyed)"; numbers for unknown ones."""
         if self.event is None:
             return str(self.kind)
-        word, details = _LIFECYCLE_WORDS.get(self.event, (f"event {self.event}", ()))
-        if self.detail is None:
-            return word
-        known = 0 <= self.detail < len(details)
-        return f"{word} ({details[self.detail] if known else f'detail {self.detail}'})"
+        word, detail = lifecycle_words(self.event, -1 if self.detail is None else self.detail)
+        return word if self.detail is None else f"{word} ({detail})"

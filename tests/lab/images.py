@@ -69,6 +69,11 @@ def make_image(
     return Image(path, format)
 
 
+def write(image: Image, source: Path) -> None:
+    """Write the first sector of a file to the beginning of an image. Cost: a process."""
+    _run("qemu-io", "-f", image.format, "-c", f"write -s {source} 0 512", str(image.path))
+
+
 def _run(*command: str) -> None:
     refuse_if_quick(command[0])
     subprocess.run(command, check=True, capture_output=True)

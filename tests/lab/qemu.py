@@ -20,7 +20,7 @@ from lab.daemon import Daemon
 from lab.nodes import Domain, nova_instance
 
 _BINARIES = {"qemu-system-x86_64": ("x86_64", "pc"), "qemu-system-aarch64": ("aarch64", "virt")}
-_MEMORY_KIB = 16 * 1024
+MEMORY_KIB = 16 * 1024
 
 
 def emulator() -> str | None:
@@ -33,7 +33,7 @@ def qemu_available() -> str | None:
     return None if emulator() else f"none of {', '.join(_BINARIES)} is installed"
 
 
-def guest_xml(domain: Domain) -> str:
+def guest_xml(domain: Domain, memory_kib: int = MEMORY_KIB) -> str:
     """Return the XML of a guest with name, UUID, metadata and devices of `domain`."""
     program = emulator()
     assert program is not None, qemu_available()
@@ -44,7 +44,7 @@ def guest_xml(domain: Domain) -> str:
   <name>{domain.name}</name>
   <uuid>{domain.uuid}</uuid>
   {metadata}
-  <memory unit='KiB'>{_MEMORY_KIB}</memory>
+  <memory unit='KiB'>{memory_kib}</memory>
   <vcpu>1</vcpu>
   <os><type arch='{arch}' machine='{machine}'>hvm</type></os>
   <devices>

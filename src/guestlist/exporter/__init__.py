@@ -11,6 +11,12 @@ absent, never 0. No counter falls. No guest delays a scrape, and no scrape asks 
     guests            what is kept of each guest between two scrapes                    (pure)
     current           the call at each scrape: states and network interfaces
     lane              what guests themselves tell: own connection, interval and deadline
+    events            counters of events, and when a domain last had a fault
+    jobs              migrations that are under way, and what completed jobs took
+    incoming          guests that migrate here and do not run here yet
+    job_calls         questions about jobs, over a connection of their own
+    histogram         a Prometheus histogram                                            (pure)
+    by_domain         what is kept of domains until they are gone                       (pure)
     pools             storage pools
     own               the exporter itself
     targets           the names of hosts for /probe, from a file

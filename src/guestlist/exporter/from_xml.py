@@ -50,14 +50,14 @@ _LIMITS = {
 """By the end of the family's name: libvirt's element in `<iotune>`."""
 
 
-def state_lines(state: int, reason: int, of: GuestLabels) -> Lines:
+def state_lines(state: DomainState, reason: int, of: GuestLabels) -> Lines:
     """Return the lines of a domain's state."""
-    word = label("state_desc", _STATE_WORDS[DomainState(state)])
+    word = label("state_desc", _STATE_WORDS[state])
     return {
         "libvirt_domain_info_state": sample(
-            "libvirt_domain_info_state", f"{of.guest},{word}", state
+            "libvirt_domain_info_state", f"{of.guest},{word}", int(state)
         ),
-        "libvirt_domain_info_vstate": sample("libvirt_domain_info_vstate", of.guest, state),
+        "libvirt_domain_info_vstate": sample("libvirt_domain_info_vstate", of.guest, int(state)),
         "libvirt_domain_state_reason": sample("libvirt_domain_state_reason", of.guest, reason),
     }
 

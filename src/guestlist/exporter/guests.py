@@ -6,7 +6,7 @@ again when the record that they come from is another one, so a scrape of a quiet
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from guestlist.exporter.families import ALIASES
 from guestlist.exporter.labels import GuestLabels, LabelStyle
 from guestlist.exporter.lane import Reading
 from guestlist.records import Instance
+from guestlist.states import DomainState
 from guestlist.statistics.reading import Values
 
 
@@ -24,7 +25,8 @@ class GuestNow(NamedTuple):
 
     uuid: UUID
     name: str
-    state: int
+    id: int | None
+    state: DomainState
     reason: int
     instance: Instance | None
     """Its record in the live view; None where the view does not have it yet."""
@@ -90,6 +92,10 @@ class Guests:
                 yield {family: sample(family, kept.labels.guest, int(not guest.has_answered))}
             if guest.reading is not None:
                 yield from self._told(kept, guest.reading, now)
+
+    def labels(self) -> Mapping[UUID, str]:
+        """Return the labels of each guest whose lines were yielded last, by UUID."""
+        return {uuid: kept.labels.guest for uuid, kept in self._kept.items()}
 
     def _told(self, kept: _Kept, reading: Reading, now: float) -> Iterator[Lines]:
         if kept.reading is not reading:

@@ -26,10 +26,10 @@ Source: libvirt src/qemu/qemu_process.c (qemuProcessHandleMonitorEOF stops, then
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import libvirt
@@ -126,10 +126,42 @@ class Inbox:
             self._named.clear()
 
 
-def register(peer: Peer) -> None:
-    """Register with libvirt for all kinds of events. Cost: 11 calls at most, once."""
-    for kind in _KINDS:
-        peer.events(kind, kind.since)
+class Listener(Protocol):
+    """A part of the program that hears events over the view's connection, beside the view.
+
+    `begin` and `end` are called on the view's thread, `hear` on the thread of the event loop.
+    """
+
+    kinds: Mapping[int, int]
+    """The kinds that it hears (VIR_DOMAIN_EVENT_ID_*), and the libvirt that brought each."""
+
+    def begin(self, kinds: Collection[int]) -> None:
+        """A connection was opened, and these of `kinds` come over it."""
+
+    def hear(self, kind: int, domain: libvirt.virDomain, *facts: Any) -> None:
+        """An event has come. It keeps no handle, and neither waits nor raises."""
+
+    def end(self) -> None:
+        """The connection is gone: events are missed until the next `begin`."""
+
+
+def register(peer: Peer, listeners: Collection[Listener] = ()) -> None:
+    """Register with libvirt for all kinds of events, the view's and those of listeners.
+
+    The newest kinds are first and lifecycle events last: see `Peer.events`.
+
+    Cost: 11 calls at most, once; 1 more for each kind that only a listener hears.
+    """
+    kinds = {int(kind): kind.since for kind in _KINDS}
+    for listener in listeners:
+        kinds.update(listener.kinds)
+    newest_first = sorted(kinds, key=kinds.__getitem__, reverse=True)
+    streams = {kind: peer.events(kind, kinds[kind]) for kind in newest_first}
+    for listener in listeners:
+        listener.begin([kind for kind in listener.kinds if streams[kind] is not None])
+        for kind in listener.kinds:
+            if (stream := streams[kind]) is not None:
+                stream.subscribe(partial(listener.hear, kind))
 
 
 class Feed:

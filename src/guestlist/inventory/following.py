@@ -20,7 +20,7 @@ from guestlist.errors import GuestlistError, LibvirtFailure, one_line
 from guestlist.inventory.board import Board
 from guestlist.inventory.doubt import Doubt, Hearing, ListRequests
 from guestlist.inventory.facts import Facts
-from guestlist.inventory.feed import Inbox
+from guestlist.inventory.feed import Inbox, Listener
 from guestlist.inventory.keeping import Keeping
 from guestlist.inventory.options import Options
 from guestlist.inventory.progress import InventoryStatistics, Progress
@@ -56,6 +56,8 @@ class Follower:
         self.progress = Progress()
         self.facts = Facts(sessions.connection, self._inbox.nudge)
         """What the host is, beside its domains."""
+        self.listeners: list[Listener] = []
+        """What else hears events over each connection; see `lifetime.listen`."""
         self._is_closed = False
         self._running = threading.Lock()
         self._ended: Outcome[None] = Outcome()
@@ -178,7 +180,7 @@ class Follower:
             options=self._options,
         )
         try:
-            self._keeping.begin()
+            self._keeping.begin(self.listeners)
             while not self.is_closing:
                 self._keeping.step()
         except (libvirt.libvirtError, GuestlistError) as error:
@@ -186,6 +188,8 @@ class Follower:
             raise
         finally:
             self.facts.lost()
+            for listener in self.listeners:
+                listener.end()
             with self._leaving:  # another thread may be in `is_in_doubt`
                 self._keeping = None
                 self.progress.counts["calls"] += session.peer.calls

@@ -19,7 +19,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 import libvirt
@@ -32,7 +32,7 @@ from guestlist.inventory import feed
 from guestlist.inventory.board import Board
 from guestlist.inventory.doubt import Doubt, ListRequests, Standing
 from guestlist.inventory.facts import Facts
-from guestlist.inventory.feed import Feed, Inbox, Raw
+from guestlist.inventory.feed import Feed, Inbox, Listener, Raw
 from guestlist.inventory.instances import Instances, uuid_of
 from guestlist.inventory.ledger import Ledger
 from guestlist.inventory.merging import Observation
@@ -116,10 +116,10 @@ class Keeping:
 
     # The steps
 
-    def begin(self) -> None:
-        """Register for events, then list all domains. Cost: 11 calls at most, and the list's."""
+    def begin(self, listeners: Collection[Listener] = ()) -> None:
+        """Register for events, then list all domains. Cost: as `feed.register`, and the list's."""
         peer = self._session.peer
-        feed.register(peer)
+        feed.register(peer, listeners)
         self._session.details.watch()
         self._doubt.has_events = Feed(peer, self._inbox).has_lifecycle
         if not self._doubt.has_events:

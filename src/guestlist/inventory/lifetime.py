@@ -18,6 +18,7 @@ from guestlist import event_loop, process, threads
 from guestlist.errors import NotSynced
 from guestlist.host import Host, sessions_apart
 from guestlist.inventory.board import Board
+from guestlist.inventory.feed import Listener
 from guestlist.inventory.following import Follower
 from guestlist.inventory.options import Options
 from guestlist.waiting import Outcome
@@ -138,3 +139,16 @@ class Lifetime:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.label}>"
+
+
+def listen(view: Lifetime, listener: Listener) -> None:
+    """Let a listener hear events over each connection of a live view. For the exporter only.
+
+    The listener must not hold the view: a view that only its own thread holds ends by itself.
+
+    Raises:
+        RuntimeError: the view was started, and its first connection may be open already.
+    """
+    if view._is_started:
+        raise RuntimeError(f"{view!r} was started: attach listeners to it before that")
+    view._follower.listeners.append(listener)
