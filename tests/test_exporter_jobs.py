@@ -37,7 +37,7 @@ PAUSED, RUNNING = DomainState.PAUSED, DomainState.RUNNING
 
 
 class Exporter:
-    """What an exporter has of one host, for these families."""
+    """What an exporter has of one host, for these families. It makes one scrape at a time."""
 
     def __init__(self, uri: str, *, asks: str | None = None) -> None:
         self.calls = JobCalls(Connection(asks or uri, readonly=True))
@@ -45,6 +45,7 @@ class Exporter:
         self.view = Inventory(uri, readonly=True, launched_by=Anyone())
         self.jobs.attach(self.view)
         self.incoming.attach(self.view)
+        self._turn = threading.Lock()
 
     def samples(self, deadline: float = LONG) -> dict[str, float]:
         """Scrape the jobs."""
@@ -64,7 +65,8 @@ class Exporter:
     def announced(self, deadline: float = LONG) -> dict[UUID, tuple[DomainState, int]]:
         """Return the active domains that a scrape announces, with their states and reasons."""
         snapshot = self.view.snapshot(include_inactive=True)
-        withheld = self.incoming.withheld(snapshot.values(), deadline)
+        with self._turn:
+            withheld = self.incoming.withheld(snapshot.values(), deadline)
         return {
             each.uuid: (each.state, each.reason)
             for each in snapshot.values()
@@ -280,6 +282,9 @@ def test_a_histogram_counts_what_does_not_exceed_a_bound() -> None:
         (PAUSED, 2, None, None, None),
         (PAUSED, 2, None, True, True),
         (PAUSED, 2, None, False, False),
+        (PAUSED, 2, (5, 5), None, True),  # the target failed; the view has not seen it yet
+        (PAUSED, 2, (5, 3), None, True),  # it left, and arrives again
+        (PAUSED, 11, (5, 3), None, None),
         (PAUSED, 11, None, None, None),  # QEMU starts
         (PAUSED, 11, (0, 0), None, False),  # defined, and started here
         (PAUSED, 11, (5, 1), None, False),  # destroyed, and started again here

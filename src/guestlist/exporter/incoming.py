@@ -60,7 +60,7 @@ _ARRIVES: Told = (Lifecycle.STARTED, 1)
 """STARTED (migrated)."""
 
 _LEAVES: frozenset[Told] = frozenset({(Lifecycle.STOPPED, 3), (Lifecycle.STOPPED, 5)})
-"""STOPPED (migrated) and STOPPED (failed): what was heard before tells nothing of a next start."""
+"""STOPPED (migrated) and STOPPED (failed): the domain is gone, and may arrive again."""
 
 
 class Seen(Protocol):
@@ -104,13 +104,14 @@ def is_incoming(
         state: the domain's state.
         reason: why it is in that state, libvirt's number.
         last: the last lifecycle event under this id, or before it; None: none was heard.
-        refused: whether libvirt refused to tell about the job; None: it was not asked.
+        refused: whether libvirt refused to tell about the job; None: it was not asked, or did not
+            tell.
     """
     if not is_in_question(state, reason):
         return False
-    if last is not None:
-        return last == _ARRIVES
-    return refused
+    if last in _LEAVES:
+        return True if reason == _MIGRATING else refused
+    return refused if last is None else last == _ARRIVES
 
 
 class Incoming:
@@ -127,7 +128,7 @@ class Incoming:
         self._last: ByDomain[Told] = ByDomain()
         self._settled: dict[UUID, int] = {}
         """The id under which an active domain was seen when it was not in question."""
-        self._refused: dict[UUID, tuple[int | None, bool]] = {}
+        self._refused: dict[UUID, tuple[int | None, bool | None]] = {}
         """What libvirt answered about the job of a domain, under which id."""
         self._since: dict[UUID, tuple[int | None, float]] = {}
         """Under which id, and since when (monotonic), a domain has been in question."""
@@ -184,7 +185,7 @@ class Incoming:
         """Keep what is known of the domains in question, and forget the others."""
         now = self._clock()
         since: dict[UUID, tuple[int | None, float]] = {}
-        refused: dict[UUID, tuple[int | None, bool]] = {}
+        refused: dict[UUID, tuple[int | None, bool | None]] = {}
         for each in questions:
             uuid = each.uuid
             if uuid in self._settled:
@@ -233,7 +234,7 @@ class Incoming:
         event, detail = facts
         uuid = UUID(bytes=domain.UUID())
         with self._lock:
-            if event == Lifecycle.UNDEFINED or (event, detail) in _LEAVES:
+            if event == Lifecycle.UNDEFINED:
                 self._last.pop(uuid, None)
             elif event != Lifecycle.DEFINED or uuid not in self._last:
                 self._last.put(uuid, (event, detail))

@@ -29,8 +29,13 @@ log = logging.getLogger(__name__)
 _UNDER_WAY = 1, 2
 """VIR_DOMAIN_JOB_BOUNDED and _UNBOUNDED: the other types say that there is no job any more."""
 
-_ONLY_ON_SOURCE = Code.OPERATION_INVALID, Code.OPERATION_UNSUPPORTED
-"""How the target of a migration refuses to tell about its job; newer libvirts use the second."""
+_REFUSALS: Mapping[int | None, bool] = {
+    Code.OPERATION_INVALID: True,
+    Code.OPERATION_UNSUPPORTED: True,  # newer libvirts
+    Code.NO_SUPPORT: False,
+}
+"""What a failed question tells: whether the domain is the target of a migration. libvirt tells
+about the job only on the source. A hypervisor driver may lack the question."""
 
 
 class Job(NamedTuple):
@@ -39,8 +44,9 @@ class Job(NamedTuple):
     values: Mapping[str, Any]
     """By the names of VIR_DOMAIN_JOB_*, and "type"; empty where libvirt refused."""
 
-    is_target: bool = False
-    """Whether libvirt refused because the job is a migration to this host."""
+    is_target: bool | None = False
+    """Whether libvirt refused because the job is a migration to this host; None: it did not tell,
+    for example because the domain is just being removed."""
 
     @property
     def is_under_way(self) -> bool:
@@ -103,6 +109,6 @@ def _job(peer: Peer, uuid: bytes) -> Job | None:
         if peer.lost(error):
             raise
         keep_known(peer, uuid, None)
-        return Job({}, error.get_error_code() in _ONLY_ON_SOURCE)
+        return Job({}, _REFUSALS.get(error.get_error_code()))
     keep_known(peer, uuid, domain)
     return Job(values)
