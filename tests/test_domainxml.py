@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -25,8 +25,10 @@ from guestlist.records import (
     Disk,
     DiskDevice,
     Flavor,
+    IoTune,
     Nic,
     NovaMetadata,
+    Os,
     Owner,
     Port,
     Source,
@@ -84,9 +86,18 @@ def test_host(tmp_path: Path) -> Iterator[libvirt.virConnect]:
 
 def comparable(details: Details) -> Details:
     """Return them without what libvirt chooses itself (tap devices, disk order, ids), or drops."""
-    nics = tuple(replace(nic, target=None) for nic in details.nics)
-    disks = tuple(sorted(details.disks, key=lambda disk: disk.target or ""))
-    return replace(details, nics=nics, disks=disks, unknown=(), id=None)
+    nics = tuple(
+        replace(nic, target=None, bridge=nic.bridge if nic.kind == "bridge" else None)
+        for nic in details.nics
+    )
+    disks = tuple(
+        replace(disk, cache=None) if disk.cache == "default" else disk
+        for disk in sorted(details.disks, key=lambda disk: disk.target or "")
+    )
+    os = details.os and replace(details.os, arch=None)  # libvirt adds that of the host
+    return replace(
+        details, nics=nics, disks=disks, unknown=(), id=None, os=os, agent_connected=None
+    )
 
 
 @pytest.mark.parametrize("name", sorted(set(corpus.NAMES) - corpus.REFUSED))
@@ -367,6 +378,20 @@ def test_what_is_unknown_is_named_at_its_place_however_often_the_same_thing_is_r
     } <= set(again.unknown)
 
 
+@pytest.mark.parametrize(("id", "connected"), [("id='1'", True), ("", None), ("id='-1'", None)])
+def test_the_agent_of_an_inactive_domain_is_not_connected(id: str, connected: bool | None):
+    channel = "<channel><target name='org.qemu.guest_agent.0' state='connected'/></channel>"
+    xml = domain().replace("<devices/>", f"<devices>{channel}</devices>")
+    assert parse(xml.replace("<domain", f"<domain {id}")).agent_connected is connected
+
+
+def test_a_flaw_of_one_document_is_not_that_of_the_next():
+    """Parsers are used again."""
+    for _ in range(3):
+        assert parse(domain("<a>&b;</a>")).unknown[0].startswith("xml: ")
+        assert parse(domain()).unknown == ()
+
+
 # Nova's metadata.
 
 
@@ -552,10 +577,29 @@ LOCATIONS = {
     SourceKind.VOLUME: st.builds("{}/{}".format, PLAIN, PLAIN),
     SourceKind.NVME: st.builds("nvme://0000:{:02x}:1f.7/{}".format, st.integers(0, 255), KIB),
 }
-SOURCE = st.sampled_from(sorted(LOCATIONS)).flatmap(
-    lambda kind: st.builds(Source, st.just(kind), LOCATIONS[kind], FORMAT)
+SOURCE = (
+    st.sampled_from(sorted(LOCATIONS))
+    .flatmap(lambda kind: st.builds(Source, st.just(kind), LOCATIONS[kind], FORMAT))
+    .map(
+        lambda source: (
+            replace(source, protocol=(source.location or "").partition(":")[0])
+            if source.kind is SourceKind.NETWORK
+            else source
+        )
+    )
 )
 MEDIUM = SOURCE | st.builds(Source, st.just(SourceKind.NONE), st.none(), FORMAT)
+
+
+LIMITS = [name.name for name in fields(IoTune) if name.name != "group_name"]
+LIMIT = st.integers(1, 2**63 - 1)
+IOTUNE = (
+    st.sets(st.sampled_from(LIMITS), min_size=1)
+    .flatmap(lambda names: st.fixed_dictionaries(dict.fromkeys(sorted(names), LIMIT)))
+    .flatmap(
+        lambda limits: st.builds(lambda group: IoTune(**limits, group_name=group), st.none() | TEXT)
+    )
+)
 
 
 @st.composite
@@ -576,6 +620,10 @@ def disks(draw: st.DrawFn) -> Disk:
         shareable=draw(st.booleans()),
         transient=draw(st.booleans()),
         serial=draw(st.none() | TEXT),
+        driver=draw(st.none() | TEXT),
+        cache=draw(st.none() | TEXT),
+        discard=draw(st.none() | TEXT),
+        iotune=draw(st.none() | IOTUNE),
     )
 
 
@@ -594,9 +642,26 @@ NIC_SOURCES = {
     "ethernet": st.none(),
     "null": st.none(),
 }
-NICS = st.sampled_from(sorted(NIC_SOURCES)).flatmap(
-    lambda kind: st.builds(
-        Nic, MAC, st.just(kind), NIC_SOURCES[kind], st.none() | TEXT, st.none() | TEXT
+NICS = (
+    st.sampled_from(sorted(NIC_SOURCES))
+    .flatmap(
+        lambda kind: st.builds(
+            Nic,
+            MAC,
+            st.just(kind),
+            NIC_SOURCES[kind],
+            st.none() | TEXT,
+            st.none() | TEXT,
+            st.none(),
+            st.none() | st.integers(1, 2**32 - 1),
+            st.none() | st.uuids(),
+        )
+    )
+    .flatmap(
+        lambda nic: {
+            "bridge": st.just(replace(nic, bridge=nic.source)),
+            "network": st.builds(replace, st.just(nic), bridge=st.none() | TEXT),
+        }.get(nic.kind or "", st.just(nic))
     )
 )
 
@@ -609,7 +674,7 @@ NOVA_METADATA = (
         created_at=st.datetimes(timezones=st.just(UTC)).map(
             lambda when: when.replace(microsecond=0)
         ),
-        flavor=st.builds(Flavor, TEXT, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER),
+        flavor=st.builds(Flavor, TEXT, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, st.none() | TEXT),
         owner=st.none() | st.builds(Owner, TEXT, TEXT, TEXT, TEXT),
         root_type=st.none(),
         root_uuid=st.none(),
@@ -617,6 +682,7 @@ NOVA_METADATA = (
             st.builds(Port, st.uuids(), st.lists(st.ip_addresses(), max_size=3).map(tuple)),
             max_size=3,
         ).map(tuple),
+        image_id=st.none() | st.uuids(),
     )
     | st.none()
 )
@@ -625,6 +691,7 @@ NOVA_METADATA = (
 @st.composite
 def known(draw: st.DrawFn) -> Details:
     vcpus = draw(st.integers(1, 2**32 - 1))
+    id = draw(st.none() | NUMBER)
     metadata = draw(NOVA_METADATA)
     if metadata is not None and draw(st.booleans()):
         metadata = replace(metadata, root_type="image", root_uuid=draw(st.uuids()))
@@ -641,6 +708,9 @@ def known(draw: st.DrawFn) -> Details:
         nics=tuple(draw(st.lists(NICS, max_size=3))),
         namespaces=frozenset({f"{NOVA}{metadata.version}"} if metadata else ()),
         nova=metadata,
+        id=id,
+        os=draw(st.none() | st.builds(Os, TEXT, st.none() | TEXT, st.none() | TEXT)),
+        agent_connected=None if id is None else draw(st.none() | st.booleans()),
     )
 
 
@@ -661,7 +731,7 @@ def element(tag: str, text: str | None = None, **values: object) -> str:
 def xml_of(details: Details) -> str:
     limit = details.max_memory_kib
     return (
-        f"<domain{attributes(type=details.type)}>"
+        f"<domain{attributes(type=details.type, id=details.id)}>"
         + element("name", details.name)
         + element("uuid", str(details.uuid))
         + (nova_xml(details.nova) if details.nova else "")
@@ -669,11 +739,29 @@ def xml_of(details: Details) -> str:
         + element("memory", str(details.memory_kib), unit="KiB")
         + element("currentMemory", str(details.current_memory_kib), unit="KiB")
         + element("vcpu", str(details.vcpus), current=details.current_vcpus)
+        + ("" if details.os is None else os_xml(details.os))
         + "<devices>"
         + "".join(map(disk_xml, details.disks))
         + "".join(map(nic_xml, details.nics))
+        + ("" if details.agent_connected is None else agent_xml(details.agent_connected))
         + "</devices></domain>"
     )
+
+
+def os_xml(os: Os) -> str:
+    return f"<os>{element('type', os.type, arch=os.arch, machine=os.machine)}</os>"
+
+
+def agent_xml(connected: bool) -> str:
+    state = "connected" if connected else "disconnected"
+    target = element("target", type="virtio", name="org.qemu.guest_agent.0", state=state)
+    return f"<channel type='unix'>{target}</channel>"
+
+
+def iotune_xml(iotune: IoTune) -> str:
+    limits = asdict(iotune).items()
+    parts = [element(name, str(value)) for name, value in limits if value is not None]
+    return f"<iotune>{''.join(parts)}</iotune>"
 
 
 def disk_xml(disk: Disk) -> str:
@@ -689,12 +777,19 @@ def disk_xml(disk: Disk) -> str:
     flags = [flag for flag in ("readonly", "shareable", "transient") if getattr(disk, flag)]
     return (
         f"<disk{attributes(type=type, device=disk.device)}>"
-        + element("driver", name="qemu", type=disk.source.format)
+        + element(
+            "driver",
+            name=disk.driver,
+            type=disk.source.format,
+            cache=disk.cache,
+            discard=disk.discard,
+        )
         + source_xml(disk.source)
         + below
         + element("target", dev=disk.target, bus=disk.bus)
         + "".join(f"<{flag}/>" for flag in flags)
         + ("" if disk.serial is None else element("serial", disk.serial))
+        + ("" if disk.iotune is None else iotune_xml(disk.iotune))
         + "</disk>"
     )
 
@@ -733,8 +828,10 @@ def pci_xml(address: str) -> str:
 
 def nic_xml(nic: Nic) -> str:
     match nic.kind:
-        case "network" | "bridge":
-            source = element("source", **{nic.kind: nic.source})
+        case "bridge":
+            source = element("source", bridge=nic.source)
+        case "network":
+            source = element("source", network=nic.source, bridge=nic.bridge)
         case "vhostuser":
             source = element("source", type="unix", path=nic.source, mode="client")
         case "internal":
@@ -754,8 +851,15 @@ def nic_xml(nic: Nic) -> str:
         + source
         + element("target", dev=nic.target)
         + element("model", type=nic.model)
+        + ("" if nic.mtu is None else element("mtu", size=nic.mtu))
+        + ("" if nic.interface_id is None else virtualport_xml(nic.interface_id))
         + "</interface>"
     )
+
+
+def virtualport_xml(interface_id: UUID) -> str:
+    parameters = element("parameters", interfaceid=interface_id)
+    return f"<virtualport type='openvswitch'>{parameters}</virtualport>"
 
 
 def nova_xml(metadata: NovaMetadata) -> str:
@@ -766,7 +870,7 @@ def nova_xml(metadata: NovaMetadata) -> str:
         element("n:package", version=metadata.package),
         element("n:name", metadata.name),
         element("n:creationTime", created.replace(tzinfo=None).isoformat(" ")),
-        f"<n:flavor{attributes(name=flavor.name)}>",
+        f"<n:flavor{attributes(name=flavor.name, id=flavor.id)}>",
         element("n:memory", str(flavor.memory_mib)),
         element("n:disk", str(flavor.disk_gb)),
         element("n:swap", str(flavor.swap_mb)),
@@ -778,6 +882,8 @@ def nova_xml(metadata: NovaMetadata) -> str:
         user = element("n:user", owner.user_name, uuid=owner.user_id)
         project = element("n:project", owner.project_name, uuid=owner.project_id)
         parts.append(f"<n:owner>{user}{project}</n:owner>")
+    if metadata.image_id:
+        parts.append(element("n:image", uuid=metadata.image_id))
     if metadata.root_type:
         parts.append(element("n:root", type=metadata.root_type, uuid=metadata.root_uuid))
     ports = ""

@@ -59,8 +59,10 @@ if TYPE_CHECKING:
         DiskDevice,
         Flavor,
         Instance,
+        IoTune,
         Nic,
         NovaMetadata,
+        Os,
         Owner,
         Snapshot,
         Source,
@@ -90,8 +92,8 @@ _EXPORTS = {
     "node": "Hypervisor Node",
     "process": "quiet",
     "records": """
-        Details Disk DiskDevice Flavor Instance Nic NovaMetadata Owner
-        Snapshot Source SourceKind
+        Details Disk DiskDevice Flavor Instance IoTune Nic NovaMetadata Os
+        Owner Snapshot Source SourceKind
     """,
     "states": "DomainState",
     "usage": "InstanceUsage Usage",
@@ -136,6 +138,7 @@ __all__ = [
     "InvalidNameTemplate",
     "Inventory",
     "InventoryStatistics",
+    "IoTune",
     "LaunchedBy",
     "Launcher",
     "LibvirtFailure",
@@ -147,6 +150,7 @@ __all__ = [
     "NotSynced",
     "NovaLaunched",
     "NovaMetadata",
+    "Os",
     "Owner",
     "Reentered",
     "Resynced",

@@ -27,6 +27,7 @@ class EventKind(IntEnum):
     BALLOON_CHANGE = 13
     DEVICE_REMOVED = 15
     BLOCK_JOB_2 = 16
+    AGENT_LIFECYCLE = 18
     DEVICE_ADDED = 19
     METADATA_CHANGE = 23
 
@@ -61,6 +62,7 @@ _KIND_WORDS = {
     EventKind.BALLOON_CHANGE: "memory ballooned",
     EventKind.DEVICE_REMOVED: "device removed",
     EventKind.BLOCK_JOB_2: "block job",
+    EventKind.AGENT_LIFECYCLE: "agent lifecycle",
     EventKind.DEVICE_ADDED: "device added",
     EventKind.METADATA_CHANGE: "metadata changed",
 }

@@ -155,10 +155,10 @@ class Host(Connected):
         Cost: warm, 1 call; cold, 1 and 1 per domain that matches, made side by side where that
         takes longer than 0.05 s in all and 0.001 s for each. `Snapshot.cost` has the number.
         Without the bulk statistics (libvirt before 1.2.8): the calls of the listing, and 1 per
-        domain more. The first snapshot over a connection also registers for events (up to 9 calls);
-        that belongs to the connection and is not in `cost`. The statistics are not in it either:
-        they are 1 call over another connection, and 4 more for busy guests alone. Where the XML is
-        read over a connection of its own, it costs 2 calls for each domain instead of 1.
+        domain more. The first snapshot over a connection also registers for events (10 calls at
+        most); that belongs to the connection and is not in `cost`. The statistics are not in it
+        either: they are 1 call over another connection, and 4 more for busy guests alone. Where the
+        XML is read over a connection of its own, it costs 2 calls for each domain instead of 1.
         """
 
         def take(session: Session) -> Snapshot:

@@ -66,7 +66,8 @@ class Source:
     `slice` is the part of the location that is the image, None for all of it. `encryption` is
     libvirt's name of the encryption's format, None without any: a raw image with "luks" is a LUKS
     volume, and the guest sees what is behind its header. `fd_group` names the descriptors that a
-    program has handed to libvirt, which are used in place of `location`.
+    program has handed to libvirt, which are used in place of `location`. `protocol` is that of a
+    network source: rbd, nbd, iscsi, …
     """
 
     kind: SourceKind | None
@@ -75,6 +76,39 @@ class Source:
     slice: Slice | None = None
     encryption: str | None = None
     fd_group: str | None = None
+    protocol: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IoTune:
+    """The limits of one disk: libvirt's `<iotune>`, under libvirt's names.
+
+    Bytes and requests are per second; each `…_max` is the limit while a burst lasts, and each
+    `…_max_length` is the longest burst, in seconds. A request of more than `size_iops_sec` bytes
+    counts as several. All disks with one `group_name` share their limits. None: no such limit,
+    which libvirt also writes as 0.
+    """
+
+    total_bytes_sec: int | None = None
+    read_bytes_sec: int | None = None
+    write_bytes_sec: int | None = None
+    total_iops_sec: int | None = None
+    read_iops_sec: int | None = None
+    write_iops_sec: int | None = None
+    total_bytes_sec_max: int | None = None
+    read_bytes_sec_max: int | None = None
+    write_bytes_sec_max: int | None = None
+    total_iops_sec_max: int | None = None
+    read_iops_sec_max: int | None = None
+    write_iops_sec_max: int | None = None
+    total_bytes_sec_max_length: int | None = None
+    read_bytes_sec_max_length: int | None = None
+    write_bytes_sec_max_length: int | None = None
+    total_iops_sec_max_length: int | None = None
+    read_iops_sec_max_length: int | None = None
+    write_iops_sec_max_length: int | None = None
+    size_iops_sec: int | None = None
+    group_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +118,9 @@ class Disk:
     `backing` are the images below `source`, nearest first, as far as the XML tells them.
     `backing_known` is true if there are no others: the XML ends the chain with libvirt's explicit
     terminator.
+
+    `driver` (qemu, tap, …), `cache` and `discard` are what the XML says; None leaves the choice to
+    the hypervisor. `iotune` is None where no limit is set.
     """
 
     target: str | None
@@ -96,6 +133,10 @@ class Disk:
     shareable: bool = False
     transient: bool = False
     serial: str | None = None
+    driver: str | None = None
+    cache: str | None = None
+    discard: str | None = None
+    iotune: IoTune | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +146,10 @@ class Nic:
     `source` is, by `kind`: the network, the bridge, the host's device, the socket's path, the PCI
     address, "address:port", or the port group. `target` is the device on the host (tap…), which
     libvirt names when the domain starts. `mac` is lower case.
+
+    `bridge` is the host's bridge that the XML names: also for a network, while the domain is
+    active. `mtu` is in bytes. `interface_id` is what Open vSwitch knows the interface by: with
+    Nova, the Neutron port.
     """
 
     mac: str | None
@@ -112,11 +157,30 @@ class Nic:
     source: str | None = None
     target: str | None = None
     model: str | None = None
+    bridge: str | None = None
+    mtu: int | None = None
+    interface_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Os:
+    """What the domain boots as: libvirt's `<os><type>`.
+
+    `type` is "hvm" (a whole machine), "exe" (a container), "xen", "linux", …; `arch` is the
+    processor's, `machine` QEMU's machine ("pc-q35-7.2").
+    """
+
+    type: str | None
+    arch: str | None
+    machine: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Flavor:
-    """Nova's flavor when Nova last wrote the domain. What Nova calls GB is GiB, and MB is MiB."""
+    """Nova's flavor when Nova last wrote the domain. What Nova calls GB is GiB, and MB is MiB.
+
+    `id` is the id that users give flavors by; Nova writes it since 2025.2.
+    """
 
     name: str | None
     memory_mib: int | None
@@ -124,6 +188,7 @@ class Flavor:
     swap_mb: int | None
     ephemeral_gb: int | None
     vcpus: int | None
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +215,8 @@ class NovaMetadata:
 
     `version` is the version of Nova's namespace, `package` that of Nova itself. `created_at` has a
     time zone, UTC. `root_type` and `root_uuid` are None for an instance that boots from a volume.
+    `image_id` is the image that the instance was built from; Nova writes it since 2025.2, and not
+    for an instance that boots from a volume.
     """
 
     version: str
@@ -161,17 +228,19 @@ class NovaMetadata:
     root_type: str | None = None
     root_uuid: UUID | None = None
     ports: tuple[Port, ...] = ()
+    image_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What a domain's XML says that stays the same until the domain is started again.
+    """What a domain's XML says: what stays the same until an event tells of a change.
 
     The numbers are the XML elements of the same name. `vcpus` and `memory_kib` are the most that
     the domain can have without memory hotplug (libvirt's `info()` calls the latter maxMem).
     `current_vcpus` and `current_memory_kib` are what it has now. `max_memory_kib` is the limit of
     memory hotplug, None where there is none. `id` is libvirt's id, None while the domain is
-    inactive.
+    inactive. `agent_connected` says whether the guest agent has opened its channel; None without
+    such a channel, and while the domain is inactive.
 
     `unknown` names what should be there and could not be read ("memory", "disk vda: source",
     "xml: undeclared entity, line 9"), never in words from the XML. An "xml: …" among them means
@@ -194,6 +263,8 @@ class Details:
     nova: NovaMetadata | None = None
     unknown: tuple[str, ...] = ()
     id: int | None = None
+    os: Os | None = None
+    agent_connected: bool | None = None
     xml: str | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 XML_EVENTS = (
     EventKind.METADATA_CHANGE,
     EventKind.DEVICE_ADDED,
+    EventKind.AGENT_LIFECYCLE,
     EventKind.BLOCK_JOB_2,
     EventKind.DEVICE_REMOVED,
     EventKind.BALLOON_CHANGE,
@@ -85,11 +86,11 @@ class DetailsMemory:
     It is remembered by UUID and id. A domain gets a new id at every start, so what was read stays
     true while the domain runs, except for what changes meanwhile. An event tells of nearly every
     such change: the domain is redefined, devices are plugged and unplugged, a disk's image is
-    exchanged, the balloon or the metadata changes. No event tells of vCPUs plugged by hand, of an
-    external snapshot, of a change of the inactive configuration by `--config`, and on drivers
-    without events of anything: such a change is seen after `max_age` seconds. The memory of a
-    domain ends when an event tells that it stopped or was undefined, when a list that should show
-    the domain does not, and with the connection.
+    exchanged, the guest agent connects or disconnects, the balloon or the metadata changes. No
+    event tells of vCPUs plugged by hand, of an external snapshot, of a change of the inactive
+    configuration by `--config`, and on drivers without events of anything: such a change is seen
+    after `max_age` seconds. The memory of a domain ends when an event tells that it stopped or was
+    undefined, when a list that should show the domain does not, and with the connection.
 
     Threads take turns on the connection. While a thread reads XML over a separate
     connection it gives up its turn, so several threads may read at a time; events come at any time.
@@ -125,7 +126,7 @@ class DetailsMemory:
     def watch(self) -> None:
         """Register for the events that tell of changes; forget what was read before that.
 
-        Cost: up to 9 calls, once per connection, which are not in `Peer.calls`.
+        Cost: up to 10 calls, once per connection, which are not in `Peer.calls`.
         """
         if not self._watching:
             threads.run_uninterrupted(self._watch, "guestlist-register")

@@ -9,6 +9,8 @@ is too long is not cut. Touches no libvirt and no file: a backing chain is what 
 
     values    elements and attributes to values, or to None
     devices   disks, with their backing chains, and network interfaces
+    iotune    the limits of a disk
+    agent     whether the guest agent is connected
     nova      the `<metadata>`: its namespaces, and what Nova wrote
 
 A guest's XML is parsed whenever it may have changed, so this is written for speed: each element is
@@ -20,8 +22,12 @@ and which element it reads where several stand for one).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
+
 from lxml import etree
 
+from guestlist.domainxml.agent import agent_connected
 from guestlist.domainxml.devices import disk, nic
 from guestlist.domainxml.nova import metadata_of
 from guestlist.domainxml.values import (
@@ -29,19 +35,21 @@ from guestlist.domainxml.values import (
     UINT32_MAX,
     Unknown,
     bounded,
+    first,
     inside,
     kib,
     number,
+    optional,
     text_of,
     uuid_from,
 )
-from guestlist.records import Details
+from guestlist.records import Details, Os
 
 __all__ = ["LONGEST", "parse"]
 
 
 def parse(xml: str) -> Details:
-    """Return what a domain's XML says that does not change while the domain runs.
+    """Return what a domain's XML says.
 
     XML that is broken in places is read as far as possible; `unknown` then begins with "xml: …".
 
@@ -51,7 +59,10 @@ def parse(xml: str) -> Details:
     Cost: no call. Time and memory grow in proportion to the text: some 0.1 ms for an ordinary
     guest, two to three times what lxml alone takes for it (`./dev bench callers`).
     """
-    parser = _parser()
+    try:
+        parser = _idle.pop()
+    except IndexError:
+        parser = _parser()
     try:
         root = etree.fromstring(_encoded(xml), parser)
     except etree.XMLSyntaxError as error:
@@ -61,12 +72,18 @@ def parse(xml: str) -> Details:
     unknown, declares_type = Unknown(), "<!DOCTYPE" in xml and _declares_type(root)
     if declares_type:
         unknown.add("xml: document type")
-    elif (errors := parser.error_log) and (flaw := _flaw(errors)):
+    elif not (errors := parser.error_log):
+        _idle.append(parser)
+    elif flaw := _flaw(errors):
         unknown.add(flaw)
     if root.tag != "domain" or declares_type:
         unknown.add("domain")
         root = etree.Element("domain")
     return _details(root, unknown)
+
+
+_idle: list[etree.XMLParser] = []
+"""Parsers that no thread uses and whose last document had no flaw: a new one costs 2 µs more."""
 
 
 def _parser() -> etree.XMLParser:
@@ -125,12 +142,14 @@ def _details(root: etree._Element, unknown: Unknown) -> Details:
     parts: dict[str, etree._Element] = {}
     disks: list[etree._Element] = []
     nics: list[etree._Element] = []
+    channels: list[etree._Element] = []
+    kept = {"disk": disks, "interface": nics, "channel": channels}
     for child in inside(root):
         tag = child.tag
+        if tag == "devices":  # libvirt reads them all
+            _sort_out(child, kept)
         if tag not in parts:  # the first of several
             parts[tag] = child
-        if tag == "devices":  # libvirt reads them all
-            _sort_out(child, disks, nics)
     if "devices" not in parts:
         unknown.add("devices")
     vcpu = parts.get("vcpu")
@@ -148,8 +167,11 @@ def _details(root: etree._Element, unknown: Unknown) -> Details:
         _name_gaps(unknown, needed)
     if max_kib is None and "maxMemory" in parts:
         unknown.add("max memory")
+    os = None if "os" not in parts else _os(parts["os"], unknown)
     read_disks = tuple([disk(place, each, unknown) for place, each in enumerate(disks, 1)])
     read_nics = tuple([nic(place, each, unknown) for place, each in enumerate(nics, 1)])
+    id = number(root.get("id"))
+    agent = None if id is None else agent_connected(channels, unknown)
     namespaces, nova, gaps = metadata_of(parts.get("metadata"))
     for gap in gaps:
         unknown.add(gap)
@@ -167,7 +189,9 @@ def _details(root: etree._Element, unknown: Unknown) -> Details:
         namespaces,
         nova,
         unknown.names,
-        number(root.get("id")),
+        id,
+        os,
+        agent,
     )
 
 
@@ -181,15 +205,31 @@ def _name_gaps(unknown: Unknown, needed: tuple[object, ...]) -> None:
             unknown.add(name)
 
 
-def _sort_out(
-    devices: etree._Element, disks: list[etree._Element], nics: list[etree._Element]
-) -> None:
+def _sort_out(devices: etree._Element, kept: Mapping[str, list[etree._Element]]) -> None:
+    """Put each device into the list of its tag; those without a list are not read."""
     for device in inside(devices):
         tag = device.tag
-        if tag == "disk":
-            disks.append(device)
-        elif tag == "interface":
-            nics.append(device)
+        if tag in kept:
+            kept[tag].append(device)
+
+
+def _os(element: etree._Element, unknown: Unknown) -> Os | None:
+    """Read an `<os>`; None where it has no `<type>`."""
+    type = first(element, "type")
+    if type is None:
+        return None
+    gaps: list[str] = []
+    name = text_of(type)
+    if name is None:
+        gaps.append("type")
+    arch, machine = optional(type, "arch", gaps, "arch"), optional(type, "machine", gaps, "machine")
+    if gaps:
+        unknown.add_all("os", gaps)
+    return _known_os(name, arch, machine)
+
+
+_known_os = lru_cache(maxsize=128)(Os)
+"""Remembers: the guests of a host are of few kinds."""
 
 
 def _current_kib(element: etree._Element | None, memory_kib: int | None) -> int | None:

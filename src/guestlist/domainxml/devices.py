@@ -12,10 +12,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from uuid import UUID
 
 from lxml import etree
 
-from guestlist.domainxml.values import Unknown, attribute, bounded, firsts, inside, number, text_of
+from guestlist.domainxml.iotune import iotune
+from guestlist.domainxml.values import (
+    UINT32_MAX,
+    Unknown,
+    attribute,
+    bounded,
+    first,
+    firsts,
+    inside,
+    number,
+    optional,
+    text_of,
+    uuid_from,
+)
 from guestlist.records import Disk, DiskDevice, Nic, Slice, Source, SourceKind
 
 DEEPEST_CHAIN = 200
@@ -38,7 +52,8 @@ def disk(place: int, element: etree._Element, unknown: Unknown) -> Disk:
     device = _DEVICES.get(element.get("device", "disk"))
     if device is None:
         gaps.append("device")
-    source = _source(element, parts, attribute(parts.get("driver"), "type"))
+    driver = parts.get("driver")
+    source = _source(element, parts, attribute(driver, "type"))
     if source.kind is SourceKind.NONE and device not in _REMOVABLE:
         gaps.append("source")
     if source.kind is None or source.location is None or source.slice is not None:
@@ -55,6 +70,12 @@ def disk(place: int, element: etree._Element, unknown: Unknown) -> Disk:
         serial = text_of(parts["serial"])
         if serial is None:
             gaps.append("serial")
+    program = cache = discard = None
+    if driver is not None:
+        program = optional(driver, "name", gaps, "driver")
+        cache = optional(driver, "cache", gaps, "cache")
+        discard = optional(driver, "discard", gaps, "discard")
+    limits = iotune(parts["iotune"], gaps) if "iotune" in parts else None
     if gaps:
         unknown.add_all(f"disk {name if name and _is_plain(name) else f'#{place}'}", gaps)
     return Disk(
@@ -68,6 +89,10 @@ def disk(place: int, element: etree._Element, unknown: Unknown) -> Disk:
         "shareable" in parts,
         "transient" in parts,
         serial,
+        program,
+        cache,
+        discard,
+        limits,
     )
 
 
@@ -91,10 +116,11 @@ def _chain(
         if len(chain) == DEEPEST_CHAIN or (below.location and image in passed):
             gaps.append("backing chain")
             break
-        label = f"backing #{len(chain) + 1}: "
-        if below.kind is SourceKind.NONE:
-            gaps.append(f"{label}source")
-        _name_gaps(below, label, gaps)
+        if below.location is None or below.kind is None or below.slice is not None:
+            label = f"backing #{len(chain) + 1}: "
+            if below.kind is SourceKind.NONE:
+                gaps.append(f"{label}source")
+            _name_gaps(below, label, gaps)
         passed.add(image)
         chain.append(below)
         store = parts.get("backingStore")
@@ -108,38 +134,42 @@ def _source(holder: etree._Element, parts: Parts, format: str | None) -> Source:
     encryption = parts.get("encryption")
     if source is None:
         none = None if kind is None else SourceKind.NONE
-        return Source(none, None, format, encryption=_encryption(encryption))
+        encrypted = None if encryption is None else _encryption(encryption)
+        return Source(none, None, format, encryption=encrypted)
     within = firsts(source) if len(source) else _NOTHING
     location = None if kind is None else _location(kind, source, within)
     if location == "":
         kind = SourceKind.NONE
+    if encryption is None and within:
+        encryption = within.get("encryption")
     return Source(
         kind,
         bounded(location),
         format,
-        _slice(within.get("slices")),
-        _encryption(encryption if encryption is not None else within.get("encryption")),
+        _slice(within["slices"]) if "slices" in within else None,
+        None if encryption is None else _encryption(encryption),
         attribute(source, "fdgroup"),
+        attribute(source, "protocol") if kind is SourceKind.NETWORK else None,
     )
 
 
 _NOTHING: Parts = {}
 
 
-def _slice(slices: etree._Element | None) -> Slice | None:
+def _slice(slices: etree._Element) -> Slice | None:
     """Return the part of the source that is the image. Other types of slices are libvirt's own."""
-    for slice in () if slices is None else slices.iterchildren("slice"):
+    for slice in slices.iterchildren("slice"):
         if slice.get("type") == "storage":
             return Slice(number(slice.get("offset")), number(slice.get("size")))
     return None
 
 
-def _encryption(encryption: etree._Element | None) -> str | None:
+def _encryption(encryption: etree._Element) -> str:
     """Return the format of the encryption; "" where the XML says none.
 
     Old XML has the element beside the source, new XML inside it.
     """
-    return None if encryption is None else attribute(encryption, "format") or ""
+    return attribute(encryption, "format") or ""
 
 
 _SAME_FORMAT = {"aio": "raw"}
@@ -260,30 +290,59 @@ _is_mac = re.compile(r"[0-9a-f]{1,2}(:[0-9a-f]{1,2}){5}", re.IGNORECASE | re.ASC
 
 def nic(place: int, element: etree._Element, unknown: Unknown) -> Nic:
     """Read an `<interface>`, the `place`-th of its domain, counted from 1."""
+    gaps: list[str] = []
     parts = firsts(element)
     kind = attribute(element, "type")
     source = _nic_source(kind, parts.get("source"))
     mac = _mac(attribute(parts.get("mac"), "address"))
     if kind is None:
-        unknown.add(f"interface #{place}: type")
+        gaps.append("type")
     elif source is None and kind not in _NIC_WITHOUT_SOURCE:
-        unknown.add(f"interface #{place}: source")
+        gaps.append("source")
     if mac is None:
-        unknown.add(f"interface #{place}: mac")
+        gaps.append("mac")
     target, model = attribute(parts.get("target"), "dev"), attribute(parts.get("model"), "type")
-    return Nic(mac, kind, source, target, model)
+    named = kind != "bridge"  # else it is the source
+    bridge = optional(parts.get("source"), "bridge", gaps, "bridge") if named else source
+    mtu = _mtu(parts["mtu"], gaps) if "mtu" in parts else None
+    port = _interface_id(parts["virtualport"], gaps) if "virtualport" in parts else None
+    if gaps:
+        unknown.add_all(f"interface #{place}", gaps)
+    return Nic(mac, kind, source, target, model, bridge, mtu, port)
+
+
+def _mtu(element: etree._Element, gaps: list[str]) -> int | None:
+    """Read an `<mtu>`; libvirt takes 0 for none."""
+    mtu = number(element.get("size"), UINT32_MAX)
+    if mtu is None:
+        gaps.append("mtu")
+    return mtu or None
+
+
+def _interface_id(virtualport: etree._Element, gaps: list[str]) -> UUID | None:
+    """Read the interface's id in a `<virtualport>`; not all types of switches have one."""
+    parameters = first(virtualport, "parameters")
+    text = None if parameters is None else parameters.get("interfaceid")
+    if text is None:
+        return None
+    uuid = uuid_from(bounded(text))
+    if uuid is None:
+        gaps.append("interface id")
+    return uuid
 
 
 def _nic_source(kind: str | None, source: etree._Element | None) -> str | None:
     if source is None or kind is None:
         return None
+    if kind in _NIC_SOURCE:
+        return attribute(source, _NIC_SOURCE[kind])
     match kind:
         case "hostdev":
             return _pci(firsts(source).get("address"))
         case "server" | "client" | "mcast" | "udp":
             address, port = source.get("address"), source.get("port")
             return bounded(_authority(address, port)) if address and port else None
-    return attribute(source, _NIC_SOURCE.get(kind, "dev"))
+    return attribute(source, "dev")
 
 
 def _mac(text: str | None) -> str | None:

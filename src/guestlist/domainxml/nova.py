@@ -6,7 +6,7 @@ are, control characters included, and the code that shows them makes them safe. 
 only looks like Nova's is not read.
 
 Source: Nova nova/virt/libvirt/config.py (LibvirtConfigGuestMetaNovaInstance and its parts): 1.0
-since Juno; 1.1, with ports, since Wallaby.
+since Juno; 1.1, with ports, since Wallaby; the ids of flavor and image since 2025.2.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from lxml import etree
 from guestlist.domainxml.values import (
     Unknown,
     attribute,
+    bounded,
     inside,
     number,
+    optional,
     text_of,
     uuid_from,
 )
@@ -34,7 +36,7 @@ from guestlist.records import Flavor, NovaMetadata, Owner, Port
 _SIZES = "memory", "disk", "swap", "ephemeral", "vcpus"
 _PARTS = (
     *("package", "name", "creationTime", "flavor", "owner", "root", "ports", "port", "ip"),
-    *("user", "project"),
+    *("user", "project", "image"),
     *_SIZES,
 )
 
@@ -83,7 +85,7 @@ def metadata_of(metadata: etree._Element | None) -> Metadata:
     """
     if metadata is None:
         return _NO_METADATA
-    text = etree.tostring(metadata)
+    text = etree.tostring(metadata, encoding="utf-8", with_tail=False)
     found = _remembered.get(text)
     if found is None:
         found = _read(metadata)
@@ -160,6 +162,11 @@ def _instance(version: _Version, instance: etree._Element, unknown: Unknown) -> 
         root_uuid = uuid_from(attribute(root, "uuid"))
         if root_uuid is None:
             add("nova: root uuid")
+    image, image_id = parts.get("image"), None
+    if image is not None and (text := image.get("uuid")):  # empty where it boots from a volume
+        image_id = uuid_from(bounded(text))
+        if image_id is None:
+            add("nova: image uuid")
     ports = parts.get("ports")
     return NovaMetadata(
         version.text,
@@ -171,6 +178,7 @@ def _instance(version: _Version, instance: etree._Element, unknown: Unknown) -> 
         attribute(root, "type"),
         root_uuid,
         () if ports is None else _ports_of(ports, names, unknown),
+        image_id,
     )
 
 
@@ -187,25 +195,30 @@ def _flavor_of(
     if element is None:
         return None, ("nova: flavor",)
     parts = _parts(element, names)
-    return _flavor(
+    gaps: list[str] = []
+    id = optional(element, "id", gaps, "nova: flavor id")
+    flavor, others = _flavor(
         attribute(element, "name"),
+        id,
         text_of(parts.get("memory")),
         text_of(parts.get("disk")),
         text_of(parts.get("swap")),
         text_of(parts.get("ephemeral")),
         text_of(parts.get("vcpus")),
     )
+    return flavor, (*gaps, *others)
 
 
 @lru_cache(maxsize=128)
-def _flavor(name: str | None, *sizes: str | None) -> tuple[Flavor, tuple[str, ...]]:
+def _flavor(name: str | None, id: str | None, *sizes: str | None) -> tuple[Flavor, tuple[str, ...]]:
     """Return a flavor and the names of its gaps; remembered, since many instances share one."""
     numbers = [number(size) for size in sizes]
     gaps = [] if name is not None else ["nova: flavor name"]
     gaps += [
         f"nova: flavor {size}" for size, value in zip(_SIZES, numbers, strict=True) if value is None
     ]
-    return Flavor(name, *numbers), tuple(gaps)
+    memory, disk, swap, ephemeral, vcpus = numbers
+    return Flavor(name, memory, disk, swap, ephemeral, vcpus, id), tuple(gaps)
 
 
 def _owner_of(

@@ -54,6 +54,14 @@ def inside(element: etree._Element) -> list[etree._Element]:
     return element[:]  # type: ignore[index,return-value]  # the stubs know no slices
 
 
+def first(element: etree._Element, tag: str) -> etree._Element | None:
+    """Return the first element directly inside that has this tag; None if there is none."""
+    for child in inside(element):
+        if child.tag == tag:
+            return child
+    return None
+
+
 def firsts(element: etree._Element) -> dict[str, etree._Element]:
     """Return the elements directly inside, by tag; of several with one tag the first.
 
@@ -83,6 +91,15 @@ def attribute(element: etree._Element | None, name: str) -> str | None:
         return None
     text = element.get(name)
     return text if text and len(text) <= LONGEST else None
+
+
+def optional(element: etree._Element | None, name: str, gaps: list[str], gap: str) -> str | None:
+    """Return the text of an attribute that may be missing; `gap` names one that is no text."""
+    text = None if element is None else element.get(name)
+    if text is None or 0 < len(text) <= LONGEST:
+        return text
+    gaps.append(gap)
+    return None
 
 
 def bounded(text: str | None) -> str | None:

@@ -127,7 +127,7 @@ class Inbox:
 
 
 def register(peer: Peer) -> None:
-    """Register with libvirt for all kinds of events. Cost: 10 calls at most, once."""
+    """Register with libvirt for all kinds of events. Cost: 11 calls at most, once."""
     for kind in _KINDS:
         peer.events(kind, kind.since)
 

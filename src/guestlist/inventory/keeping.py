@@ -117,7 +117,7 @@ class Keeping:
     # The steps
 
     def begin(self) -> None:
-        """Register for events, then list all domains. Cost: 10 calls at most, and the list's."""
+        """Register for events, then list all domains. Cost: 11 calls at most, and the list's."""
         peer = self._session.peer
         feed.register(peer)
         self._session.details.watch()

@@ -33,6 +33,8 @@ _BEHIND = {
     "max_memory_kib": ("room for memory", set[str]()),
     "disks": ("disks", {"disks"}),
     "nics": ("interfaces", {"macs"}),
+    "os": ("machine", set[str]()),
+    "agent_connected": ("guest agent", set[str]()),
     "nova": ("Nova's metadata", _OF_NOVA),
     "namespaces": ("metadata", set[str]()),
     "unknown": ("what cannot be read", set[str]()),
@@ -72,8 +74,15 @@ def differences(before: Instance, after: Instance) -> Iterator[Difference]:
             yield Difference(column.name, column, was[column.name], now[column.name])
     if before.details is not None and after.details is not None:
         for name, (words, columns) in _BEHIND.items():
-            if not found & columns and _field(before.details, name) != _field(after.details, name):
+            if not found & columns and _differ(name, before.details, after.details):
                 yield Difference(words)
+
+
+def _differ(name: str, before: Details, after: Details) -> bool:
+    was, now = _field(before, name), _field(after, name)
+    if name == "agent_connected" and None in (was, now):
+        return False  # the domain has started or stopped, and that is told
+    return was != now
 
 
 def _field(details: Details, name: str) -> object:
