@@ -37,6 +37,13 @@ def ask(host: guestlist.Host) -> None:
         assert_type(instance.state, guestlist.DomainState)
         assert_type(instance.launcher, guestlist.Launcher)
         assert_type(instance.details, guestlist.Details | None)
+        if instance.details is not None:
+            assert_type(instance.details.os, guestlist.Os | None)
+            assert_type(instance.details.agent_connected, bool | None)
+            for disk in instance.details.disks:
+                assert_type(disk.iotune, guestlist.IoTune | None)
+            for nic in instance.details.nics:
+                assert_type(nic.interface_id, UUID | None)
 
 
 def follow(live: guestlist.Inventory, uuid: UUID) -> None:

@@ -31,10 +31,12 @@ BROKEN = frozenset(
 REFUSED = BROKEN | {
     "devices-crypto",  # since libvirt 9.2
     "disks-chain-loops",
+    "disks-every-limit",  # libvirt refuses total limits beside those of reads and writes
     "disks-vhostvdpa",  # since libvirt 9.10
     "hostile-all-missing",
     "hostile-default-namespace",
     "hostile-numbers",
+    "hostile-optional-parts",
     "hostile-wrong-root",
     "nics-bad-addresses",
     "vcpus-listed-wrongly",

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from lxml import etree
 
-from guestlist.domainxml.values import Unknown
+from guestlist.domainxml.values import Unknown, first
 
 _NAME = "org.qemu.guest_agent.0"
 _STATES = {"connected": True, "disconnected": False}
@@ -22,7 +22,7 @@ _STATES = {"connected": True, "disconnected": False}
 def agent_connected(channels: Iterable[etree._Element], unknown: Unknown) -> bool | None:
     """Return what the first channel of the agent's name says."""
     for channel in channels:
-        target = next(channel.iterchildren("target"), None)
+        target = first(channel, "target")
         if target is not None and target.get("name") == _NAME:
             state = target.get("state")
             if state is not None and state not in _STATES:

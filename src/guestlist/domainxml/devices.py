@@ -22,6 +22,7 @@ from guestlist.domainxml.values import (
     Unknown,
     attribute,
     bounded,
+    first,
     firsts,
     inside,
     number,
@@ -115,10 +116,11 @@ def _chain(
         if len(chain) == DEEPEST_CHAIN or (below.location and image in passed):
             gaps.append("backing chain")
             break
-        label = f"backing #{len(chain) + 1}: "
-        if below.kind is SourceKind.NONE:
-            gaps.append(f"{label}source")
-        _name_gaps(below, label, gaps)
+        if below.location is None or below.kind is None or below.slice is not None:
+            label = f"backing #{len(chain) + 1}: "
+            if below.kind is SourceKind.NONE:
+                gaps.append(f"{label}source")
+            _name_gaps(below, label, gaps)
         passed.add(image)
         chain.append(below)
         store = parts.get("backingStore")
@@ -132,17 +134,20 @@ def _source(holder: etree._Element, parts: Parts, format: str | None) -> Source:
     encryption = parts.get("encryption")
     if source is None:
         none = None if kind is None else SourceKind.NONE
-        return Source(none, None, format, encryption=_encryption(encryption))
+        encrypted = None if encryption is None else _encryption(encryption)
+        return Source(none, None, format, encryption=encrypted)
     within = firsts(source) if len(source) else _NOTHING
     location = None if kind is None else _location(kind, source, within)
     if location == "":
         kind = SourceKind.NONE
+    if encryption is None and within:
+        encryption = within.get("encryption")
     return Source(
         kind,
         bounded(location),
         format,
-        _slice(within.get("slices")),
-        _encryption(encryption if encryption is not None else within.get("encryption")),
+        _slice(within["slices"]) if "slices" in within else None,
+        None if encryption is None else _encryption(encryption),
         attribute(source, "fdgroup"),
         attribute(source, "protocol") if kind is SourceKind.NETWORK else None,
     )
@@ -151,20 +156,20 @@ def _source(holder: etree._Element, parts: Parts, format: str | None) -> Source:
 _NOTHING: Parts = {}
 
 
-def _slice(slices: etree._Element | None) -> Slice | None:
+def _slice(slices: etree._Element) -> Slice | None:
     """Return the part of the source that is the image. Other types of slices are libvirt's own."""
-    for slice in () if slices is None else slices.iterchildren("slice"):
+    for slice in slices.iterchildren("slice"):
         if slice.get("type") == "storage":
             return Slice(number(slice.get("offset")), number(slice.get("size")))
     return None
 
 
-def _encryption(encryption: etree._Element | None) -> str | None:
+def _encryption(encryption: etree._Element) -> str:
     """Return the format of the encryption; "" where the XML says none.
 
     Old XML has the element beside the source, new XML inside it.
     """
-    return None if encryption is None else attribute(encryption, "format") or ""
+    return attribute(encryption, "format") or ""
 
 
 _SAME_FORMAT = {"aio": "raw"}
@@ -316,7 +321,7 @@ def _mtu(element: etree._Element, gaps: list[str]) -> int | None:
 
 def _interface_id(virtualport: etree._Element, gaps: list[str]) -> UUID | None:
     """Read the interface's id in a `<virtualport>`; not all types of switches have one."""
-    parameters = next(virtualport.iterchildren("parameters"), None)
+    parameters = first(virtualport, "parameters")
     text = None if parameters is None else parameters.get("interfaceid")
     if text is None:
         return None
@@ -329,13 +334,15 @@ def _interface_id(virtualport: etree._Element, gaps: list[str]) -> UUID | None:
 def _nic_source(kind: str | None, source: etree._Element | None) -> str | None:
     if source is None or kind is None:
         return None
+    if kind in _NIC_SOURCE:
+        return attribute(source, _NIC_SOURCE[kind])
     match kind:
         case "hostdev":
             return _pci(firsts(source).get("address"))
         case "server" | "client" | "mcast" | "udp":
             address, port = source.get("address"), source.get("port")
             return bounded(_authority(address, port)) if address and port else None
-    return attribute(source, _NIC_SOURCE.get(kind, "dev"))
+    return attribute(source, "dev")
 
 
 def _mac(text: str | None) -> str | None:

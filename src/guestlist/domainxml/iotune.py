@@ -10,29 +10,42 @@ Source: libvirt docs/formatdomain.rst ("Hard drives, floppy disks, CDROMs"); src
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import lru_cache
 
 from lxml import etree
 
-from guestlist.domainxml.values import firsts, number, text_of
+from guestlist.domainxml.values import inside, number, text_of
 from guestlist.records import IoTune
 
-_NUMBERS = tuple(field.name for field in fields(IoTune) if field.name != "group_name")
+_NAMES = frozenset(field.name for field in fields(IoTune))
 
 
 def iotune(element: etree._Element, gaps: list[str]) -> IoTune | None:
     """Read an `<iotune>`; None where no limit is set. `gaps` gets the names of what is unknown."""
-    parts = firsts(element)
-    limits = {}
-    for name in _NUMBERS:
-        if name in parts:
-            value = number(text_of(parts[name]))
-            if value is None:
-                gaps.append(f"iotune {name}")
-            elif value:
-                limits[name] = value
-    if not limits:
-        return None
-    group = text_of(parts.get("group_name"))
-    if group is None and "group_name" in parts:
-        gaps.append("iotune group_name")
-    return IoTune(**limits, group_name=group)
+    texts: dict[str, str | None] = {}
+    for child in inside(element):
+        tag = child.tag
+        if tag in _NAMES and tag not in texts:  # the first of several
+            texts[tag] = text_of(child)
+    limits, unknown = _limits(*texts.items())
+    gaps += unknown
+    return limits
+
+
+@lru_cache(maxsize=128)
+def _limits(*texts: tuple[str, str | None]) -> tuple[IoTune | None, tuple[str, ...]]:
+    """Return the limits and the names of their gaps; remembered, since many disks share a flavor's.
+
+    libvirt writes a limit of 0 for none.
+    """
+    limits: dict[str, int] = {}
+    group, gaps = None, []
+    for name, text in texts:
+        value = number(text)
+        if name == "group_name":
+            group = text
+        elif value:
+            limits[name] = value
+        if (text if name == "group_name" else value) is None:
+            gaps.append(f"iotune {name}")
+    return (IoTune(**limits, group_name=group) if limits else None), tuple(gaps)

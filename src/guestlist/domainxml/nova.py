@@ -85,7 +85,7 @@ def metadata_of(metadata: etree._Element | None) -> Metadata:
     """
     if metadata is None:
         return _NO_METADATA
-    text = etree.tostring(metadata)
+    text = etree.tostring(metadata, encoding="utf-8", with_tail=False)
     found = _remembered.get(text)
     if found is None:
         found = _read(metadata)

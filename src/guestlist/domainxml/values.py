@@ -54,6 +54,14 @@ def inside(element: etree._Element) -> list[etree._Element]:
     return element[:]  # type: ignore[index,return-value]  # the stubs know no slices
 
 
+def first(element: etree._Element, tag: str) -> etree._Element | None:
+    """Return the first element directly inside that has this tag; None if there is none."""
+    for child in inside(element):
+        if child.tag == tag:
+            return child
+    return None
+
+
 def firsts(element: etree._Element) -> dict[str, etree._Element]:
     """Return the elements directly inside, by tag; of several with one tag the first.
 

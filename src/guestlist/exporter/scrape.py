@@ -19,17 +19,23 @@ from guestlist.capabilities import Versions, version_text
 from guestlist.errors import GuestlistError, NotSupported, NotSynced
 from guestlist.exporter import own
 from guestlist.exporter.current import DEADLINE, CurrentCalls, CurrentDomains
-from guestlist.exporter.exposition import Lines, body, labels, sample
+from guestlist.exporter.events import FAMILIES as EVENTS
+from guestlist.exporter.events import Events
+from guestlist.exporter.exposition import Family, Lines, body, labels, sample
 from guestlist.exporter.families import COLLECTORS, families
 from guestlist.exporter.guests import GuestNow, Guests
+from guestlist.exporter.incoming import Incoming
+from guestlist.exporter.job_calls import JobCalls
+from guestlist.exporter.jobs import FAMILIES as JOBS
+from guestlist.exporter.jobs import Jobs
 from guestlist.exporter.labels import LabelStyle
 from guestlist.exporter.lane import Lane, Reading
 from guestlist.exporter.pools import Pools
 from guestlist.host import Host, connection_like
 from guestlist.inventory import Inventory
 from guestlist.records import Instance, Snapshot
+from guestlist.states import DomainState
 from guestlist.unpatched import threading
-
 
 LONGEST_ROUND = 5.0
 """Seconds that a round of statistics may take, even if rounds come more often."""
@@ -60,7 +66,7 @@ class HostExporter:
     ) -> None:
         self._live = Inventory(host)
         self._current = CurrentCalls(connection_like(host))
-        self._families = families(collectors, compat)
+        self._families = (*families(collectors, compat), *_of_events(collectors))
         groups = [
             collector.statistics
             for name, collector in COLLECTORS.items()
@@ -70,6 +76,16 @@ class HostExporter:
         if groups:
             longest = max(interval, LONGEST_ROUND)
             self._lane = Lane(connection_like(host), groups, interval=interval, deadline=longest)
+        calls = JobCalls(connection_like(host))
+        self._incoming = Incoming(calls)
+        self._incoming.attach(self._live)
+        self._events = Events() if "events" in collectors else None
+        if self._events is not None:
+            self._events.attach(self._live)
+        self._jobs = Jobs(calls) if "job" in collectors else None
+        if self._jobs is not None:
+            self._jobs.attach(self._live)
+        self._job_calls = calls
         self._pools = None
         if "pool" in collectors:
             self._pools = Pools(connection_like(host), for_tinkoff=compat == "tinkoff")
@@ -93,6 +109,7 @@ class HostExporter:
         """Close all connections; comes back within about a second each."""
         if self._lane is not None:
             self._lane.close()
+        self._job_calls.close()
         if self._pools is not None:
             self._pools.close()
         self._current.close()
@@ -139,10 +156,17 @@ class HostExporter:
             yield _versions(now.versions)
         else:
             guests = self._guests_of_view(view)
+        elsewhere = self._incoming.withheld(guests)
+        guests = [guest for guest in guests if guest.uuid not in elsewhere]
         yield _single("libvirt_up", int(is_up))
         if now is not None or view is not None:
             yield _single("libvirt_domains", len(guests))
         yield from self._guests.lines(guests, time.monotonic())
+        names = self._guests.labels()
+        if self._events is not None:
+            yield self._events.lines(names, self._live.statistics())
+        if self._jobs is not None:
+            yield self._jobs.lines(names)
         if self._pools is not None and now is not None:
             yield self._pools.lines(DEADLINE / 2)
         yield own.lines()
@@ -163,7 +187,16 @@ class HostExporter:
             instance = view.get(uuid) if view is not None else None
             told = self._told(one.uuid, one.id)
             found.append(
-                GuestNow(uuid, one.name, one.state, one.reason, instance, one.values, *told)
+                GuestNow(
+                    uuid,
+                    one.name,
+                    one.id,
+                    DomainState(one.state),
+                    one.reason,
+                    instance,
+                    one.values,
+                    *told,
+                )
             )
         return found
 
@@ -173,7 +206,8 @@ class HostExporter:
             GuestNow(
                 one.uuid,
                 one.name,
-                int(one.state),
+                one.id,
+                one.state,
                 one.reason,
                 one,
                 {},
@@ -201,6 +235,10 @@ class HostExporter:
             if duration is not None:
                 name = "guestlist_exporter_statistics_duration_seconds"
                 yield _single(name, round(duration, 3))
+
+
+def _of_events(collectors: frozenset[str]) -> Iterator[Family]:
+    return (each for each in (*EVENTS, *JOBS) if each.collector in collectors)
 
 
 def _single(family: str, value: float) -> Lines:
