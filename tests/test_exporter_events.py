@@ -202,7 +202,7 @@ def test_what_it_costs(rpc: Proxy) -> None:
     plain = rpc.calls.count("CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY")
     rpc.clear()
     with watching(rpc.uri()) as watched:
-        assert rpc.calls.count("CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY") == plain + 6
+        assert rpc.calls.count("CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY") == plain + 5
         with rpc.counting() as calls:
             watched.samples()
         assert calls == []

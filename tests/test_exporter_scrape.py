@@ -50,6 +50,8 @@ def test_a_scrape_tells_what_libvirt_tells(disk_daemon: Daemon) -> None:
     )
     one = replace(nova_instance(1), devices=device)
     with guests(disk_daemon.qemu_uri, [one]), exporting(disk_daemon.qemu_uri) as exporter:
+        # A QEMU that has just started may take a second for its first answer.
+        wait_until(lambda: scrape(exporter).get("libvirt_domain_timed_out", domain=one.name) == 0)
         found = scrape(exporter)
         connection = libvirt.openReadOnly(disk_daemon.qemu_uri)
         domain = connection.lookupByName(one.name)

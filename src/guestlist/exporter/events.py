@@ -187,7 +187,7 @@ class Events:
         Raises:
             RuntimeError: the view was started already.
 
-        Cost: a registration for each kind that the view does not hear: 6 calls for each connection.
+        Cost: a registration for each kind that the view does not hear: 5 calls for each connection.
         """
         listen(view, self)
 
