@@ -27,7 +27,7 @@ from guestlist.exporter.web import listening
 from guestlist.host import Host
 
 if TYPE_CHECKING:
-    from guestlist.exporter.web.answers import Site
+    from guestlist.exporter.web.answers import Scraped, Site
 
 _ENDS_ON = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 
@@ -86,7 +86,7 @@ def _site(options: argparse.Namespace, exporter: HostExporter) -> Site:
     config = web_config_file(Path(options.web_config_file)) if options.web_config_file else None
     if config is not None:
         config.now()
-    targets = None
+    targets: Targets[Scraped] | None = None
     if options.probe_targets:
         targets = Targets(Path(options.probe_targets), partial(_started, options))
     return Site(exporter, options.web_telemetry_path, targets, config)
