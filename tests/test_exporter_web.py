@@ -284,6 +284,18 @@ def test_a_client_that_does_not_read_delays_no_other_and_is_cut(tmp_path: Path) 
         assert len(server.get().body) == 18_000_000
 
 
+def test_clients_that_do_not_read_keep_16_bodies_at_most(tmp_path: Path) -> None:
+    with web_server(tmp_path, lines=500_000) as server, contextlib.ExitStack() as stack:
+        lazy = [stack.enter_context(server.open()) for _ in range(17)]
+        for place, client in enumerate(lazy):
+            client.sendall(GET + LAST)
+            assert server.says() == f"scrape host {place + 1}"
+            assert client.recv(1) == b"H"  # its body is made: the next client gets another
+        assert len(read_all(lazy[0])) < 9_000_000
+        for client in lazy[1:]:
+            assert len(read_all(client)) > 9_000_000
+
+
 @pytest.mark.parametrize("begin", [b"", b"GET /metrics HTT", GET + b"\r\n" + GET])
 def test_a_client_that_does_not_go_on_is_cut(tmp_path: Path, begin: bytes) -> None:
     with web_server(tmp_path, patience=Patience(head=0.3, idle=0.3)) as server:
