@@ -197,7 +197,8 @@ def test_a_real_guest_is_read_whole(disk_daemon):
     disk = make_image(disk_daemon).disk()
     guest = replace(nova_instance(1), devices=disk)
     with guests(disk_daemon.qemu_uri, [guest]), Host(disk_daemon.qemu_uri) as host:
-        snapshot = host.snapshot(statistics=["block", "vcpu", "interface", "balloon", "cpu-total"])
+        asked = ["block", "vcpu", "interface", "balloon", "cpu-total"]
+        snapshot = host.snapshot(statistics=asked, deadline=60.0)
         assert not snapshot.unanswered
         values = snapshot[guest.uuid].statistics
     records = (
