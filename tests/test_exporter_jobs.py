@@ -21,10 +21,11 @@ from lab.waiting import LONG, wait_until
 
 from guestlist import Anyone, DomainState, Host, Instance, Inventory
 from guestlist.connection import Connection
+from guestlist.exporter.families import FAMILIES
 from guestlist.exporter.histogram import Histogram
 from guestlist.exporter.incoming import LONGEST_START, Incoming, is_incoming
 from guestlist.exporter.job_calls import JobCalls
-from guestlist.exporter.jobs import FAMILIES, Jobs, progress
+from guestlist.exporter.jobs import Jobs, progress
 
 A = Domain("a", uuid4())
 B = Domain("b", uuid4())

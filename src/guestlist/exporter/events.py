@@ -28,7 +28,6 @@ from uuid import UUID
 
 from guestlist.event import LIFECYCLE_WORDS, Lifecycle, lifecycle_words
 from guestlist.exporter.by_domain import ByDomain
-from guestlist.exporter.exposition import Family, Kind
 from guestlist.inventory import Inventory, InventoryStatistics
 from guestlist.inventory.lifetime import listen
 from guestlist.unpatched import threading
@@ -36,35 +35,11 @@ from guestlist.unpatched import threading
 if TYPE_CHECKING:
     import libvirt
 
-EVENTS = Family(
-    "libvirt_domain_events_total",
-    Kind.COUNTER,
-    "Events of domains, by reason.",
-    "events",
-)
-IO_ERRORS = Family(
-    "libvirt_domain_io_errors_total", Kind.COUNTER, "I/O errors of the domain's disks.", "events"
-)
-LAST_FAULT = Family(
-    "libvirt_domain_last_fault_timestamp_seconds",
-    Kind.GAUGE,
-    "When the domain last had this fault.",
-    "events",
-)
-CONNECTIONS = Family(
-    "guestlist_exporter_connections_total",
-    Kind.COUNTER,
-    "Connections to libvirt that were opened for events; between two of them events are missed.",
-    "events",
-)
-LOSSES = Family(
-    "guestlist_exporter_event_losses_total",
-    Kind.COUNTER,
-    "Times that events were dropped in the exporter, and all domains listed instead.",
-    "events",
-)
-FAMILIES = EVENTS, IO_ERRORS, LAST_FAULT, CONNECTIONS, LOSSES
-"""The families of the collector "events"."""
+EVENTS = "libvirt_domain_events_total"
+IO_ERRORS = "libvirt_domain_io_errors_total"
+LAST_FAULT = "libvirt_domain_last_fault_timestamp_seconds"
+CONNECTIONS = "guestlist_exporter_connections_total"
+LOSSES = "guestlist_exporter_event_losses_total"
 
 Words = tuple[str, str]
 """The labels of a counter: the event, and its reason; "" where libvirt tells none."""
@@ -201,7 +176,7 @@ class Events:
 
         Cost: no call.
         """
-        connections, losses = CONNECTIONS.name, LOSSES.name
+        connections, losses = CONNECTIONS, LOSSES
         lines = {
             connections: f"{connections} {view.connections}\n",
             losses: f"{losses} {view.losses}\n",
@@ -209,14 +184,14 @@ class Events:
         with self._lock:
             self._faults.keep_only(labels)
             if self._heard:
-                lines[EVENTS.name] = "".join(map(_event_line, self._counts.items()))
+                lines[EVENTS] = "".join(map(_event_line, self._counts.items()))
             if _IO_ERROR_REASON in self._heard:
-                lines[IO_ERRORS.name] = "".join(
-                    f"{IO_ERRORS.name}{{{label}}} {self._io_errors(uuid)}\n"
+                lines[IO_ERRORS] = "".join(
+                    f"{IO_ERRORS}{{{label}}} {self._io_errors(uuid)}\n"
                     for uuid, label in labels.items()
                 )
-            lines[LAST_FAULT.name] = "".join(
-                f'{LAST_FAULT.name}{{{labels[uuid]},fault="{fault}"}} {at:.3f}\n'
+            lines[LAST_FAULT] = "".join(
+                f'{LAST_FAULT}{{{labels[uuid]},fault="{fault}"}} {at:.3f}\n'
                 for uuid, faults in self._faults.items()
                 if uuid in labels
                 for fault, at in faults.at.items()
@@ -258,4 +233,4 @@ class Events:
 
 def _event_line(counted: tuple[Words, int]) -> str:
     (event, reason), count = counted
-    return f'{EVENTS.name}{{event="{event}",reason="{reason}"}} {count}\n'
+    return f'{EVENTS}{{event="{event}",reason="{reason}"}} {count}\n'

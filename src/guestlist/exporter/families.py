@@ -236,6 +236,57 @@ _INTERFACE = (
     ),
 )
 
+_EVENTS = (
+    *_counters(
+        "events",
+        libvirt_domain_events_total="Events of domains, by reason.",
+        libvirt_domain_io_errors_total="I/O errors of the domain's disks.",
+        guestlist_exporter_connections_total="Connections to libvirt that were opened for events; between two of them events are missed.",
+        guestlist_exporter_event_losses_total="Times that events were dropped in the exporter, and all domains listed instead.",
+    ),
+    *_gauges(
+        "events",
+        libvirt_domain_last_fault_timestamp_seconds="When the domain last had this fault.",
+    ),
+)
+
+_JOB = (
+    *_gauges(
+        "job",
+        libvirt_domain_job_info_type="Type of the job: 1 bounded, 2 unbounded, 3 completed, 4 failed, 5 cancelled.",
+        libvirt_domain_job_info_operation="What the job does: libvirt's virDomainJobOperation.",
+        libvirt_domain_job_info_time_elapsed_seconds="Time since the job began.",
+        libvirt_domain_job_info_time_remaining_seconds="Time until the job ends, where known.",
+        libvirt_domain_job_info_data_total_bytes="Bytes that the job moves.",
+        libvirt_domain_job_info_data_processed_bytes="Bytes that the job has moved.",
+        libvirt_domain_job_info_data_remaining_bytes="Bytes that the job has not moved yet.",
+        libvirt_domain_job_info_memory_total_bytes="Memory that the job moves.",
+        libvirt_domain_job_info_memory_processed_bytes="Memory that the job has moved.",
+        libvirt_domain_job_info_memory_remaining_bytes="Memory that the job has not moved yet.",
+        libvirt_domain_job_info_file_total_bytes="Bytes of disks that the job moves.",
+        libvirt_domain_job_info_file_processed_bytes="Bytes of disks that the job has moved.",
+        libvirt_domain_job_info_file_remaining_bytes="Bytes of disks not moved yet.",
+        libvirt_domain_job_info_downtime_seconds="Time that the guest is expected to stand still.",
+        libvirt_domain_job_info_setup_time_seconds="Time that the migration took to begin.",
+        libvirt_domain_job_info_memory_bytes_per_second="Bytes of memory that are moved a second.",
+        libvirt_domain_job_info_disk_bytes_per_second="Bytes of disks that are moved a second.",
+        libvirt_domain_job_info_memory_dirty_bytes_per_second="Bytes of memory that the guest changes a second.",
+        libvirt_domain_job_info_memory_iteration="Number of the pass over the guest's memory.",
+        libvirt_domain_job_info_memory_postcopy_requests="Pages that the target asked for since it runs the guest (post-copy).",
+        libvirt_domain_job_info_auto_converge_throttle_ratio="Share of its time in which the guest is held back, so that the migration ends.",
+        libvirt_domain_job_info_vfio_transferred_bytes="Bytes of VFIO devices (libvirt 10.6).",
+    ),
+    *_counters(
+        "job",
+        libvirt_domain_jobs_completed_total="Jobs of domains that ended.",
+    ),
+    *_histograms(
+        "job",
+        libvirt_domain_migration_downtime_seconds="Time that the guest stood still in a migration from here.",
+        libvirt_domain_migration_duration_seconds="Time that a migration from here took.",
+    ),
+)
+
 _POOL = _gauges(
     "pool",
     libvirt_storage_pool_state="State of the storage pool: 0 inactive, 1 building, 2 running, "
@@ -303,6 +354,8 @@ FAMILIES: tuple[Family, ...] = (
     *_BLOCK,
     *_IOTUNE,
     *_INTERFACE,
+    *_EVENTS,
+    *_JOB,
     *_POOL,
     *_PROCESS,
     *_TINKOFF,

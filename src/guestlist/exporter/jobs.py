@@ -20,7 +20,6 @@ from uuid import UUID
 
 from guestlist.event import Lifecycle
 from guestlist.exporter.by_domain import ByDomain
-from guestlist.exporter.exposition import Family, Kind
 from guestlist.exporter.histogram import Histogram
 from guestlist.exporter.job_calls import Job, JobCalls
 from guestlist.inventory import Inventory
@@ -60,7 +59,7 @@ class _Row(NamedTuple):
 
     field: str
     family: str
-    help: str
+    """The end of the family's name."""
     factor: float = 1
     times: str | None = None
     """Another field to multiply with."""
@@ -72,74 +71,39 @@ _PREFIX = "libvirt_domain_job_info_"
 _MS = 0.001
 
 _ROWS = (
-    _Row(
-        "type",
-        "type",
-        "Type of the job: 1 bounded, 2 unbounded, 3 completed, 4 failed, 5 cancelled.",
-    ),
-    _Row("operation", "operation", "What the job does: libvirt's virDomainJobOperation."),
-    _Row("time_elapsed", "time_elapsed_seconds", "Time since the job began.", _MS),
-    _Row("time_remaining", "time_remaining_seconds", "Time until the job ends, where known.", _MS),
-    _Row("data_total", "data_total_bytes", "Bytes that the job moves."),
-    _Row("data_processed", "data_processed_bytes", "Bytes that the job has moved."),
-    _Row("data_remaining", "data_remaining_bytes", "Bytes that the job has not moved yet."),
-    _Row("memory_total", "memory_total_bytes", "Memory that the job moves."),
-    _Row("memory_processed", "memory_processed_bytes", "Memory that the job has moved."),
-    _Row("memory_remaining", "memory_remaining_bytes", "Memory that the job has not moved yet."),
-    _Row("disk_total", "file_total_bytes", "Bytes of disks that the job moves."),
-    _Row("disk_processed", "file_processed_bytes", "Bytes of disks that the job has moved."),
-    _Row("disk_remaining", "file_remaining_bytes", "Bytes of disks not moved yet."),
-    _Row("downtime", "downtime_seconds", "Time that the guest is expected to stand still.", _MS),
-    _Row("setup_time", "setup_time_seconds", "Time that the migration took to begin.", _MS),
-    _Row("memory_bps", "memory_bytes_per_second", "Bytes of memory that are moved a second."),
-    _Row("disk_bps", "disk_bytes_per_second", "Bytes of disks that are moved a second."),
+    _Row("type", "type"),
+    _Row("operation", "operation"),
+    _Row("time_elapsed", "time_elapsed_seconds", _MS),
+    _Row("time_remaining", "time_remaining_seconds", _MS),
+    _Row("data_total", "data_total_bytes"),
+    _Row("data_processed", "data_processed_bytes"),
+    _Row("data_remaining", "data_remaining_bytes"),
+    _Row("memory_total", "memory_total_bytes"),
+    _Row("memory_processed", "memory_processed_bytes"),
+    _Row("memory_remaining", "memory_remaining_bytes"),
+    _Row("disk_total", "file_total_bytes"),
+    _Row("disk_processed", "file_processed_bytes"),
+    _Row("disk_remaining", "file_remaining_bytes"),
+    _Row("downtime", "downtime_seconds", _MS),
+    _Row("setup_time", "setup_time_seconds", _MS),
+    _Row("memory_bps", "memory_bytes_per_second"),
+    _Row("disk_bps", "disk_bytes_per_second"),
     _Row(
         "memory_dirty_rate",
         "memory_dirty_bytes_per_second",
-        "Bytes of memory that the guest changes a second.",
         times="memory_page_size",
         needs=(("memory_page_size", 1), ("memory_iteration", 2)),
     ),
-    _Row("memory_iteration", "memory_iteration", "Number of the pass over the guest's memory."),
-    _Row(
-        "memory_postcopy_requests",
-        "memory_postcopy_requests",
-        "Pages that the target asked for since it runs the guest (post-copy).",
-    ),
-    _Row(
-        "auto_converge_throttle",
-        "auto_converge_throttle_ratio",
-        "Share of its time in which the guest is held back, so that the migration ends.",
-        0.01,
-    ),
-    _Row(
-        "vfio_data_transferred", "vfio_transferred_bytes", "Bytes of VFIO devices (libvirt 10.6)."
-    ),
+    _Row("memory_iteration", "memory_iteration"),
+    _Row("memory_postcopy_requests", "memory_postcopy_requests"),
+    _Row("auto_converge_throttle", "auto_converge_throttle_ratio", 0.01),
+    _Row("vfio_data_transferred", "vfio_transferred_bytes"),
 )
 """libvirt's field to family. A field that libvirt does not tell has no sample."""
 
-COMPLETED = Family(
-    "libvirt_domain_jobs_completed_total", Kind.COUNTER, "Jobs of domains that ended.", "job"
-)
-DOWNTIME = Family(
-    "libvirt_domain_migration_downtime_seconds",
-    Kind.HISTOGRAM,
-    "Time that the guest stood still in a migration from here.",
-    "job",
-)
-DURATION = Family(
-    "libvirt_domain_migration_duration_seconds",
-    Kind.HISTOGRAM,
-    "Time that a migration from here took.",
-    "job",
-)
-FAMILIES = (
-    *(Family(_PREFIX + row.family, Kind.GAUGE, row.help, "job") for row in _ROWS),
-    COMPLETED,
-    DOWNTIME,
-    DURATION,
-)
-"""The families of the collector "job"."""
+COMPLETED = "libvirt_domain_jobs_completed_total"
+DOWNTIME = "libvirt_domain_migration_downtime_seconds"
+DURATION = "libvirt_domain_migration_duration_seconds"
 
 DOWNTIME_BUCKETS = 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0
 """Bounds in seconds. 0.3 is QEMU's limit unless told otherwise and 0.5 is Nova's, so the two bounds
@@ -165,8 +129,8 @@ class Jobs:
         self._ending: set[UUID] = set()
         """Domains of which libvirt said last that they have no job."""
         self._completed: dict[tuple[str, str], int] = {}
-        self._downtime = Histogram(DOWNTIME.name, DOWNTIME_BUCKETS)
-        self._duration = Histogram(DURATION.name, DURATION_BUCKETS)
+        self._downtime = Histogram(DOWNTIME, DOWNTIME_BUCKETS)
+        self._duration = Histogram(DURATION, DURATION_BUCKETS)
         self._heard: Collection[int] = ()
         self._lock = threading.Lock()
 
@@ -203,9 +167,9 @@ class Jobs:
             for uuid, job in jobs.items():
                 self._heard_of(uuid, job)
             if _COMPLETED in self._heard:
-                lines[COMPLETED.name] = "".join(map(_completed_line, self._completed.items()))
-                lines[DOWNTIME.name] = self._downtime.lines()
-                lines[DURATION.name] = self._duration.lines()
+                lines[COMPLETED] = "".join(map(_completed_line, self._completed.items()))
+                lines[DOWNTIME] = self._downtime.lines()
+                lines[DURATION] = self._duration.lines()
         return lines
 
     def find(self, active: Iterable[UUID], deadline: float = 5.0) -> None:
@@ -316,4 +280,4 @@ def progress(label: str, values: Mapping[str, Any]) -> dict[str, str]:
 
 def _completed_line(counted: tuple[tuple[str, str], int]) -> str:
     (operation, result), count = counted
-    return f'{COMPLETED.name}{{operation="{operation}",result="{result}"}} {count}\n'
+    return f'{COMPLETED}{{operation="{operation}",result="{result}"}} {count}\n'

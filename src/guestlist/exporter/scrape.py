@@ -19,14 +19,12 @@ from guestlist.capabilities import Versions, version_text
 from guestlist.errors import GuestlistError, NotSupported, NotSynced
 from guestlist.exporter import own
 from guestlist.exporter.current import DEADLINE, CurrentCalls, CurrentDomains
-from guestlist.exporter.events import FAMILIES as EVENTS
 from guestlist.exporter.events import Events
-from guestlist.exporter.exposition import Family, Lines, body, labels, sample
+from guestlist.exporter.exposition import Lines, body, label, labels, sample
 from guestlist.exporter.families import COLLECTORS, families
 from guestlist.exporter.guests import GuestNow, Guests
 from guestlist.exporter.incoming import Incoming
 from guestlist.exporter.job_calls import JobCalls
-from guestlist.exporter.jobs import FAMILIES as JOBS
 from guestlist.exporter.jobs import Jobs
 from guestlist.exporter.labels import LabelStyle
 from guestlist.exporter.lane import Lane, Reading
@@ -67,7 +65,7 @@ class HostExporter:
     ) -> None:
         self._live = Inventory(host)
         self._current = CurrentCalls(connection_like(host))
-        self._families = (*families(collectors, compat), *_of_events(collectors))
+        self._families = families(collectors, compat)
         groups = [
             collector.statistics
             for name, collector in COLLECTORS.items()
@@ -158,6 +156,7 @@ class HostExporter:
         else:
             guests = self._guests_of_view(view)
         elsewhere = self._incoming.withheld(guests)
+        withheld = [guest for guest in guests if guest.uuid in elsewhere]
         guests = [guest for guest in guests if guest.uuid not in elsewhere]
         yield _single("libvirt_up", int(is_up))
         if now is not None or view is not None:
@@ -167,7 +166,9 @@ class HostExporter:
         if self._events is not None:
             yield self._events.lines(names, self._live.statistics())
         if self._jobs is not None:
-            yield self._jobs.lines(names)
+            # Of a guest that has moved in post-copy the job is still here.
+            others = {guest.uuid: label("domain", guest.name) for guest in withheld}
+            yield self._jobs.lines({**names, **others})
         if self._pools is not None and now is not None:
             yield self._pools.lines(DEADLINE / 2)
         yield own.lines()
@@ -236,10 +237,6 @@ class HostExporter:
             if duration is not None:
                 name = "guestlist_exporter_statistics_duration_seconds"
                 yield _single(name, round(duration, 3))
-
-
-def _of_events(collectors: frozenset[str]) -> Iterator[Family]:
-    return (each for each in (*EVENTS, *JOBS) if each.collector in collectors)
 
 
 def _single(family: str, value: float) -> Lines:
