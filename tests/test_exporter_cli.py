@@ -18,7 +18,7 @@ from lab.programs import LONG
 
 from guestlist.cli import arguments
 from guestlist.cli.exits import Exit
-from guestlist.exporter.families import COLLECTORS
+from guestlist.exporter.collectors import COLLECTORS
 
 FREE = "--web.listen-address=127.0.0.1:0"
 

@@ -6,6 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from guestlist.exporter.collectors import COLLECTORS
 from guestlist.exporter.exposition import (
     LONGEST_LABEL,
     Family,
@@ -17,7 +18,7 @@ from guestlist.exporter.exposition import (
     labels,
     sample,
 )
-from guestlist.exporter.families import ALIASES, COLLECTORS, COMPAT, FAMILIES, families
+from guestlist.exporter.families import ALIASES, COMPAT, FAMILIES, families
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 GAUGE = Family("libvirt_domain_info", Kind.GAUGE, "The domain.", "")

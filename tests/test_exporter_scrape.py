@@ -17,7 +17,7 @@ from lab.scraped import Scraped
 from lab.waiting import wait_until
 
 from guestlist import Host
-from guestlist.exporter.families import COLLECTORS
+from guestlist.exporter.collectors import COLLECTORS
 from guestlist.exporter.scrape import HostExporter
 
 DEFAULT = frozenset(name for name, collector in COLLECTORS.items() if collector.is_default)

@@ -3,7 +3,8 @@
 In: a host. Out: the text exposition, and a server for it. A value that is not known has no sample:
 absent, never 0. No counter falls. No guest delays a scrape, and no scrape asks a guest.
 
-    families          every metric family, and the collectors                           (pure)
+    collectors        what can be switched on and off                                   (pure)
+    families          every metric family                                               (pure)
     exposition        Prometheus's text format                                          (pure)
     labels            the labels of a guest and of its devices                          (pure)
     from_xml          a domain's record and XML to samples                              (pure)

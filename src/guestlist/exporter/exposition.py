@@ -43,7 +43,7 @@ class Family(NamedTuple):
     kind: Kind
     help: str
     collector: str
-    """The group with which it is switched on and off; see `families.COLLECTORS`."""
+    """The group with which it is switched on and off; see `collectors`."""
 
 
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})

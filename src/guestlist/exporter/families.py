@@ -12,37 +12,8 @@ libvirt's own word.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from guestlist.exporter.exposition import Family, Kind
-
-
-class Collector(NamedTuple):
-    """A group of families that is switched on and off together."""
-
-    about: str
-    """Completes "collect …" in the help."""
-
-    is_default: bool = True
-    statistics: str | None = None
-    """The group of libvirt's statistics that it asks of the guests, if it asks any."""
-
-
-COLLECTORS: Mapping[str, Collector] = {
-    "state": Collector("the state with its word, a series for each word"),
-    "openstack": Collector("what Nova wrote into the metadata: instance, flavor, owner"),
-    "interface": Collector("network interfaces"),
-    "iotune": Collector("limits of disks"),
-    "block": Collector("disks", statistics="block"),
-    "balloon": Collector("memory, as the guest tells it", statistics="balloon"),
-    "vcpu": Collector("virtual CPUs", statistics="vcpu"),
-    "cpu": Collector("processor time", statistics="cpu-total"),
-    "job": Collector("migrations that are under way"),
-    "events": Collector("counters of events"),
-    "pool": Collector("storage pools; 1 call more for each pool", is_default=False),
-    "process": Collector("the exporter itself"),
-}
-"""By the name in `--collector.NAME`. Families of the collector "" are always there."""
 
 
 def _gauges(collector: str, **helps: str) -> tuple[Family, ...]:
@@ -241,8 +212,10 @@ _EVENTS = (
         "events",
         libvirt_domain_events_total="Events of domains, by reason.",
         libvirt_domain_io_errors_total="I/O errors of the domain's disks.",
-        guestlist_exporter_connections_total="Connections to libvirt that were opened for events; between two of them events are missed.",
-        guestlist_exporter_event_losses_total="Times that events were dropped in the exporter, and all domains listed instead.",
+        guestlist_exporter_connections_total="Connections to libvirt for events; between "
+        "two of them events are missed.",
+        guestlist_exporter_event_losses_total="Losses of events in the exporter, each followed "
+        "by a list of all domains.",
     ),
     *_gauges(
         "events",
@@ -253,7 +226,8 @@ _EVENTS = (
 _JOB = (
     *_gauges(
         "job",
-        libvirt_domain_job_info_type="Type of the job: 1 bounded, 2 unbounded, 3 completed, 4 failed, 5 cancelled.",
+        libvirt_domain_job_info_type="Type of the job: 1 bounded, 2 unbounded, 3 completed, "
+        "4 failed, 5 cancelled.",
         libvirt_domain_job_info_operation="What the job does: libvirt's virDomainJobOperation.",
         libvirt_domain_job_info_time_elapsed_seconds="Time since the job began.",
         libvirt_domain_job_info_time_remaining_seconds="Time until the job ends, where known.",
@@ -270,10 +244,13 @@ _JOB = (
         libvirt_domain_job_info_setup_time_seconds="Time that the migration took to begin.",
         libvirt_domain_job_info_memory_bytes_per_second="Bytes of memory that are moved a second.",
         libvirt_domain_job_info_disk_bytes_per_second="Bytes of disks that are moved a second.",
-        libvirt_domain_job_info_memory_dirty_bytes_per_second="Bytes of memory that the guest changes a second.",
+        libvirt_domain_job_info_memory_dirty_bytes_per_second="Memory that the guest "
+        "changes a second.",
         libvirt_domain_job_info_memory_iteration="Number of the pass over the guest's memory.",
-        libvirt_domain_job_info_memory_postcopy_requests="Pages that the target asked for since it runs the guest (post-copy).",
-        libvirt_domain_job_info_auto_converge_throttle_ratio="Share of its time in which the guest is held back, so that the migration ends.",
+        libvirt_domain_job_info_memory_postcopy_requests="Pages that the target has asked "
+        "for since it runs the guest (post-copy).",
+        libvirt_domain_job_info_auto_converge_throttle_ratio="Share of its time in which "
+        "the guest is slowed down, so that the migration ends.",
         libvirt_domain_job_info_vfio_transferred_bytes="Bytes of VFIO devices (libvirt 10.6).",
     ),
     *_counters(
@@ -282,7 +259,8 @@ _JOB = (
     ),
     *_histograms(
         "job",
-        libvirt_domain_migration_downtime_seconds="Time that the guest stood still in a migration from here.",
+        libvirt_domain_migration_downtime_seconds="Time that the guest stood still, in a "
+        "migration from here.",
         libvirt_domain_migration_duration_seconds="Time that a migration from here took.",
     ),
 )
@@ -394,7 +372,7 @@ def families(collectors: frozenset[str], compat: str | None = None) -> tuple[Fam
     """Return the families of these collectors, those that are always there, and those of `compat`.
 
     Args:
-        collectors: names of `COLLECTORS`.
+        collectors: names of `collectors.COLLECTORS`.
         compat: a name of `COMPAT`.
     """
     chosen = collectors | {"", compat}

@@ -18,10 +18,11 @@ from uuid import UUID
 from guestlist.capabilities import Versions, version_text
 from guestlist.errors import GuestlistError, NotSupported, NotSynced
 from guestlist.exporter import own
+from guestlist.exporter.collectors import COLLECTORS
 from guestlist.exporter.current import DEADLINE, CurrentCalls, CurrentDomains
 from guestlist.exporter.events import Events
 from guestlist.exporter.exposition import Lines, body, label, labels, sample
-from guestlist.exporter.families import COLLECTORS, families
+from guestlist.exporter.families import families
 from guestlist.exporter.guests import GuestNow, Guests
 from guestlist.exporter.incoming import Incoming
 from guestlist.exporter.job_calls import JobCalls
@@ -48,7 +49,7 @@ class HostExporter:
 
     Args:
         host: the host; its connection is left alone.
-        collectors: names of `families.COLLECTORS`.
+        collectors: names of `collectors.COLLECTORS`.
         compat: a name of `families.COMPAT`, or None.
         interval: seconds between two rounds of the lane.
         nova_labels: kumina's `--libvirt.export-nova-metadata`.

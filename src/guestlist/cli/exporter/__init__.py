@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import guestlist
 from guestlist.cli import options as common
-from guestlist.exporter.families import COLLECTORS
+from guestlist.exporter.collectors import COLLECTORS
 from guestlist.exporter.web.listening import Address, address
 
 ABOUT = "serve what happens on the host as metrics, for Prometheus"
