@@ -1,6 +1,6 @@
 """The groups of metric families that are switched on and off together. Pure.
 
-In: nothing. Out: each collector's name, what it is about, and which group of libvirt's statistics it
+In: nothing. Out: what each collector is about, and which group of libvirt's statistics it
 needs.
 """
 

@@ -29,7 +29,7 @@ class GuestNow(NamedTuple):
     state: DomainState
     reason: int
     instance: Instance | None
-    """Its record in the live view; None where the view does not have it yet."""
+    """Its record in the live view; None where the view lacks it so far."""
     values: Values
     """The statistics of this moment; empty while libvirt does not answer."""
     reading: Reading | None
