@@ -366,8 +366,9 @@ class Stream:
     def _dispatch(
         self, _connection: libvirt.virConnect, domain: libvirt.virDomain, *facts: object
     ) -> None:
+        told = facts[:-1]  # the last one is the registration's own argument
         for subscriber in self._subscribers:
             try:
-                subscriber(domain, *facts[:-1])  # the last one is the registration's own argument
+                subscriber(domain, *told)
             except Exception:  # libvirt-python would print the error and go on; this logs it
                 log.exception("a subscriber failed on an event %d of %s", self._kind, domain.name())

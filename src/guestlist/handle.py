@@ -42,8 +42,9 @@ class Stated(Handle):
     __slots__ = ("reason", "state")
 
     def __init__(self, domain: libvirt.virDomain, state: int, reason: int) -> None:
-        super().__init__(domain)
-        if state == _SHUTOFF:
-            self.id = INACTIVE_ID
+        self.domain = domain  # not by `super`: a live view makes a thousand a second
+        self.uuid = domain.UUID()
+        self.id = INACTIVE_ID if state == _SHUTOFF else domain.ID()
+        self.name = domain.name()
         self.state = state
         self.reason = reason

@@ -243,7 +243,7 @@ def renewed(last: Instance, stated: Stated, details: Details | None) -> Instance
     """
     if _is_still(last, stated, details):
         return last
-    return _record(last.uuid, stated, details, Verdict(last.launcher, last.ours))
+    return _record(last.uuid, stated, details, last)
 
 
 def _is_still(last: Instance, stated: Stated, details: Details | None) -> bool:
@@ -257,12 +257,14 @@ def _is_still(last: Instance, stated: Stated, details: Details | None) -> bool:
     )
 
 
-def _record(uuid: UUID, stated: Stated, details: Details | None, verdict: Verdict) -> Instance:
+def _record(
+    uuid: UUID, stated: Stated, details: Details | None, verdict: Verdict | Instance
+) -> Instance:
     return Instance(
         uuid=uuid,
         name=stated.name,
         id=_id_of(stated),
-        state=DomainState(stated.state),
+        state=DomainState.of(stated.state),
         reason=stated.reason,
         launcher=verdict.launcher,
         details=details,

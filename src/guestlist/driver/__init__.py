@@ -136,8 +136,8 @@ class ComputeDriver:
         """Return the UUIDs of all instances, in the order of `list_instances`. Cost: 1 call."""
         if isinstance(self._view, Inventory):
             return [str(instance.uuid) for instance in self._in_view(self._view)]
-        named = sorted([(domain.name(), domain.UUIDString()) for domain in self._domains()])
-        return [uuid for _, uuid in named]
+        in_order = sorted(self._domains(), key=lambda domain: domain.name())
+        return [domain.UUIDString() for domain in in_order]
 
     def get_num_instances(self) -> int:
         """Return how many there are: the length of `list_instances`. Cost: 1 call."""

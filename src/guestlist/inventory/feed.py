@@ -38,7 +38,6 @@ from guestlist.details import XML_EVENTS
 from guestlist.event import Event, EventKind
 from guestlist.peer import Peer
 from guestlist.unpatched import threading
-from guestlist.waiting import Bell
 
 MOST = 10_000
 """Events that are kept. More of them cost more than a new list, and are dropped."""
@@ -74,7 +73,10 @@ class Inbox:
         self._named: dict[bytes, int] = {}
         self._is_nudged = False
         self._lock = threading.Lock()
-        self._bell = Bell()
+        self._asleep = threading.Lock()
+        """Held while nothing has come; `_wake` releases it. One lock for all waits: a `Bell` makes
+        one for each wait, and a view waits up to a thousand times a second."""
+        self._asleep.acquire()
 
     def names(self, uuid: bytes) -> bool:
         """Whether an event has named a domain, or was lost, and is not `done`. Takes no lock."""
@@ -89,7 +91,7 @@ class Inbox:
     def nudge(self) -> None:
         """Let `take` return. Takes no lock: also for signal handlers and finalizers."""
         self._is_nudged = True
-        self._bell.ring()
+        self._wake()
 
     def put(self, raw: Raw) -> None:
         """Keep an event; where there is no room, note the loss."""
@@ -99,12 +101,24 @@ class Inbox:
                 return
             self._named[raw.uuid] = self._named.get(raw.uuid, 0) + 1
             self._raws.append(raw)
-        self._bell.ring()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Wake the thread that waits, or that waits next."""
+        if self._asleep.locked():
+            try:  # noqa: SIM105  `suppress` takes longer than all that is done here
+                self._asleep.release()
+            except RuntimeError:  # another thread has just released it
+                pass
 
     def take(self, timeout: float = 0.0) -> list[Raw]:
-        """Return the events since the last call; wait `timeout` seconds for one, or for a nudge."""
-        if timeout > 0:
-            self._bell.wait_for(lambda: self._raws or self._is_nudged, timeout)
+        """Return the events since the last call; wait `timeout` seconds for one, or for a nudge.
+
+        Call it on guestlist's own threads: no signal handler runs while a main thread waits here.
+        """
+        self._asleep.acquire(blocking=False)  # before it looks: what comes later releases it again
+        if timeout > 0 and not (self._raws or self._is_nudged):
+            self._asleep.acquire(timeout=timeout)
         with self._lock:
             taken, self._raws = self._raws, []
             self._is_nudged = False

@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from guestlist import snapshot
@@ -19,6 +20,9 @@ from guestlist.handle import Stated
 from guestlist.inventory.backlog import Backlog
 from guestlist.records import Instance
 from guestlist.session import Session
+
+if TYPE_CHECKING:
+    from guestlist.details import DetailsMemory
 
 
 class Instances:
@@ -30,6 +34,11 @@ class Instances:
         self._session = session
         self._shows_details = details
         self._stated: dict[bytes, Stated] = {}
+
+    @cached_property
+    def _details(self) -> DetailsMemory:
+        """The session's memory of details, which is made when it is first needed."""
+        return self._session.details
 
     def stated(self, uuid: bytes) -> Stated | None:
         """Return what was last stated of a domain, with its handle."""
@@ -48,7 +57,7 @@ class Instances:
         for uuid in uuids:
             self.backlog.drop(uuid)
             self._stated.pop(uuid, None)
-            self._session.details.discard(uuid)
+            self._details.discard(uuid)
 
     def tell(self, uuid: bytes, event: Event, arrived: float) -> None:
         """Note an event of a domain: it may change the XML, if that is read at all."""
@@ -67,7 +76,7 @@ class Instances:
         """
         details = None
         if self._is_read(one):
-            details = self._session.details.believed(one)
+            details = self._details.believed(one)
             if details is None:
                 self.backlog.add(one.uuid)
         if not self._shows_details:
@@ -77,21 +86,21 @@ class Instances:
         if before is None or before.name != one.name or 0 in (before.id, one.id):
             made = snapshot.instance(self._session, one, details)
             if made is not None and self._shows_details:  # that may have read the XML
-                return replace(made, details=self._session.details.believed(one) or details)
+                return replace(made, details=self._details.believed(one) or details)
             return made
         return snapshot.renewed(before, one, details)
 
     def read_all(self, stated: Iterable[Stated]) -> None:
         """Read the XML of all these domains. Cost: 1 call for each domain that is not known."""
         if self._shows_details:
-            self._session.details.read(stated)
+            self._details.read(stated)
 
     def read_again(self, one: Stated, before: Instance) -> Instance | None:
         """Read a domain's XML, and return its record with that; None if it is gone. Cost: 1 call.
 
         The state stays as it was: only an answer about states moves it.
         """
-        read = self._session.details.read([one]).get(one.uuid)
+        read = self._details.read([one]).get(one.uuid)
         verdict = self._session.ownership.of(one) if read else None
         if verdict is None:
             return None
@@ -100,7 +109,7 @@ class Instances:
 
     def is_believed(self, one: Stated) -> bool:
         """Whether the XML of a domain was read, and nothing has contradicted it since."""
-        return self._session.details.believed(one) is not None
+        return self._details.believed(one) is not None
 
     def _is_read(self, one: Stated) -> bool:
         """Whether a domain's XML is read: for its details, or to tell who launched it."""

@@ -68,14 +68,17 @@ def merge(
     told: dict[UUID, list[Event]] = {}
     for event in events:
         told.setdefault(event.uuid, []).append(event)
-    asked = {*view, *answer.found} if answer.asked is None else answer.asked
+    found = answer.found
+    asked = {*view, *found} if answer.asked is None else answer.asked
     changes = []
-    for uuid in asked:
-        before, after, said = view.get(uuid), answer.found.get(uuid), told.get(uuid, ())
-        if before is not after or said:
-            kind = _kind(before, after, said)
-            if kind is not None:
-                changes.append(kind(before, after, tuple(said[-MOST_EVENTS:]), answer.at))
+    for uuid in asked:  # each look-up by a UUID takes as long as a call of a function
+        before, after = view.get(uuid), found.get(uuid)
+        said = told.get(uuid, ()) if told else ()
+        if before is after and not said:
+            continue
+        kind = _kind(before, after, said)
+        if kind is not None:
+            changes.append(kind(before, after, tuple(said[-MOST_EVENTS:]), answer.at))
     return (apply(view, changes) if changes else view), tuple(changes)
 
 
