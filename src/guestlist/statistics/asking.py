@@ -26,7 +26,7 @@ from guestlist.unpatched import threading
 
 log = logging.getLogger(__name__)
 
-MOST_CALLS = 8
+MOST_CALLS = 7
 """Calls of one Host that may be under way at a time. Two fewer may hang without a harm to the
 others: one goes on with the other guests, and the last is never spent on a guest that may be stuck.
 libvirtd has 20 workers for such calls."""
