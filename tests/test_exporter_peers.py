@@ -18,9 +18,13 @@ from typing import Any
 import pytest
 from lab import served
 from lab.metrics_page import described
+from lab.scraped import Scraped
 
 import corpus
-from guestlist.exporter.families import COLLECTORS
+from guestlist import Host
+from guestlist.exporter.collectors import COLLECTORS
+from guestlist.exporter.families import families
+from guestlist.exporter.scrape import HostExporter
 
 EXPORTERS = Path(corpus.__file__).parent / "exporters"
 NOT_SERVED = {"libvirt_domain_vcpu_cpu"}
@@ -43,9 +47,7 @@ def test_the_page_says_which_labels_the_samples_have():
 
 @pytest.mark.parametrize("compat", ["tinkoff", "kumina"])
 def test_the_page_says_which_labels_the_further_names_have(compat: str):
-    further = {
-        family.name for family in served.families_with(frozenset(), compat) if family.collector
-    }
+    further = {family.name for family in families(frozenset(), compat) if family.collector}
     found = {name: its for name, its in served.labels(compat).items() if name in further}
     assert found
     assert {name: LABELS[name] for name in found} == found
@@ -56,12 +58,28 @@ def test_each_name_of_another_exporter_is_served_with_its_type_and_labels(export
     peers = json.loads((EXPORTERS / f"{exporter}.json").read_text())
     compat = None if exporter == "inovex" else exporter
     with_pools = DEFAULT | {"pool"}
-    kinds = {family.name: family.kind.value for family in served.families_with(with_pools, compat)}
+    kinds = {family.name: family.kind.value for family in families(with_pools, compat)}
     labels = labels_with(compat, False)
     for name, peer in peers.items():
         if name not in NOT_SERVED:
             assert kinds.get(name) == peer["type"], name
             assert set(peer["labels"]) <= labels[name], name
+
+
+@pytest.mark.parametrize("exporter", ["inovex", "tinkoff", "kumina"])
+def test_what_another_exporter_tells_of_the_host_is_in_a_scrape(exporter: str):
+    peers = json.loads((EXPORTERS / f"{exporter}.json").read_text())
+    of_the_host = {name for name, peer in peers.items() if "domain" not in peer["labels"]}
+    compat = None if exporter == "inovex" else exporter
+    with Host("test:///default", readonly=True) as host:
+        scraping = HostExporter(host, collectors=DEFAULT | {"pool"}, compat=compat)
+        try:
+            scraping.start()
+            scraping.wait_ready(60)
+            found = Scraped.of(scraping.scrape())
+        finally:
+            scraping.close()
+    assert of_the_host <= found.types.keys()
 
 
 def test_what_is_not_served_is_said():
@@ -92,7 +110,7 @@ def test_a_dashboards_query_has_its_metrics_and_labels(
 ):
     labels = labels_with(dashboard["compat"], dashboard["nova_labels"])
     metrics = [metric for metric in query["metrics"] if is_ours(metric)]
-    there = {family.name for family in served.families_with(DEFAULT, dashboard["compat"])}
+    there = {family.name for family in families(DEFAULT, dashboard["compat"])}
     assert set(metrics) <= there
     if not metrics:
         return  # of another exporter: docs/exporter.md names them

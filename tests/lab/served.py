@@ -13,11 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from guestlist import domainxml
 from guestlist.exporter import own
-from guestlist.exporter.events import FAMILIES as EVENTS
-from guestlist.exporter.exposition import Family, body
-from guestlist.exporter.families import FAMILIES, families
+from guestlist.exporter.exposition import body
+from guestlist.exporter.families import FAMILIES
 from guestlist.exporter.guests import GuestNow, Guests
-from guestlist.exporter.jobs import FAMILIES as JOBS
 from guestlist.exporter.labels import LabelStyle
 from guestlist.exporter.lane import Reading
 from guestlist.launcher import Launcher
@@ -103,15 +101,6 @@ XML = """\
 
 _UUID = UUID("5dd4cbd5-8f4e-4d9c-8b2e-3a4f26f1a5c7")
 _NAME = "instance-00000007"
-
-
-EVERY_FAMILY = (*FAMILIES, *EVENTS, *JOBS)
-
-
-def families_with(collectors: frozenset[str], compat: str | None) -> tuple[Family, ...]:
-    """Return the families that an exporter with these collectors and this `--compat` serves."""
-    more = tuple(each for each in (*EVENTS, *JOBS) if each.collector in collectors)
-    return families(collectors, compat) + more
 
 
 def labels(compat: str | None = None, *, nova_labels: bool = False) -> dict[str, frozenset[str]]:
