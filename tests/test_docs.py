@@ -21,7 +21,7 @@ IN_NOVA_CONF = "guestlist.LibvirtDriver"
 """A name that only Nova understands; `guestlist.nova.finding` gives it to Nova."""
 
 _FOLDERS = {
-    *("benchmarks", "constraints", "demo", "docs", "newsfragments"),
+    *("benchmarks", "constraints", "contrib", "demo", "docs", "newsfragments"),
     *("src", "stubs", "tests", "torture"),
 }
 _PLACEHOLDER = re.compile(r" ([A-Z]+|-c URI -c URI)$")

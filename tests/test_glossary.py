@@ -53,4 +53,5 @@ def test_the_words_of_the_project_are_explained():
         *("call", "peer", "event loop", "event", "live view", "change", "in step", "stale"),
         *("stale_for", "resync", "drift", "recheck", "being changed by nova", "label", "driver"),
         *("appliance", "orphan", "reader", "subscriber", "caller"),
+        *("scrape", "metric family", "series", "sample", "collector", "target", "lane", "round"),
     }

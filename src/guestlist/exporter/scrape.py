@@ -162,6 +162,7 @@ class HostExporter:
         yield _single("libvirt_up", int(is_up))
         if now is not None or view is not None:
             yield _single("libvirt_domains", len(guests))
+            yield _single("libvirt_domains_number", sum(guest.id is not None for guest in guests))
         yield from self._guests.lines(guests, time.monotonic())
         names = self._guests.labels()
         if self._events is not None:
