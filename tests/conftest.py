@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,13 @@ settings.register_profile("long", settings.get_profile("short"), max_examples=2_
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 _BYTECODE = Path(__file__).parents[1] / ".cache" / "bytecode"
 os.environ.setdefault("PYTHONPYCACHEPREFIX", str(_BYTECODE))
+
+# A shell lets what it starts in the background ignore Ctrl-C, and nohup SIGHUP. The processes that
+# tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 pytest_plugins = ["lab.fixtures", "lab.places"]
 
