@@ -3,7 +3,8 @@
 In: a host. Out: its exposition. What enters no guest's monitor (states, network interfaces, what
 the XML says) is of the moment of the scrape: one call, and the live view, which costs none. What
 the guests themselves tell comes from the lane, with its age. A scrape ends within
-`current.DEADLINE` and the time to write the body, whatever daemon and guests do.
+`current.DEADLINE`, three times `LONGEST_CALLS`, and the time to write the body, whatever daemon and
+guests do.
 
 While libvirt is away, `libvirt_up` is 0; the domains stay as they were last seen, with the age of
 the view; statistics of the moment are gone at once, those of the lane when they are too old.
@@ -19,7 +20,7 @@ from guestlist.capabilities import Versions, version_text
 from guestlist.errors import GuestlistError, NotSupported, NotSynced
 from guestlist.exporter import own
 from guestlist.exporter.collectors import COLLECTORS
-from guestlist.exporter.current import DEADLINE, CurrentCalls, CurrentDomains
+from guestlist.exporter.current import CurrentCalls, CurrentDomains
 from guestlist.exporter.events import Events
 from guestlist.exporter.exposition import Lines, body, label, labels, sample
 from guestlist.exporter.families import families
@@ -35,6 +36,9 @@ from guestlist.inventory import Inventory
 from guestlist.records import Instance, Snapshot
 from guestlist.states import DomainState
 from guestlist.unpatched import threading
+
+LONGEST_CALLS = 0.25
+"""Seconds that a scrape waits for calls about migrations, and as long again for storage pools."""
 
 LONGEST_ROUND = 60.0
 """Seconds that a round of statistics may take, even if rounds should come more often. No scrape
@@ -156,7 +160,8 @@ class HostExporter:
             yield _versions(now.versions)
         else:
             guests = self._guests_of_view(view)
-        elsewhere = self._incoming.withheld(guests)
+        patience = LONGEST_CALLS if now is not None else 0.0  # a daemon that hangs answers none
+        elsewhere = self._incoming.withheld(guests, patience)
         withheld = [guest for guest in guests if guest.uuid in elsewhere]
         guests = [guest for guest in guests if guest.uuid not in elsewhere]
         yield _single("libvirt_up", int(is_up))
@@ -170,9 +175,9 @@ class HostExporter:
         if self._jobs is not None:
             # Of a guest that has moved in post-copy the job is still here.
             others = {guest.uuid: label("domain", guest.name) for guest in withheld}
-            yield self._jobs.lines({**names, **others})
+            yield self._jobs.lines({**names, **others}, patience)
         if self._pools is not None and now is not None:
-            yield self._pools.lines(DEADLINE / 2)
+            yield self._pools.lines(LONGEST_CALLS)
         yield own.lines()
         yield from self._ages()
 
