@@ -28,7 +28,7 @@ examples:
       without the metrics of each vCPU, with those of storage pools
   guestlist exporter --probe.targets=hosts.yml
       also http://127.0.0.1:9177/probe?target=node1 for each name in hosts.yml
-  guestlist exporter --print > /var/lib/node_exporter/libvirt.prom
+  guestlist exporter --print > libvirt.new && mv libvirt.new libvirt.prom
       one scrape, for node_exporter's textfile collector
 
 Connections are read-only. A target of /probe is a name from the file, never a URI.
@@ -54,7 +54,9 @@ def add_options(exporter: argparse.ArgumentParser) -> None:
     )
     _add_host(exporter.add_argument_group("which host"))
     _add_web(exporter.add_argument_group("how to serve"))
-    _add_collectors(exporter.add_argument_group("what to collect"))
+    _add_collectors(
+        exporter.add_argument_group("what to collect (--no-collector.NAME switches one off)")
+    )
     log = exporter.add_argument_group("the log, on standard error")
     log.add_argument("--log.level", dest="log_level", choices=_LEVELS, default="info")
     log.add_argument(
@@ -95,8 +97,8 @@ def _add_host(host: argparse._ActionsContainer) -> None:
         "--connect",
         metavar="URI",
         type=common.uri,
-        help="the host, by libvirt URI. Default: libvirt's own (LIBVIRT_DEFAULT_URI, then "
-        "libvirt.conf), then --libvirt.driver",
+        help="the host, by libvirt URI. Default: --libvirt.driver if given, else libvirt's own "
+        "(LIBVIRT_DEFAULT_URI, then libvirt.conf), else qemu:///system",
     )
     host.add_argument(
         "--libvirt.uri",
@@ -109,7 +111,8 @@ def _add_host(host: argparse._ActionsContainer) -> None:
         "--libvirt.driver",
         dest="libvirt_driver",
         choices=DRIVERS,
-        help="the hypervisor driver behind that socket; default: qemu:///system",
+        help="the hypervisor driver behind that socket (default: qemu:///system); without a URI, "
+        "the host",
     )
     host.add_argument(
         "--timeout",
