@@ -126,6 +126,8 @@ def test_words_of_other_exporters_are_taken(words: str) -> None:
         (["-c", "test:///default", "--libvirt.uri", "x:///"], "are the same; give one"),
         (["--web.telemetry-path=metrics"], "must begin with /"),
         (["--web.telemetry-path=/-/ready"], "/-/ready is another page"),
+        (["--web.telemetry-path=/a?b"], "can be asked for"),
+        (["--web.telemetry-path=/%6d"], "can be asked for"),
         (["--web.systemd-socket", "--web.listen-address=:1"], "give one"),
         (["--log.level=loud"], "invalid choice: 'loud'"),
     ],

@@ -58,7 +58,7 @@ def test_a_value_of_100_kb_is_bounded() -> None:
 @given(TEXTS)
 def test_a_label_that_is_there_is_not_written_twice(text: str) -> None:
     base = labels(domain=text, uuid="1")
-    assert extended(base, uuid="2", name=text) == f"{base},{label('name', text)}"
+    assert extended(base, {"uuid"}, uuid="2", name=text) == f"{base},{label('name', text)}"
 
 
 def test_whole_numbers_stay_exact() -> None:

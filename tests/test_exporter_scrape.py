@@ -206,6 +206,19 @@ def test_two_domains_of_one_name_make_no_series_twice(daemon: Daemon) -> None:
         assert found.domains("libvirt_domain_info_vstate") == {first.name}
 
 
+@pytest.mark.parametrize("compat", [None, "kumina"])
+def test_a_name_that_looks_like_labels_takes_none_away(daemon: Daemon, compat: str | None) -> None:
+    one = nova_instance(1)
+    path = daemon.write_node(node([one]))
+    with Proxy(daemon) as proxy:
+        with exporting(proxy.uri(path), compat=compat, nova_labels=True) as exporter:
+            proxy.rename(one.name, b"x,uuid=,project_id=,launcher=")
+            found = scrape(exporter)
+    its = {"domain": "x,uuid=,project_id=,launcher=", "uuid": str(one.uuid), "launcher": "nova"}
+    assert found.get("libvirt_domain_info", **its) == 1
+    assert found.labels("libvirt_domain_openstack_info", domain=its["domain"])["project_id"]
+
+
 @pytest.mark.parametrize("compat", ["tinkoff", "kumina"])
 def test_compat_adds_names_and_takes_none_away(daemon: Daemon, compat: str) -> None:
     path = daemon.write_node(node([nova_instance(1)]))

@@ -223,6 +223,7 @@ def established(server: WebServer) -> int:
         (b"get /metrics HTTP/1.1\r\n\r\n", 400),
         (b"\0" * 100_000, 400),
         (b"A" * 100_000, 400),
+        (b"GET * HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 405),
         (b"GET /" + b"a" * LONGEST_LINE + b" HTTP/1.1\r\n\r\n", 414),
         (b"GET /" + b"a" * 1_000_000, 414),
@@ -236,6 +237,7 @@ def test_what_is_no_request_gets_a_status(server: WebServer, request_: bytes, st
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.split(b" ", 2)[1] == str(status).encode(), answer[:200]
     assert b"Traceback" not in body
+    assert b"aiohttp" not in head
     assert len(body) < 500
     assert len(server.log) == 1
     assert server.get().status == 200

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import ipaddress
+import os
 import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -92,7 +93,11 @@ def problem(config: Path) -> str:
         ("basic_auth_users: {alice: secret}", "the password of 'alice' is no bcrypt hash"),
         ("basic_auth_users: {alice: $2y$99$" + "a" * 53 + "}", "is no bcrypt hash"),
         ("basic_auth_users: {alice: 1}", "is no bcrypt hash"),
+        ("basic_auth_users: {alice: $2y$16$" + "a" * 53 + "}", "no bcrypt hash of cost 4 to 15"),
         ("basic_auth_users: {a: b, a: c}", "line 1: the key 'a' is there twice"),
+        ("a: &a {b: c}\nd: {<<: *a}", "line 2: '<<' is not accepted"),
+        ("rate_limit: {interval: 1s, burst: " + "9" * 400 + "}", "burst is more than"),
+        ("#" * 1_000_001, "it has more than 1,000,000 bytes"),
         ("tls_server_config: {cert_file: a}", "cannot read cert_file"),
         ("tls_server_config: {key_file: serverkey.pem}", "cert or cert_file is missing"),
         ("tls_server_config: {cert_file: servercert.pem}", "key or key_file is missing"),
@@ -476,6 +481,19 @@ def test_a_broken_file_refuses_connections_until_it_is_repaired(
             "/serverkey.pem; run: chmod o-r",
             "/web.yml can be used again",
         ]
+
+
+def test_a_file_that_never_ends_stops_no_server(place: Place, tmp_path: Path) -> None:
+    with web_server(tmp_path, config=place.write("")) as server:
+        assert server.get().status == 200
+        for odd in (os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir):
+            place.config.unlink()
+            odd(place.config)
+            assert server.get().status == 500
+            place.config.rename(place.path / f"odd-{len(server.log)}")
+            place.write("")
+            assert server.get().status == 200
+        assert sum("it is no regular file" in line for line in server.log) == 3
 
 
 def test_plain_http_with_a_broken_file_is_status_500(place: Place, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ Source: Prometheus, docs/instrumenting/exposition_formats.md.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
@@ -76,15 +76,17 @@ def labels(**values: str | None) -> str:
     return ",".join([label(name, value or "") for name, value in values.items()])
 
 
-def extended(base: str, **values: str | None) -> str:
-    """Return labels followed by more of them, as `labels`; without those that `base` has."""
-    more = labels(**{name: each for name, each in values.items() if not has_label(base, name)})
+def extended(base: str, taken: Collection[str], **values: str | None) -> str:
+    """Return labels followed by more of them, as `labels`.
+
+    Args:
+        base: labels.
+        taken: the names of labels that `base` may have; these are not written again. They are told
+            apart here, because the text of a guest may look like a label.
+        values: the labels to add.
+    """
+    more = labels(**{name: each for name, each in values.items() if name not in taken})
     return f"{base},{more}" if more else base
-
-
-def has_label(its_labels: str, name: str) -> bool:
-    """Return whether labels have one of this name. A quote in a value is escaped, so it cannot."""
-    return its_labels.startswith(f'{name}="') or f',{name}="' in its_labels
 
 
 def sample(name: str, its_labels: str, value: float) -> str:

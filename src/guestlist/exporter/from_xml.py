@@ -94,6 +94,7 @@ def _info(instance: Instance, of: GuestLabels) -> str:
     os = instance.details.os if instance.details else None
     return extended(
         of.guest,
+        of.names,
         uuid=str(instance.uuid),
         os_type=os.type if os else None,
         os_type_arch=os.arch if os else None,
@@ -106,6 +107,7 @@ def _openstack(uuid: UUID, nova: NovaMetadata, of: GuestLabels) -> str:
     owner, flavor = nova.owner, nova.flavor
     return extended(
         of.guest,
+        of.names,
         instance_name=nova.name,
         instance_id=str(uuid),
         flavor_name=flavor.name if flavor else None,
@@ -122,6 +124,7 @@ def _meta(uuid: UUID, nova: NovaMetadata, of: GuestLabels) -> str:
     owner = nova.owner
     return extended(
         of.guest,
+        of.names,
         uuid=str(uuid),
         instance_name=nova.name,
         flavor=nova.flavor.name if nova.flavor else None,
@@ -141,8 +144,8 @@ def _disks(details: Details, of: GuestLabels) -> Iterator[tuple[str, str, int]]:
             continue
         seen.add(disk.target)
         its_labels = of.disk(disk.target)
-        yield "libvirt_domain_block_stats_info", _disk(disk, its_labels), 1
-        yield "libvirt_domain_block_meta", _disk_of_tinkoff(disk, its_labels), 1
+        yield "libvirt_domain_block_stats_info", _disk(disk, its_labels, of), 1
+        yield "libvirt_domain_block_meta", _disk_of_tinkoff(disk, its_labels, of), 1
         if disk.iotune is not None:
             yield from _limits(disk.iotune, its_labels)
 
@@ -160,9 +163,10 @@ def _path(disk: Disk) -> str | None:
     return disk.source.location if local else None
 
 
-def _disk(disk: Disk, its_labels: str) -> str:
+def _disk(disk: Disk, its_labels: str, of: GuestLabels) -> str:
     return extended(
         its_labels,
+        of.disk_names,
         disk_type=str(disk.source.kind or ""),
         target_bus=disk.bus,
         driver_name=disk.driver,
@@ -175,9 +179,10 @@ def _disk(disk: Disk, its_labels: str) -> str:
     )
 
 
-def _disk_of_tinkoff(disk: Disk, its_labels: str) -> str:
+def _disk_of_tinkoff(disk: Disk, its_labels: str, of: GuestLabels) -> str:
     return extended(
         its_labels,
+        of.disk_names,
         source_file=_path(disk),
         serial=disk.serial,
         bus=disk.bus,
@@ -195,16 +200,20 @@ def _nics(details: Details, of: GuestLabels) -> Iterator[tuple[str, str, int]]:
             continue
         seen.add(nic.target)
         its_labels = of.nic(nic.target)
-        yield "libvirt_domain_interface_stats_info", _nic(nic, its_labels), 1
+        yield "libvirt_domain_interface_stats_info", _nic(nic, its_labels, of), 1
         tinkoff = extended(
-            its_labels, source_bridge=nic.bridge, virtual_interface=_text(nic.interface_id)
+            its_labels,
+            of.nic_names,
+            source_bridge=nic.bridge,
+            virtual_interface=_text(nic.interface_id),
         )
         yield "libvirt_domain_interface_meta", tinkoff, 1
 
 
-def _nic(nic: Nic, its_labels: str) -> str:
+def _nic(nic: Nic, its_labels: str, of: GuestLabels) -> str:
     return extended(
         its_labels,
+        of.nic_names,
         interface_type=nic.kind,
         source_bridge=nic.bridge,
         mac_address=nic.mac,

@@ -22,13 +22,24 @@ class LabelStyle(NamedTuple):
     """kumina's `--libvirt.export-nova-metadata`: Nova's name, flavor and project everywhere."""
 
 
-class GuestLabels:
-    """The labels of one guest: `guest` for itself; those of a device begin with them."""
+_NOVA = "name", "flavor", "project_name"
 
-    __slots__ = ("_bridges", "_sources", "guest")
+
+class GuestLabels:
+    """The labels of one guest: `guest` for itself; those of a device begin with them.
+
+    `names`, `disk_names` and `nic_names` are the names of these labels.
+    """
+
+    __slots__ = ("_bridges", "_sources", "disk_names", "guest", "names", "nic_names")
 
     def __init__(self, name: str, instance: Instance | None, style: LabelStyle) -> None:
         self.guest = label("domain", name)
+        kumina = {"uuid", *(_NOVA if style.with_nova else ())} if style.is_kumina else set()
+        self.names = frozenset({"domain", *kumina})
+        device = {*self.names, "target_device"}
+        self.disk_names = frozenset({*device, "source_file"} if style.is_kumina else device)
+        self.nic_names = frozenset({*device, "source_bridge"} if style.is_kumina else device)
         self._sources: dict[str, str] = {}
         self._bridges: dict[str, str] = {}
         if style.is_kumina:

@@ -14,10 +14,11 @@ Source: PyYAML's constructor (SafeLoader takes a key that is there twice; here i
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import stat
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -28,6 +29,9 @@ from guestlist.unpatched import threading, time
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_LARGEST = 1_000_000
+"""Bytes of a file of settings, of a certificate or of a key."""
 
 _CLOCK_STEP = 0.05
 """Seconds: two changes of a file that are closer may have the same time of change."""
@@ -54,16 +58,24 @@ class Files:
             private: whether to refuse a file that every user of the machine can read.
 
         Raises:
-            BadSettings: the file cannot be read, or all users can read it.
+            BadSettings: the file cannot be read, is no regular file or too large, or all users can
+                read it.
         """
         self._seen[path] = _looks(path)
         try:
-            with path.open("rb") as file:
-                found = os.fstat(file.fileno())
+            with _opened(path) as descriptor:
+                found = os.fstat(descriptor)
                 self._newest = max(self._newest, found.st_ctime)
+                if not stat.S_ISREG(found.st_mode):
+                    raise BadSettings(f"cannot read {what} {path}: it is no regular file")
+                if found.st_size > _LARGEST:
+                    raise BadSettings(
+                        f"cannot read {what} {path}: it has more than {_LARGEST:,} bytes"
+                    )
                 if private and found.st_mode & stat.S_IROTH:
                     raise BadSettings(f"every user can read {what} {path}; run: chmod o-rwx {path}")
-                return file.read()
+                with os.fdopen(descriptor, "rb", closefd=False) as file:
+                    return file.read(_LARGEST)
         except OSError as error:
             raise BadSettings(f"cannot read {what} {path}: {error.strerror}") from error
 
@@ -72,6 +84,16 @@ class Files:
         if self._read_at - self._newest < _CLOCK_STEP:
             return True
         return any(_looks(path) != before for path, before in self._seen.items())
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Open a file for reading. A FIFO keeps no reader waiting here."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 class SettingsFile(Generic[T]):
@@ -161,8 +183,12 @@ def _strict_loader() -> Any:
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             """Return the mapping of a node."""
             keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if "<<" in keys:  # merges of merges take time without end
+                raise yaml.constructor.ConstructorError(
+                    None, None, "'<<' is not accepted", node.start_mark
+                )
             for place, key in enumerate(keys):
-                if key in keys[:place] and key != "<<":
+                if key in keys[:place]:
                     raise yaml.constructor.ConstructorError(
                         None, None, f"the key {key!r} is there twice", node.start_mark
                     )

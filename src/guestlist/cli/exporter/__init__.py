@@ -7,6 +7,7 @@ and those of exporter-toolkit. `--flag=value` and `--flag value` are the same.
 from __future__ import annotations
 
 import argparse
+import re
 from urllib.parse import quote
 
 import guestlist
@@ -37,6 +38,8 @@ hosts.yml has lines such as 'node1: qemu+tls://node1/system'.
 
 DRIVERS = ("qemu:///system", "qemu:///session", "xen:///system", "test:///default")
 PORT = 9177
+
+_is_plain_path = re.compile(r"/[A-Za-z0-9/._~-]*").fullmatch
 
 _LEVELS = ("debug", "info", "warn", "error")
 
@@ -80,6 +83,8 @@ def check_options(options: argparse.Namespace, exporter: argparse.ArgumentParser
         exporter.error("--web.systemd-socket takes the place of --web.listen-address; give one")
     if not options.web_telemetry_path.startswith("/"):
         exporter.error("--web.telemetry-path must begin with /")
+    if not _is_plain_path(options.web_telemetry_path):
+        exporter.error("--web.telemetry-path: only letters, digits and /._~- can be asked for")
     if options.web_telemetry_path in ("/-/healthy", "/-/ready", "/probe"):
         exporter.error(f"--web.telemetry-path: {options.web_telemetry_path} is another page")
     options.uri = _uri_of(options)

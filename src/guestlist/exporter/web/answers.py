@@ -99,9 +99,9 @@ class Answers:
         try:
             config = self._site.config.now() if self._site.config is not None else WebConfig()
         except BadSettings:  # the log has it; exporter-toolkit answers the same
-            return _status(HTTPStatus.INTERNAL_SERVER_ERROR)
+            return status_page(HTTPStatus.INTERNAL_SERVER_ERROR)
         if not self._has_token(config):
-            return _status(HTTPStatus.TOO_MANY_REQUESTS)
+            return status_page(HTTPStatus.TOO_MANY_REQUESTS)
         response = await self._checked(request, config)
         if not response.prepared:
             response.headers.update(config.headers)
@@ -121,33 +121,33 @@ class Answers:
             try:
                 is_admitted = await self._users.admits(header, config.users, request.remote or "")
             except Busy:
-                return _status(HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "5"})
+                return status_page(HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "5"})
             if not is_admitted:
-                return _status(HTTPStatus.UNAUTHORIZED, {"WWW-Authenticate": "Basic"})
+                return status_page(HTTPStatus.UNAUTHORIZED, {"WWW-Authenticate": "Basic"})
         return await self._page(request, config)
 
     async def _page(self, request: web.BaseRequest, config: WebConfig) -> web.StreamResponse:
         """Return the response of a path."""
         answer = self._paths.get(request.path)
         if answer is None:
-            return _status(HTTPStatus.NOT_FOUND)
+            return status_page(HTTPStatus.NOT_FOUND)
         request["headers"] = config.headers
         try:
             return await answer(request)
         except BadSettings:  # of the file of targets; the log has it
-            return _status(HTTPStatus.INTERNAL_SERVER_ERROR)
+            return status_page(HTTPStatus.INTERNAL_SERVER_ERROR)
         except TimeoutError:
             log.error(  # noqa: TRY400  one line
                 "there was no body for a scrape in time"
             )
-            return _status(HTTPStatus.SERVICE_UNAVAILABLE)
+            return status_page(HTTPStatus.SERVICE_UNAVAILABLE)
         except ConnectionError:  # the client has left
             raise
         except Exception as error:  # one line, and nothing of it for the client
             log.error(  # noqa: TRY400  one line
                 "a request failed: %s: %s", type(error).__name__, one_line(error)
             )
-            return _status(HTTPStatus.INTERNAL_SERVER_ERROR)
+            return status_page(HTTPStatus.INTERNAL_SERVER_ERROR)
 
     async def _metrics(self, request: web.BaseRequest) -> web.StreamResponse:
         return await self._exposition(request, self._site.exporter)
@@ -155,14 +155,14 @@ class Answers:
     async def _probe(self, request: web.BaseRequest) -> web.StreamResponse:
         targets = self._site.targets
         if targets is None:
-            return _status(HTTPStatus.NOT_FOUND, text="there are no targets: --probe.targets")
+            return status_page(HTTPStatus.NOT_FOUND, text="there are no targets: --probe.targets")
         names = request.query.getall("target", [])
         if len(names) != 1:
-            return _status(HTTPStatus.BAD_REQUEST, text="give one target: /probe?target=NAME")
+            return status_page(HTTPStatus.BAD_REQUEST, text="give one target: /probe?target=NAME")
         try:
             exporter = await self._workers.run(partial(targets.get, names[0]))
         except NoSuchTarget:
-            return _status(
+            return status_page(
                 HTTPStatus.NOT_FOUND,
                 text="no such target; a target is a name in the file of targets, never a URI",
             )
@@ -172,7 +172,7 @@ class Answers:
         """Send a body of the exporter, in pieces."""
         encoding = accepted(", ".join(request.headers.getall("Accept-Encoding", [])) or None)
         if encoding is None:
-            return _status(HTTPStatus.NOT_ACCEPTABLE)
+            return status_page(HTTPStatus.NOT_ACCEPTABLE)
         body = await self._body(exporter)
         data = body.plain if encoding is Encoding.IDENTITY else await body.compressed()
         headers = {"Content-Type": CONTENT_TYPE, "Vary": "Accept-Encoding", "Server": _SERVER}
@@ -215,13 +215,13 @@ class Answers:
                 self._bodies.pop(exporter, None)
 
     async def _healthy(self, _: web.BaseRequest) -> web.StreamResponse:
-        return _status(HTTPStatus.OK, text="healthy")
+        return status_page(HTTPStatus.OK, text="healthy")
 
     async def _ready(self, _: web.BaseRequest) -> web.StreamResponse:
         if self._site.exporter.is_ready:
-            return _status(HTTPStatus.OK, text="ready")
+            return status_page(HTTPStatus.OK, text="ready")
         text = "not ready: the domains of the host have not been listed yet"
-        return _status(HTTPStatus.SERVICE_UNAVAILABLE, text=text)
+        return status_page(HTTPStatus.SERVICE_UNAVAILABLE, text=text)
 
     async def _landing_page(self, _: web.BaseRequest) -> web.StreamResponse:
         page = _PAGE.format(
@@ -250,7 +250,7 @@ _PAGE = """\
 """
 
 
-def _status(
+def status_page(
     status: HTTPStatus, headers: Mapping[str, str] | None = None, *, text: str | None = None
 ) -> web.Response:
     """Return a response of one line."""

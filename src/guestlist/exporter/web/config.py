@@ -52,7 +52,10 @@ _VERSIONS = {
     "TLS13": ssl.TLSVersion.TLSv1_3,
 }
 
-_is_bcrypt = re.compile(r"\$2[abxy]?\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}").fullmatch
+_is_bcrypt = re.compile(r"\$2[abxy]?\$(0[4-9]|1[0-5])\$[./A-Za-z0-9]{53}").fullmatch
+"""The cost is 15 at most, which takes some seconds; each step more doubles that, up to 31."""
+
+_MOST_BURST = 1_000_000_000
 
 _NANOSECONDS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9}
 _NANOSECONDS |= {"m": 60 * 10**9, "h": 3_600 * 10**9}
@@ -213,13 +216,17 @@ def _headers(http: _Section) -> dict[str, str]:
 def _users(section: _Section) -> dict[str, str]:
     for name, value in section.values.items():
         if not isinstance(value, str) or not _is_bcrypt(value):
-            raise section.refuse(f"the password of {name!r} is no bcrypt hash ($2y$10$…)")
+            raise section.refuse(
+                f"the password of {name!r} is no bcrypt hash of cost 4 to 15 ($2y$10$…)"
+            )
     return dict(section.values)
 
 
 def _rate(section: _Section) -> Rate | None:
     interval = _nanoseconds(section, section.get("interval", 0, str, int))
     burst = section.get("burst", 0, int)
+    if burst > _MOST_BURST:
+        raise section.refuse(f"burst is more than {_MOST_BURST:,}")
     return Rate(interval / 10**9, burst) if interval > 0 else None
 
 

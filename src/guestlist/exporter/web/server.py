@@ -16,13 +16,14 @@ import signal
 import socket
 import ssl
 from collections.abc import Collection, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
 
 from guestlist.errors import one_line
 from guestlist.exporter.settings_file import BadSettings
-from guestlist.exporter.web.answers import Answers, Site
+from guestlist.exporter.web.answers import Answers, Site, status_page
 from guestlist.exporter.web.door import LONGEST_HEAD, LONGEST_LINE, Patience
 from guestlist.exporter.web.doors import Doors
 from guestlist.exporter.web.listening import name_of
@@ -78,7 +79,7 @@ async def _serve(
             if door is not None:
                 door.answered()
 
-    server = web.Server(
+    server = _Server(
         answer,
         access_log=None,
         logger=_quiet(),
@@ -107,6 +108,35 @@ async def _serve(
         doors.cut_idle()
         await asyncio.wait([loop.create_task(server.shutdown(patience.ending))])
         doors.cut_all()
+
+
+class _Handler(web.RequestHandler):
+    """aiohttp's own, except that what it refuses by itself quotes nothing of the request."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  it quotes the request
+    ) -> web.StreamResponse:
+        """Return the answer to a request that aiohttp refuses, and close the connection."""
+        self.log_exception("a request was refused", exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun")
+        answer = status_page(HTTPStatus(status))
+        answer.force_close()
+        return answer
+
+
+class _Server(web.Server):
+    """aiohttp's own, with the handler above."""
+
+    def __call__(self) -> web.RequestHandler:
+        """Return the handler of a connection."""
+        return _Handler(self, loop=self._loop, **self._kwargs)
 
 
 def _end(ended: asyncio.Future[signal.Signals], number: signal.Signals) -> None:
