@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.programs import LONG, running
+from lab.waiting import wait_until
 
 from guestlist.exporter.web.door import Patience
 
@@ -105,6 +106,10 @@ class WebServer:
     def log(self) -> list[str]:
         """The lines of its log."""
         return self.log_path.read_text().splitlines()
+
+    def listens(self) -> bool:
+        """Whether it has read its files and serves on each address."""
+        return sum("listening on" in line for line in self.log) == len(self.ports)
 
     def says(self) -> str:
         """Return the next line that the exporter writes."""
@@ -199,5 +204,6 @@ def web_server(
         assert process.stdout is not None
         ports = [int(port) for port in process.stdout.readline().split()]
         server = WebServer(process, ports, place / "server.log")
+        wait_until(lambda: process.poll() is not None or server.listens())
         yield server
         assert not [line for line in server.log if "Traceback" in line]
