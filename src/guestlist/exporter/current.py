@@ -66,7 +66,7 @@ class CurrentCalls:
             NotSupported: this libvirt has no bulk statistics (before 1.2.8).
             GuestlistError: libvirt could not be asked; `ConnectionLost` if it did not answer within
                 the deadline. A call that hangs is left alone, and until it returns each further
-                question waits for that, and fails.
+                question fails at once.
 
         Cost: 1 call; 3 more, once per connection, for the versions.
         """
@@ -78,7 +78,6 @@ class CurrentCalls:
             "read the states",
             self._question,
             lambda outcome: answered.of(lambda: outcome),
-            patience=self._deadline,
         )
         if not is_free or not answered.wait(self._deadline):
             raise ConnectionLost(

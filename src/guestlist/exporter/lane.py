@@ -63,7 +63,7 @@ class Lane:
         connection: the host; the lane asks over others like it.
         groups: names of `statistics.GROUPS`.
         interval: seconds from one round to the next. After a round the lane rests at least three
-            times as long as the round took.
+            times as long as guests that answer kept libvirt busy.
         deadline: seconds for one round; None: as long as the interval.
         most_calls: see `MOST_CALLS`. Raise it where the daemon has more workers (`max_workers`).
 
@@ -93,8 +93,10 @@ class Lane:
         self._is_over = True
         self._began: float | None = None
         self._ended = 0
-        self.unanswered: frozenset[bytes] = frozenset()
+        self._silent: frozenset[bytes] = frozenset()
         """UUIDs of the active guests that did not answer in the last complete round."""
+        self._oldest = 0.0
+        """When (monotonic) the oldest call began whose answer is shown; it never goes back."""
         self.duration: float | None = None
         """Seconds that the last round took; None before the first has ended."""
         self.rounds = 0
@@ -134,9 +136,24 @@ class Lane:
         return self._rounds.hanging
 
     @property
+    def unanswered(self) -> frozenset[bytes]:
+        """UUIDs of the active guests that do not answer: in the last complete round, or now."""
+        return self._silent.union(self._rounds.alone) - self.not_asked
+
+    @property
+    def not_asked(self) -> frozenset[bytes]:
+        """UUIDs of active guests that the last round could not ask, because too many calls hang."""
+        return self._rounds.suspects
+
+    @property
     def effective_interval(self) -> float:
         """Seconds from round to round: the interval, or longer where the lane has to rest."""
-        return max(self.interval, _SHARE * (self.duration or 0.0))
+        return max(self.interval, _SHARE * self._work)
+
+    @property
+    def _work(self) -> float:
+        """Seconds for which guests that answer keep libvirt busy in a round."""
+        return min(self.duration or 0.0, self._rounds.pace * (self._rounds.count or 0))
 
     def readings(self) -> Mapping[bytes, Reading]:
         """Return the newest reading of each guest, by UUID, without those that are too old.
@@ -144,6 +161,7 @@ class Lane:
         Cost: none.
         """
         oldest = time.monotonic() - _LIFETIME * self.effective_interval
+        oldest = self._oldest = max(self._oldest, oldest)
         # To copy is one call of C, while the thread puts in others.
         return {uuid: one for uuid, one in self._readings.copy().items() if one.asked_at >= oldest}
 
@@ -179,7 +197,7 @@ class Lane:
         self.duration = time.monotonic() - began
         self._note(outcome.failure)
         if outcome.failure is None:
-            self.unanswered = outcome.unanswered
+            self._silent = outcome.unanswered
             self.rounds += 1
             self._began = began
         else:
@@ -202,8 +220,8 @@ class Lane:
 
     def _rest(self, began: float, late: int) -> None:
         """Wait for the next round; it comes earlier when a call that hung has returned."""
-        changed, now = self._rounds.changed, time.monotonic()
-        if not changed.wait_for(self._is_closing, (_SHARE - 1) * (now - began)):
+        changed = self._rounds.changed
+        if not changed.wait_for(self._is_closing, (_SHARE - 1) * self._work):
             changed.wait_for(
                 lambda: self._is_closing() or self._rounds.late != late,
                 began + self.interval - time.monotonic(),

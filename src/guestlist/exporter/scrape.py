@@ -97,6 +97,7 @@ class HostExporter:
         self._turn = threading.Lock()
         self._readings: Mapping[bytes, Reading] = {}
         self._unanswered: Container[bytes] = ()
+        self._not_asked: Container[bytes] = ()
 
     @property
     def label(self) -> str:
@@ -147,7 +148,8 @@ class HostExporter:
         now: CurrentDomains | None = None
         is_up = True
         if self._lane is not None:
-            self._readings, self._unanswered = self._lane.readings(), self._lane.unanswered
+            self._readings, self._not_asked = self._lane.readings(), self._lane.not_asked
+            self._unanswered = self._lane.unanswered
         try:
             now = self._current.ask()
         except NotSupported:
@@ -232,6 +234,8 @@ class HostExporter:
         reading = self._readings.get(uuid)
         if reading is not None and reading.id != number:
             reading = None
+        if uuid in self._not_asked:
+            return reading, None
         return reading, uuid not in self._unanswered
 
     def _ages(self) -> Iterator[Lines]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guestlist import uris
-from guestlist.cli import ending, exits
+from guestlist.cli import ending, exits, live_hosts
 from guestlist.cli.exits import Exit
 from guestlist.cli.exporter import DRIVERS, log
 from guestlist.cli.show import terminal
@@ -42,6 +42,7 @@ def run(options: argparse.Namespace) -> Exit:
 
 def _print(options: argparse.Namespace, exporter: HostExporter) -> Exit:
     ending.on_end(exporter.close)
+    live_hosts.mute_stale(verbose=options.log_level == "debug")  # the end says it
     try:
         exporter.start()
         exporter.wait_ready(options.timeout)

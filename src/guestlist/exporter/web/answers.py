@@ -39,8 +39,11 @@ log = logging.getLogger(__name__)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Of an exposition; OpenMetrics is not offered."""
 
-_MOST_THREADS = 16
-"""Scrapes of different hosts at a time: a host that hangs keeps its thread for 1.5 s."""
+_MOST_THREADS = 4
+"""Threads for scrapes of the exporter's own host, and for compression."""
+
+_MOST_PROBES = 64
+"""Threads for the hosts of /probe: a host that hangs keeps its thread for a second."""
 
 _PIECE = 65_536
 
@@ -82,6 +85,7 @@ class Answers:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._workers = Workers("guestlist-scrape", _MOST_THREADS)
+        self._probing = Workers("guestlist-probe", _MOST_PROBES)
         self._users = Users()
         self._bucket: Bucket | None = None
         self._bodies: dict[Scraped, Bodies] = {}
@@ -160,7 +164,7 @@ class Answers:
         if len(names) != 1:
             return status_page(HTTPStatus.BAD_REQUEST, text="give one target: /probe?target=NAME")
         try:
-            exporter = await self._workers.run(partial(targets.get, names[0]))
+            exporter = await self._probing.run(partial(targets.get, names[0]))
         except NoSuchTarget:
             return status_page(
                 HTTPStatus.NOT_FOUND,
@@ -207,7 +211,8 @@ class Answers:
         """Return a body that this request may have."""
         bodies = self._bodies.get(exporter)
         if bodies is None:
-            bodies = self._bodies[exporter] = Bodies(exporter.scrape, self._workers)
+            workers = self._workers if exporter is self._site.exporter else self._probing
+            bodies = self._bodies[exporter] = Bodies(exporter.scrape, workers)
         try:
             return await bodies.body()
         finally:
