@@ -1,5 +1,9 @@
 """What the benchmarks share.
 
+exporter_report   the page of `./dev bench exporter`
+exporter_results  its figures, as records
+writing           a process that writes the bodies of many guests
+soak              scrapes that go on under churn
 callers_report    the page and the plot of `./dev bench callers`
 inventory_report  those of `./dev bench inventory`
 listing_report    those of `./dev bench listing`
