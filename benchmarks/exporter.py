@@ -60,8 +60,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 _WRITING = Path(__file__).resolve().parent / "harness" / "writing.py"
 _PEER = "prometheus-libvirt-exporter"
-_UNPACKED = Path(__file__).resolve().parents[1] / ".peers" / "usr" / "bin" / _PEER
-"""Where `./dev` unpacks Debian's package."""
 
 _FULL = {
     "sizes": [10, 100, 1_000, 5_000],
@@ -152,7 +150,7 @@ def measure_migration(results: Results) -> None:
     with (
         two_hosts() as (source, target),
         Proxy(source) as proxy,
-        guestlist_exporter("-c", proxy.qemu_uri, _EVERY) as exporter,
+        guestlist_exporter("-c", proxy.qemu_uri, "--collector.interval=600") as exporter,
     ):
         wait_until(partial(_tells_of, exporter, 0))
         results.migrating[0] = _calls(proxy, exporter)
@@ -179,18 +177,14 @@ def _both(uri: str, domains: int) -> Iterator[tuple[Serving, Serving]]:
     words = f"--libvirt.uri={uri}", f"--web.listen-address=127.0.0.1:{port}", as_theirs[1]
     with (
         _in_step(uri, domains, *as_theirs) as ours,
-        serving([_peer() or _PEER, *words], port) as theirs,
+        serving([_PEER, *words], port) as theirs,
     ):
         yield ours, theirs
 
 
-def _peer() -> str | None:
-    return shutil.which(_PEER) or (str(_UNPACKED) if _UNPACKED.exists() else None)
-
-
 def measure_duel(results: Results, options: argparse.Namespace) -> None:
     """Let both exporters take turns on one host; compare what they tell of a QEMU guest."""
-    if _peer() is None:
+    if shutil.which(_PEER) is None:
         results.left_out.append(f"Debian's exporter: the package {_PEER} is missing")
         return
     duel = results.duel = Duel(options.duel)

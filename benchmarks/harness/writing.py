@@ -30,8 +30,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from guestlist import domainxml
+from guestlist.exporter.collectors import COLLECTORS
 from guestlist.exporter.exposition import body
-from guestlist.exporter.families import COLLECTORS, families
+from guestlist.exporter.families import families
 from guestlist.exporter.guests import GuestNow, Guests
 from guestlist.exporter.labels import LabelStyle
 from guestlist.exporter.lane import Reading
