@@ -275,27 +275,28 @@ def measure_faults(results: Results, options: argparse.Namespace) -> None:
         def settle() -> None:
             wait_until(lambda: not _incomplete(exporter.scrape(), names))
 
+        times = _EACH * min(options.rounds, 3)
         settle()
-        results.faults["none"] = _fault(exporter, names, set())
+        results.faults["none"] = _fault(exporter, names, set(), times)
         for count in (min(count, options.guests - 1) for count in _STUCK):
             report(f"{count} of {options.guests} guests stopped")
             with contextlib.ExitStack() as stack:
                 for guest in all_of_them[:count]:
                     stack.enter_context(stuck(daemon, guest, 300))
                 gone = {each.name for each in all_of_them[:count]}
-                results.faults[str(count)] = _fault(exporter, names, gone)
+                results.faults[str(count)] = _fault(exporter, names, gone, times)
             settle()
         report("the daemon stopped")
         daemon.stop()
-        results.faults["stopped"] = _fault(exporter, names, None)
+        results.faults["stopped"] = _fault(exporter, names, None, times)
         daemon.cont()
         settle()
         report("the daemon killed")
         daemon.kill()
-        results.faults["killed"] = _fault(exporter, names, None)
+        results.faults["killed"] = _fault(exporter, names, None, times)
         daemon.restart()
         settle()
-        results.faults["again"] = _fault(exporter, names, set())
+        results.faults["again"] = _fault(exporter, names, set(), times)
 
 
 def _incomplete(found: Scraped, names: set[str]) -> set[str]:
@@ -312,14 +313,14 @@ def _marked(found: Scraped) -> set[str]:
     }
 
 
-def _fault(exporter: Serving, names: set[str], gone: set[str] | None) -> Fault:
-    """Scrape once a second for three turns, timed; then look at what the last body says.
+def _fault(exporter: Serving, names: set[str], gone: set[str] | None, times: int) -> Fault:
+    """Scrape that many times, once a second and timed; then look at what the last body says.
 
     `gone` are the guests that do not answer; the scrapes go on until they are marked, and the
     others complete. None: the daemon does not answer.
     """
     fault = Fault()
-    fault.seconds, body = _every_second(exporter, 3 * _EACH)
+    fault.seconds, body = _every_second(exporter, times)
     if gone is None:
         gone = set()
     else:
