@@ -1,9 +1,13 @@
 """What the benchmarks share.
 
 callers_report    the page and the plot of `./dev bench callers`
+exporter_report   the page of `./dev bench exporter`
 inventory_report  those of `./dev bench inventory`
 listing_report    those of `./dev bench listing`
 nova_report       those of `./dev bench nova`
+exporter_results  what `./dev bench exporter` measured, as records
+writing           a process that writes the bodies of many guests
+soak              scrapes that go on under churn
 listings          the Python ways to list a host, each a process that lists when told to
 questions         the ways to ask a driver's questions, each a process that stays
 viewers           the two live views that are compared, each in a process

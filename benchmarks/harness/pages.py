@@ -1,6 +1,6 @@
 """What the benchmarks' pages have in common, and how they are published.
 
-In: a page, a plot and results. Out: three files of one name, and the page on standard output.
+In: a page, a plot and results. Out: files of one name, and the page on standard output.
 Progress messages go to standard error.
 """
 
@@ -25,14 +25,18 @@ def report(text: str) -> None:
 
 
 def publish(
-    output: Path | None, name: str, page: str, plot: str, results: DataclassInstance
+    output: Path | None, name: str, page: str, plot: str | None, results: DataclassInstance
 ) -> None:
-    """Print the page; write it, its plot and every single time to `output`, unless that is None."""
+    """Print the page; write it, its plot if it has one, and every single time to `output`.
+
+    `output` None: only print.
+    """
     if output:
         output.mkdir(parents=True, exist_ok=True)
         (output / f"{name}.md").write_text(page)
         (output / f"{name}.json").write_text(_written(results))
-        (output / f"{name}.svg").write_text(plot)
+        if plot is not None:
+            (output / f"{name}.svg").write_text(plot)
     print(page, end="")
 
 

@@ -1,8 +1,9 @@
 """A pytest plugin: what each test needs of this machine, and the run without all of that.
 
-In: tests. A test that uses a fixture `needs_libvirtd`, `needs_qemu`, `needs_qemu_img` or
-`needs_nova`, directly or through another fixture, needs that. A parameter that makes its test need
-something has the mark `needs`: `pytest.param("daemon", marks=pytest.mark.needs("libvirtd"))`.
+In: tests. A test that uses a fixture `needs_libvirtd`, `needs_qemu`, `needs_qemu_img`,
+`needs_prometheus` or `needs_nova`, directly or through another fixture, needs that. A parameter
+that makes its test need something has the mark `needs`:
+`pytest.param("daemon", marks=pytest.mark.needs("libvirtd"))`.
 
 Out: every such test is marked `heavy`. `--quick` leaves the heavy tests out and tries fewer
 examples; the laboratory then refuses to start a daemon, an image tool or Nova. `--make-nova` makes
@@ -25,6 +26,7 @@ from lab import quick
 from lab.daemon import daemon_available
 from lab.images import qemu_img_available
 from lab.nova import SERIES, nova_available
+from lab.prometheus import prometheus_available
 from lab.qemu import qemu_available
 from lab.versions import versions
 
@@ -63,13 +65,19 @@ def needs_qemu_img() -> None:
 
 
 @pytest.fixture(scope="session")
+def needs_prometheus() -> None:
+    """Prometheus can be run here, and promtool."""
+    require(prometheus_available())
+
+
+@pytest.fixture(scope="session")
 def needs_nova() -> None:
     """The Nova under test can be run here."""
     require(nova_available())
 
 
 def needs_of(item: pytest.Item) -> set[str]:
-    """Return what a test needs: "libvirtd", "qemu", "qemu_img", "nova"."""
+    """Return what a test needs: "libvirtd", "qemu", "qemu_img", "prometheus", "nova"."""
     fixtures: list[str] = getattr(item, "fixturenames", [])
     by_fixture = {name.removeprefix(_PREFIX) for name in fixtures if name.startswith(_PREFIX)}
     return by_fixture.union(*(mark.args for mark in item.iter_markers("needs")))

@@ -24,6 +24,7 @@ from guestlist.handle import INACTIVE_ID, Stated
 from guestlist.peer import Peer, unsupported
 from guestlist.side_calls import SideCalls
 from guestlist.statistics.reading import Values
+from guestlist.unpatched import time
 from guestlist.waiting import Outcome
 
 _STATE, _INTERFACE = 1, 1 << 4
@@ -74,12 +75,13 @@ class CurrentCalls:
 
     def _ask(self) -> CurrentDomains:
         answered: Outcome[CurrentDomains | GuestlistError | None] = Outcome()
+        end = time.monotonic() + self._deadline
         is_free = self._side_calls.start(
             "read the states",
             self._question,
             lambda outcome: answered.of(lambda: outcome),
         )
-        if not is_free or not answered.wait(self._deadline):
+        if not is_free or not answered.wait(max(0.0, end - time.monotonic())):
             raise ConnectionLost(
                 f"no answer from {self._side_calls.label} within {self._deadline:g} s: its daemon "
                 "accepts calls and does not finish them"
