@@ -233,15 +233,21 @@ def test_faults_go_with_their_domain(daemon: Daemon) -> None:
                 connection.lookupByUUIDString(str(each.uuid)).destroy()
 
 
-def test_a_value_is_kept_until_its_domain_is_missed_twice() -> None:
-    kept: ByDomain[str] = ByDomain()
+def test_a_value_waits_for_its_domain_and_goes_with_it() -> None:
+    now = 0.0
+    kept: ByDomain[str] = ByDomain(lambda: now)
     early, known = uuid4(), uuid4()
     kept.put(early, "named before the view has it")
     kept.put(known, "in the view")
     kept.keep_only({known})
-    assert set(kept) == {early, known}
     kept.keep_only({known})
-    assert set(kept) == {known}
+    assert set(kept) == {early, known}
+    kept.keep_only({early})
+    assert set(kept) == {early}
+    kept.put(known, "named again")
+    now = by_domain.GRACE
+    kept.keep_only({early})
+    assert set(kept) == {early}
 
 
 def test_values_are_bounded_where_nothing_scrapes() -> None:

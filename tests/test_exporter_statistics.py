@@ -93,6 +93,20 @@ def test_of_two_devices_with_one_name_the_first_is_told_of() -> None:
     assert len(samples(lines)) == 8
 
 
+def test_two_groups_or_monitors_of_one_name_make_no_series_twice() -> None:
+    values = told.guest("vda")
+    for key in list(values):
+        if ".timed_group.0." in key or ".energy.monitor.0." in key:
+            values[key.replace("group.0.", "group.1.").replace("monitor.0.", "monitor.1.")] = 7
+    values |= {"block.0.timed_group.1.interval": 10, "cpu.energy.monitor.1.name": "all"}
+    values |= {"cpu.energy.monitor.1.pkg.0.id": 0, "cpu.energy.monitor.2.pkg.0.core_energy": 9.0}
+    lines = reader().lines(values)
+    assert (
+        value(lines, "libvirt_domain_cpu_energy_joules_total", monitor="all", package="0") == 12.5
+    )
+    assert len(list(samples(lines))) == len(list(samples(reader().lines(told.guest("vda")))))
+
+
 def test_a_disk_that_takes_the_place_of_another_has_its_own_name() -> None:
     name, kept = "libvirt_domain_block_stats_read_requests_total", reader()
     first, second = told.disks("vda", "vdb"), told.disks("vdb")

@@ -255,6 +255,8 @@ def test_certificate_and_key_in_the_file_itself(place: Place, tmp_path: Path) ->
     config = place.write(
         "tls_server_config:\n" + "".join(lines) + "  client_auth_type: RequireAndVerifyClientCert\n"
     )
+    assert "which holds a key" in problem(config)
+    config.chmod(0o640)
     client = place.client(place.authority.issue("prometheus"))
     with web_server(tmp_path, config=config) as server:
         assert server.get(tls=client).status == 200
@@ -504,6 +506,16 @@ def test_plain_http_with_a_broken_file_is_status_500(place: Place, tmp_path: Pat
         place.write(f"basic_auth_users: {{alice: {HASH}}}")
         assert server.get().status == 401
         assert len(server.log) == 3
+
+
+def test_tls_that_comes_into_the_file_is_not_left_out_in_silence(
+    place: Place, tmp_path: Path
+) -> None:
+    with web_server(tmp_path, config=place.write("")) as server:
+        assert server.get().status == 200
+        place.tls()
+        assert [server.get().status for _ in range(2)] == [500, 500]
+        assert sum("start again" in line for line in server.log) == 1
 
 
 def test_tls_that_leaves_the_file_does_not_leave_the_server(place: Place, tmp_path: Path) -> None:

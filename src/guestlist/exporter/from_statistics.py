@@ -163,7 +163,7 @@ class Reader:
         self._names: dict[str, object] = {}
         """Texts that are in the labels, by their keys: names of devices, and intervals."""
         self._taken: dict[str, str] = {}
-        """By a device's labels: the key of the name that it has first."""
+        """By labels: the place in libvirt's answer that has them first."""
         self._has_latencies = False
 
     def lines(self, values: Values) -> Lines:
@@ -206,12 +206,22 @@ class Reader:
         if group == "energy":
             monitor = self._name(f"cpu.energy.monitor.{numbers[0]}.name", values)
             package = self._name(f"cpu.energy.monitor.{numbers[0]}.pkg.{numbers[1]}.id", values)
-            return f"{self._of.guest},{label('monitor', monitor)},{label('package', package)}"
+            if not monitor:
+                return None
+            of_it = f"{self._of.guest},{label('monitor', monitor)},{label('package', package)}"
+            return self._first(of_it, f"{group}.{numbers}")
         its_labels = self._device(group, numbers[0], values)
         if its_labels is None or len(numbers) == 1:
             return its_labels
         interval = self._name(f"{group}.{numbers[0]}.timed_group.{numbers[1]}.interval", values)
-        return f"{its_labels},{label('interval', interval)}" if interval else None
+        if not interval:
+            return None
+        its_labels = f"{its_labels},{label('interval', interval)}"
+        return self._first(its_labels, f"{group}.{numbers}")
+
+    def _first(self, its_labels: str, place: str) -> str | None:
+        """Return the labels to the place that has them first, and None to every other place."""
+        return its_labels if self._taken.setdefault(its_labels, place) == place else None
 
     def _device(self, group: str, number: int, values: Values) -> str | None:
         """Return the labels of a device; None if it has no name, or the name of one before it."""
@@ -222,8 +232,7 @@ class Reader:
         if not name:
             return None
         its_labels = self._of.disk(name) if group == "block" else self._of.nic(name)
-        is_first = self._taken.setdefault(f"{group} {its_labels}", key) == key
-        return its_labels if is_first else None
+        return None if self._first(f"{group} {its_labels}", key) is None else its_labels
 
     def _name(self, key: str, values: Values) -> str:
         """Return a text for a label; empty if libvirt does not tell it."""

@@ -235,7 +235,7 @@ class Incoming:
         uuid = UUID(bytes=domain.UUID())
         with self._lock:
             if event == Lifecycle.UNDEFINED:
-                self._last.pop(uuid, None)
+                self._last.discard(uuid)
             elif event != Lifecycle.DEFINED or uuid not in self._last:
                 self._last.put(uuid, (event, detail))
 

@@ -211,7 +211,7 @@ class Jobs:
         self._completed[counted] = self._completed.get(counted, 0) + 1
 
     def _forget(self, uuid: UUID) -> None:
-        self._under_way.pop(uuid, None)
+        self._under_way.discard(uuid)
         self._ending.discard(uuid)
 
     # As a listener of the view

@@ -12,6 +12,7 @@ the view; statistics of the moment are gone at once, those of the lane when they
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping
 from uuid import UUID
@@ -37,8 +38,11 @@ from guestlist.records import Instance, Snapshot
 from guestlist.states import DomainState
 from guestlist.unpatched import threading
 
-LONGEST_CALLS = 0.25
-"""Seconds that a scrape waits for calls about migrations, and as long again for storage pools."""
+log = logging.getLogger(__name__)
+
+LONGEST_CALLS = 0.2
+"""Seconds that a scrape waits for calls about targets of migrations, about jobs, and about storage
+pools, each."""
 
 LONGEST_ROUND = 60.0
 """Seconds that a round of statistics may take, even if rounds should come more often. No scrape
@@ -95,6 +99,8 @@ class HostExporter:
             self._pools = Pools(connection_like(host), for_tinkoff=compat == "tinkoff")
         self._guests = Guests(LabelStyle(compat == "kumina", nova_labels), compat)
         self._turn = threading.Lock()
+        self._failure: str | None = None
+        """Why libvirt did not answer the last scrape; None: it did."""
         self._readings: Mapping[bytes, Reading] = {}
         self._unanswered: Container[bytes] = ()
         self._not_asked: Container[bytes] = ()
@@ -152,10 +158,12 @@ class HostExporter:
             self._unanswered = self._lane.unanswered
         try:
             now = self._current.ask()
+            self._note(None)
         except NotSupported:
             is_up = self._live.stale_for == 0
-        except GuestlistError:
+        except GuestlistError as error:
             is_up = False
+            self._note(str(error))
         view = self._view()
         if now is not None:
             guests = self._guests_of(now, view)
@@ -168,7 +176,7 @@ class HostExporter:
         guests = [guest for guest in guests if guest.uuid not in elsewhere]
         yield _single("libvirt_up", int(is_up))
         if now is not None or view is not None:
-            yield _single("libvirt_domains", len(guests))
+            yield _single("libvirt_domains", len({guest.uuid for guest in guests}))
             yield _single("libvirt_domains_number", sum(guest.id is not None for guest in guests))
         yield from self._guests.lines(guests, time.monotonic())
         names = self._guests.labels()
@@ -182,6 +190,15 @@ class HostExporter:
             yield self._pools.lines(LONGEST_CALLS)
         yield own.lines()
         yield from self._ages()
+
+    def _note(self, failure: str | None) -> None:
+        """Log why libvirt does not answer scrapes, once until the reason changes."""
+        if failure != self._failure:
+            if failure is None:
+                log.info("%s: scrapes are answered again", self.label)
+            else:
+                log.warning("libvirt_up is 0: %s", failure)
+        self._failure = failure
 
     def _view(self) -> Snapshot | None:
         try:

@@ -82,8 +82,10 @@ class Site:
 class Answers:
     """Answers requests. Make it, and use it, on the thread of asyncio's loop."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, *, has_tls: bool) -> None:
         self._site = site
+        self._has_tls = has_tls
+        self._has_told = False
         self._workers = Workers("guestlist-scrape", _MOST_THREADS)
         self._probing = Workers("guestlist-probe", _MOST_PROBES)
         self._users = Users()
@@ -103,6 +105,11 @@ class Answers:
         try:
             config = self._site.config.now() if self._site.config is not None else WebConfig()
         except BadSettings:  # the log has it; exporter-toolkit answers the same
+            return status_page(HTTPStatus.INTERNAL_SERVER_ERROR)
+        if config.tls is not None and not self._has_tls:
+            if not self._has_told:
+                log.error("the web-config file wants TLS since this start: start again for it")
+            self._has_told = True
             return status_page(HTTPStatus.INTERNAL_SERVER_ERROR)
         if not self._has_token(config):
             return status_page(HTTPStatus.TOO_MANY_REQUESTS)

@@ -90,6 +90,8 @@ def _read(path: Path, files: Files) -> WebConfig:
         BadSettings: the file, or one that it names, cannot be used.
     """
     found = _checked(parse_yaml(files.read(path, "--web.config.file"), path), path)
+    if found["tls_server_config"].values.get("key"):
+        files.read(path, "--web.config.file, which holds a key,", private=True)
     http = found["http_server_config"]
     http.get("http2", True, bool)
     return WebConfig(

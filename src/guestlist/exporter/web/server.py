@@ -15,6 +15,7 @@ import logging
 import signal
 import socket
 import ssl
+from asyncio import sslproto
 from collections.abc import Collection, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -29,6 +30,10 @@ from guestlist.exporter.web.doors import Doors
 from guestlist.exporter.web.listening import name_of
 
 log = logging.getLogger(__name__)
+
+_TLS_BUFFER = 16_384
+"""Bytes that asyncio keeps for what a TLS client sends; its own 262,144 are kept for each client
+that stays silent, too. A request is smaller."""
 
 _BEYOND_PATIENCE = 3_600.0
 """Seconds of aiohttp's own timer: `Door` has the timers."""
@@ -69,7 +74,7 @@ async def _serve(
     ended: asyncio.Future[signal.Signals] = loop.create_future()
     for number in ends_on:
         loop.add_signal_handler(number, _end, ended, number)
-    answers = Answers(site)
+    answers = Answers(site, has_tls=has_tls)
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         door = doors.of(request.transport)
@@ -88,6 +93,7 @@ async def _serve(
         max_line_size=LONGEST_LINE,
         max_field_size=LONGEST_HEAD,
     )
+    sslproto.SSLProtocol.max_size = _TLS_BUFFER
     doors = Doors(server, _tls_of(site) if has_tls else None, patience)
     accepting = [loop.create_task(doors.accept(each)) for each in listening]
     for each in listening:
