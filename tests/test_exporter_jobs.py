@@ -489,3 +489,11 @@ def test_with_post_copy_the_source_is_not_announced(unheard: tuple[JobCalls, Ins
     incoming = Incoming(calls)
     assert incoming.withheld([replace(running, state=PAUSED, reason=12)]) == {A.uuid}
     assert incoming.withheld([replace(running, state=PAUSED, reason=13)]) == frozenset()
+
+
+@pytest.mark.parametrize("odd", ["9\nfoo 1", -5, float("nan"), None, True, [1]])
+def test_a_value_that_is_no_number_has_no_sample(odd: object) -> None:
+    values = {"type": 2, "memory_bps": odd, "time_elapsed": odd, "memory_page_size": odd}
+    values |= {"memory_dirty_rate": 3, "memory_iteration": 2}
+    lines = progress('domain="a"', values)
+    assert set(lines) == {JOB + "type", JOB + "memory_iteration"}

@@ -22,7 +22,7 @@ words as virsh prints them (tools/virsh-domain-event.c).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -166,12 +166,16 @@ class Events:
         """
         listen(view, self)
 
-    def lines(self, labels: Mapping[UUID, str], view: InventoryStatistics) -> dict[str, str]:
+    def lines(
+        self, labels: Mapping[UUID, str], existing: Container[UUID], view: InventoryStatistics
+    ) -> dict[str, str]:
         """Return the lines of the collector "events", by family.
 
         Args:
-            labels: the finished label of each domain that exists (`domain="instance-00000001"`);
-                what is kept of other domains is dropped.
+            labels: the finished label of each domain that is announced
+                (`domain="instance-00000001"`).
+            existing: all domains that exist, also those that are not announced; what is kept of
+                other domains is dropped.
             view: what the live view has done so far.
 
         Cost: no call.
@@ -182,7 +186,7 @@ class Events:
             losses: f"{losses} {view.losses}\n",
         }
         with self._lock:
-            self._faults.keep_only(labels)
+            self._faults.keep_only(existing)
             if self._heard:
                 lines[EVENTS] = "".join(map(_event_line, self._counts.items()))
             if _IO_ERROR_REASON in self._heard:
@@ -214,7 +218,7 @@ class Events:
 
     def hear(self, kind: int, domain: libvirt.virDomain, *facts: Any) -> None:
         """Count an event."""
-        words = _KINDS[kind].words(*facts)
+        words = _known(_KINDS[kind], _KINDS[kind].words(*facts))
         fault = _FAULTS.get(words)
         uuid = UUID(bytes=domain.UUID()) if fault is not None else None
         with self._lock:
@@ -229,6 +233,17 @@ class Events:
         """Show no counter of events until the next connection: events are missed until then."""
         with self._lock:
             self._heard = ()
+
+
+def _known(kind: _Kind, words: Words) -> Words:
+    """Return the words; "other" in place of those that a newer libvirt may have.
+
+    So the number of series is bounded, whatever numbers a daemon sends.
+    """
+    if words in kind.known:
+        return words
+    is_event = any(event == words[0] for event, _ in kind.known)
+    return (words[0] if is_event else "other"), "other"
 
 
 def _event_line(counted: tuple[Words, int]) -> str:

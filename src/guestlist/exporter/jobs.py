@@ -14,6 +14,7 @@ Source: libvirt include/libvirt/libvirt-domain.h (VIR_DOMAIN_JOB_*), src/qemu/qe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -243,13 +244,15 @@ class Jobs:
                 self._forget(uuid)
 
     def _complete(self, values: Mapping[str, Any]) -> None:
-        is_well = values.get("success", True)
-        self._count(values.get("operation", 0), _RESULTS[0] if is_well else _RESULTS[1])
-        if is_well and values.get("operation") == _MIGRATION_OUT:
-            if "downtime" in values:
-                self._downtime.observe(values["downtime"] * _MS)
-            if "time_elapsed" in values:
-                self._duration.observe(values["time_elapsed"] * _MS)
+        is_well = bool(values.get("success", True))
+        numbers = _numbers_in(values)
+        operation = int(numbers.get("operation", 0))
+        self._count(operation, _RESULTS[0] if is_well else _RESULTS[1])
+        if is_well and operation == _MIGRATION_OUT:
+            if "downtime" in numbers:
+                self._downtime.observe(numbers["downtime"] * _MS)
+            if "time_elapsed" in numbers:
+                self._duration.observe(numbers["time_elapsed"] * _MS)
 
     def end(self) -> None:
         """Show no counters until the next connection: events are missed until then."""
@@ -265,17 +268,29 @@ def progress(label: str, values: Mapping[str, Any]) -> dict[str, str]:
         values: libvirt's, by the names of VIR_DOMAIN_JOB_*, and "type".
     """
     lines = {}
+    values = _numbers_in(values)
     for row in _ROWS:
         value = values.get(row.field)
         if value is None or not all(values.get(other, 0) >= least for other, least in row.needs):
             continue
         if row.times is not None:
+            if row.times not in values:
+                continue
             value *= values[row.times]
         if row.factor != 1:
             value = round(value * row.factor, 6)
         name = _PREFIX + row.family
         lines[name] = f"{name}{{{label}}} {value}\n"
     return lines
+
+
+def _numbers_in(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return the values that are numbers of libvirt's: finite, and not below 0."""
+    return {
+        name: value
+        for name, value in values.items()
+        if type(value) in (int, float) and 0 <= value < math.inf
+    }
 
 
 def _completed_line(counted: tuple[tuple[str, str], int]) -> str:

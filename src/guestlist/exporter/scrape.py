@@ -180,11 +180,12 @@ class HostExporter:
             yield _single("libvirt_domains_number", sum(guest.id is not None for guest in guests))
         yield from self._guests.lines(guests, time.monotonic())
         names = self._guests.labels()
+        others = {guest.uuid: label("domain", guest.name) for guest in withheld}
         if self._events is not None:
-            yield self._events.lines(names, self._live.statistics())
+            existing = {*names, *others, *(view or ())}
+            yield self._events.lines(names, existing, self._live.statistics())
         if self._jobs is not None:
             # Of a guest that has moved in post-copy the job is still here.
-            others = {guest.uuid: label("domain", guest.name) for guest in withheld}
             yield self._jobs.lines({**names, **others}, patience)
         if self._pools is not None and now is not None:
             yield self._pools.lines(LONGEST_CALLS)
