@@ -49,9 +49,10 @@ def in_step(uri: str, domains: int, *words: str) -> Iterator[Serving]:
 
 
 def tells_of(exporter: Serving, domains: int) -> bool:
-    """Return whether it tells of all these domains, and of a round of statistics."""
+    """Return whether libvirt answers it, and it tells of these domains and of statistics."""
     found = exporter.scrape()
     return (
-        found.get("libvirt_domains") == len(found.domains(_LISTED)) == domains
+        found.get("libvirt_up") == 1
+        and found.get("libvirt_domains") == len(found.domains(_LISTED)) == domains
         and found.get("guestlist_exporter_statistics_age_seconds") is not None
     )
