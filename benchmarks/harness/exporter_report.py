@@ -368,9 +368,10 @@ Clients that connect to the TLS port and send nothing, or end the handshake and 
 scrape opens a connection of its own."""
 
 _SOAK = """\
-Two hosts, scraped once a second for {minutes} minutes: {scrapes} scrapes. On the test driver 200
-domains change their state or their name, and others come and go; of 8 QEMU guests four are started
-and destroyed: {changes} changes. A counter of a domain may fall only with a new id of the domain;
-{compared} pairs of values were compared. The slowest scrapes took {slowest} ms, and {down}
-had `libvirt_up` 0: libvirt did not answer within a second. The start is when
-the first tenth of the time had passed. At the start and at the end the churn rests for 5 s."""
+Two hosts, each scraped at most once a second for {minutes} minutes: {scrapes} scrapes. On the test
+driver 200 domains change their state or their name, and others come and go; of 8 QEMU guests four
+are started and destroyed: {changes} changes. A counter of a domain may fall only with a new id of
+the domain; {compared} pairs of values were compared. The slowest scrapes took {slowest} ms, and
+{down} had `libvirt_up` 0: libvirt did not answer within a second. The start is when the first tenth
+of the time had passed. At the start and at the end the churn rests for 5 s. Descriptors and threads
+are the fewest seen then: a round of statistics has some of its own."""

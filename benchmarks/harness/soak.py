@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -113,6 +113,15 @@ def _most(one: Used | None, other: Used) -> Used:
     )
 
 
+def _least(seen: Sequence[Used]) -> Used:
+    """Return the fewest descriptors and threads that were seen, and the memory in the end."""
+    return Used(
+        min(each.descriptors for each in seen),
+        min(each.threads for each in seen),
+        seen[-1].resident_bytes,
+    )
+
+
 def soak(minutes: float) -> dict[str, Soak]:
     """Scrape both hosts for that long; return what was seen, by the host."""
     with _test_host() as domains, _qemu_host() as qemu:
@@ -134,16 +143,18 @@ def soak(minutes: float) -> dict[str, Soak]:
 
 
 def _at_rest(hosts: Iterable[_Host]) -> list[Used]:
-    """Return what each exporter holds after a pause of the churn, in which it is scraped."""
+    """Return what each exporter holds in a pause of the churn, between rounds of statistics."""
     churners = [churner for host in hosts for churner in host.churners]
     for churner in churners:
         churner.pause()
     end = time.monotonic() + _PAUSE
+    seen: list[list[Used]] = []
     while time.monotonic() < end:
         for host in hosts:
             host.scrape()
         time.sleep(1)
-    found = [used(host.exporter) for host in hosts]
+        seen.append([used(host.exporter) for host in hosts])
+    found = [_least(of_one) for of_one in zip(*seen, strict=True)]
     for churner in churners:
         churner.resume()
     return found
