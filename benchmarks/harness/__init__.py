@@ -6,6 +6,8 @@ inventory_report  those of `./dev bench inventory`
 listing_report    those of `./dev bench listing`
 nova_report       those of `./dev bench nova`
 exporter_results  what `./dev bench exporter` measured, as records
+scraping          an exporter in step with its host, and scrapes of it
+duel              guestlist's exporter and Debian's, side by side
 writing           a process that writes the bodies of many guests
 soak              scrapes that go on under churn
 listings          the Python ways to list a host, each a process that lists when told to

@@ -111,6 +111,8 @@ class Soak:
     compared: int = 0
     """Pairs of values of one counter and one id of a domain that were compared."""
     slowest: float = 0.0
+    down: int = 0
+    """Scrapes that libvirt did not answer in time."""
 
 
 @dataclass(slots=True)

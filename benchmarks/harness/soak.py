@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -35,6 +35,9 @@ _CHANGES, _BOOTS = 20, 1
 
 _WARM = 0.1
 """The share of the time that passes before the start is written down."""
+
+_PAUSE = 5.0
+"""Seconds without churn before that, and at the end: a guest that starts makes the lane wait."""
 
 Ids = Mapping[str, int]
 
@@ -61,6 +64,7 @@ class _Host:
         except AssertionError:
             soak.duplicates += 1
             return
+        soak.down += found.get("libvirt_up") == 0
         if self._before is not None:
             self._compare(*self._before, found, self._ids())
         self._before = ids, found
@@ -109,6 +113,15 @@ def _most(one: Used | None, other: Used) -> Used:
     )
 
 
+def _least(seen: Sequence[Used]) -> Used:
+    """Return the fewest descriptors and threads that were seen, and the memory in the end."""
+    return Used(
+        min(each.descriptors for each in seen),
+        min(each.threads for each in seen),
+        seen[-1].resident_bytes,
+    )
+
+
 def soak(minutes: float) -> dict[str, Soak]:
     """Scrape both hosts for that long; return what was seen, by the host."""
     with _test_host() as domains, _qemu_host() as qemu:
@@ -117,15 +130,34 @@ def soak(minutes: float) -> dict[str, Soak]:
         start = due = time.monotonic()
         while (now := time.monotonic()) < start + 60 * minutes:
             for host in hosts.values():
-                if host.soak.start is None and now > start + _WARM * 60 * minutes:
-                    host.soak.start = used(host.exporter)
                 host.scrape()
+            if domains.soak.start is None and now > start + _WARM * 60 * minutes:
+                for host, found in zip(hosts.values(), _at_rest(hosts.values()), strict=True):
+                    host.soak.start = found
             due = max(due + 1, time.monotonic())
             time.sleep(max(0.0, due - time.monotonic()))
-        for host in hosts.values():
-            host.soak.end = used(host.exporter)
+        for host, found in zip(hosts.values(), _at_rest(hosts.values()), strict=True):
+            host.soak.end = found
             host.soak.changes = sum(churner.changes for churner in host.churners)
         return {name: host.soak for name, host in hosts.items()}
+
+
+def _at_rest(hosts: Iterable[_Host]) -> list[Used]:
+    """Return what each exporter holds in a pause of the churn, between rounds of statistics."""
+    churners = [churner for host in hosts for churner in host.churners]
+    for churner in churners:
+        churner.pause()
+    end = time.monotonic() + _PAUSE
+    seen: list[list[Used]] = []
+    while time.monotonic() < end:
+        for host in hosts:
+            host.scrape()
+        time.sleep(1)
+        seen.append([used(host.exporter) for host in hosts])
+    found = [_least(of_one) for of_one in zip(*seen, strict=True)]
+    for churner in churners:
+        churner.resume()
+    return found
 
 
 @contextlib.contextmanager
