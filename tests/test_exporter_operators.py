@@ -229,7 +229,7 @@ def analyzed(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_systemd_takes_the_unit(needs_systemd, tmp_path: Path, name: str):
     unit = tmp_path / name
     text = (CONTRIB / name).read_text()
-    unit.write_text(text.replace("/opt/guestlist/bin/guestlist", sys.executable))
+    unit.write_text(text.replace("/opt/guestlist-exporter/bin/guestlist", sys.executable))
     done = analyzed("verify", unit)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -241,3 +241,26 @@ def test_pools_are_told_of_where_they_are_asked_for(daemon: Daemon) -> None:
     size = found.get("libvirt_storage_pool_capacity_bytes", **at)
     assert size == found.get("libvirt_pool_info_capacity_bytes", pool="default-pool")
     assert found.get("libvirt_storage_pool_timed_out", **at) == 0
+
+
+def test_a_pool_that_is_not_active_has_no_sizes(own_daemon: Daemon) -> None:
+    uri = own_daemon.uri()
+    connection = libvirt.open(uri)
+    connection.storagePoolLookupByName("default-pool").destroy()
+    with exporting(uri, collectors=DEFAULT | {"pool"}) as exporter:
+        found = scrape(exporter)
+    connection.close()
+    at = {"storage_pool": "default-pool"}
+    assert found.get("libvirt_storage_pool_state", **at) == 0
+    assert found.get("libvirt_storage_pool_capacity_bytes", **at) is None
+
+
+def test_while_a_pool_hangs_it_is_marked_at_each_scrape(own_daemon: Daemon) -> None:
+    at = {"storage_pool": "default-pool"}
+    with Proxy(own_daemon) as proxy:
+        with exporting(proxy.uri(), collectors=DEFAULT | {"pool"}) as exporter:
+            proxy.delay(10.0, "STORAGE_POOL_GET_INFO")
+            for _ in range(3):
+                assert scrape(exporter).get("libvirt_storage_pool_timed_out", **at) == 1
+            proxy.reset()
+            wait_until(lambda: scrape(exporter).get("libvirt_storage_pool_timed_out", **at) == 0)

@@ -98,7 +98,7 @@ class Lane:
         self._oldest = 0.0
         """When (monotonic) the oldest call began whose answer is shown; it never goes back."""
         self.duration: float | None = None
-        """Seconds that the last round took; None before the first has ended."""
+        """Seconds that the last complete round took; None before the first."""
         self.rounds = 0
         """Complete rounds so far: libvirt was asked, whether each guest answered or not."""
         self.failures = 0
@@ -194,9 +194,9 @@ class Lane:
         )
         if self._is_closing():
             return
-        self.duration = time.monotonic() - began
         self._note(outcome.failure)
         if outcome.failure is None:
+            self.duration = time.monotonic() - began
             self._silent = outcome.unanswered
             self.rounds += 1
             self._began = began

@@ -21,6 +21,9 @@ _START = "libvirt_storage_pool_"
 _VALUES = "state", "capacity_bytes", "allocation_bytes", "available_bytes"
 """In libvirt's order."""
 
+_INACTIVE = 0
+"""VIR_STORAGE_POOL_INACTIVE."""
+
 _TINKOFF = {f"{_START}{value}": f"libvirt_pool_info_{value}" for value in _VALUES[1:]}
 
 
@@ -30,11 +33,14 @@ class Pools:
     def __init__(self, connection: Connection, *, for_tinkoff: bool) -> None:
         self._side_calls = SideCalls(connection, 1)
         self._for_tinkoff = for_tinkoff
+        self._answers: dict[str, tuple[int, ...] | None] = {}
+        """What the call under way has brought, by the pool's name; None: it waits for this pool."""
 
     def lines(self, deadline: float) -> Lines:
         """Return the lines of all pools that answer within `deadline` seconds.
 
-        Empty if libvirt cannot be asked, and while an earlier call hangs.
+        Empty if libvirt cannot be asked. While an earlier call hangs, the pool that it waits for is
+        marked, and what the call had brought of the others is shown.
 
         Cost: 1 call, and 1 for each pool.
         """
@@ -49,8 +55,10 @@ class Pools:
                 answers[pool.name()] = None
                 answers[pool.name()] = tuple(pool.info())
 
-        if self._side_calls.start("read the pools", ask, lambda error: ended.of(lambda: error)):
-            ended.wait(deadline)
+        if not self._side_calls.start("read the pools", ask, lambda error: ended.of(lambda: error)):
+            return self._as_lines(dict(self._answers), has_ended=False)
+        self._answers = answers
+        ended.wait(deadline)
         return self._as_lines(dict(answers), has_ended=ended.is_there)
 
     def _as_lines(
@@ -66,7 +74,10 @@ class Pools:
             if values is None and has_ended:
                 continue  # it is gone, or libvirt is
             add(f"{_START}timed_out", its_label, int(values is None))
-            for family, value in zip(_VALUES, values or (), strict=values is not None):
+            told = values or ()
+            if told and told[0] == _INACTIVE:
+                told = told[:1]  # libvirt does not know the sizes, and tells 0
+            for family, value in zip(_VALUES, told, strict=False):
                 add(_START + family, its_label, value)
                 if self._for_tinkoff and _START + family in _TINKOFF:
                     add(_TINKOFF[_START + family], label("pool", name), value)

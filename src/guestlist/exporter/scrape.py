@@ -103,7 +103,6 @@ class HostExporter:
         """Why libvirt did not answer the last scrape; None: it did."""
         self._readings: Mapping[bytes, Reading] = {}
         self._unanswered: Container[bytes] = ()
-        self._not_asked: Container[bytes] = ()
 
     @property
     def label(self) -> str:
@@ -154,8 +153,7 @@ class HostExporter:
         now: CurrentDomains | None = None
         is_up = True
         if self._lane is not None:
-            self._readings, self._not_asked = self._lane.readings(), self._lane.not_asked
-            self._unanswered = self._lane.unanswered
+            self._readings, self._unanswered = self._lane.readings(), self._lane.unanswered
         try:
             now = self._current.ask()
             self._note(None)
@@ -252,9 +250,9 @@ class HostExporter:
         reading = self._readings.get(uuid)
         if reading is not None and reading.id != number:
             reading = None
-        if uuid in self._not_asked:
-            return reading, None
-        return reading, uuid not in self._unanswered
+        if uuid in self._unanswered:
+            return reading, False
+        return reading, None if reading is None else True
 
     def _ages(self) -> Iterator[Lines]:
         stale_for = self._live.stale_for

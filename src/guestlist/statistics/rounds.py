@@ -158,11 +158,10 @@ class Rounds:
             call.is_over = True
             self._unreached.discard(call)
             self._hanging.discard(call)
-            if call.is_late:
-                self.late += 1
-                for uuid, answer in (call.answers or {}).items():
-                    if not answer.passed_over:
-                        self.note_answered(uuid)
+            self.late += call.is_late
+            for uuid, answer in (call.answers or {}).items():
+                if not answer.passed_over:
+                    self.note_answered(uuid)
             if not self._hanging:
                 self.alone.clear()
             self.returned += 1
