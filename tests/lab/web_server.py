@@ -60,7 +60,7 @@ class Exporter:
             raise ValueError("no\\nbody")
         return (f"body{{of=\\"{self.name}\\"}} {self.made}\\n").encode() * options["lines"]
     def close(self):
-        sys.stdout.write(f"close {self.name}\n")  # in one piece: two threads may close
+        sys.stdout.write(f"close {self.name}\\n")  # in one piece: two threads may close
         sys.stdout.flush()
 
 def make(uri):
