@@ -292,7 +292,7 @@ def _soaks(results: Results) -> tuple[str, ...]:
         ]
     first, second = results.soaks.values()
     return (
-        "## An hour, compressed",
+        "## Under churn",
         prose(
             _SOAK,
             minutes=f"{results.minutes:g}",
