@@ -70,7 +70,7 @@ def _goals(results: Results) -> Iterator[tuple[str, ...]]:
         met=max(calls) <= MOST_CALLS and max(calls) - min(calls) < 1,
     )
     if results.migrating:
-        more = results.migrating[1] - results.migrating[0]
+        more = round(results.migrating[1] - results.migrating[0], 6)
         yield _goal("calls more with a guest that migrates", f"{more:g}", "1", met=more <= 1)
     missing = sum(each.missing for each in results.sizes.values())
     yield _goal("domains missing", f"{missing}", "0", met=missing == 0)
@@ -292,7 +292,7 @@ def _soaks(results: Results) -> tuple[str, ...]:
         ]
     first, second = results.soaks.values()
     return (
-        "## An hour, compressed",
+        "## Under churn",
         prose(
             _SOAK,
             minutes=f"{results.minutes:g}",

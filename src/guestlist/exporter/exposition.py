@@ -5,7 +5,7 @@ guest is escaped and bounded here, so that it stays inside its label. Knows no m
 
 Written by hand, because a scrape of 1,000 guests has 70,000 lines: a line takes less than a
 millionth of a second where the labels of its guest are kept (`labels`); prometheus_client takes
-5.7 (`./dev bench exporter`).
+5 (`./dev bench exporter`).
 
 Source: Prometheus, docs/instrumenting/exposition_formats.md.
 """
