@@ -215,7 +215,7 @@ def test_a_guest_that_goes_on_is_asked_at_once_and_its_late_answer_is_dropped(qe
         with qemu.stuck(qemu_daemon, first):
             with lane_of(qemu_daemon.qemu_uri, interval=NEVER) as lane:
                 wait_until(lambda: lane.readings().keys() == uuids(domains[1:]))
-                wait_until(lambda: lane.unanswered == {first.uuid.bytes})
+                wait_until(lambda: lane.rounds and lane.unanswered == {first.uuid.bytes})
                 newest = max(one.asked_at for one in lane.readings().values())
                 os.kill(qemu_daemon.guest_pid(first.name), signal.SIGCONT)
                 wait_until(lambda: lane.readings().keys() == uuids(domains))
