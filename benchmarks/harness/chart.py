@@ -16,7 +16,7 @@ _PANEL, _HEIGHT = 300, 270
 _LEFT, _TOP, _BOTTOM, _NAMES = 62, 84, 62, 128
 _LINE_HEIGHT = 15
 
-_STYLE = """
+STYLE = """
   text { font: 12px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; fill: #1f2328 }
   .title { font-size: 15px; font-weight: 600 } .head { font-weight: 600 } .small { fill: #59636e }
   .end { text-anchor: end } .middle { text-anchor: middle }
@@ -61,7 +61,7 @@ def chart(title: str, panels: Sequence[Panel], across: str, caption: str) -> str
     parts = [
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' "
         f"width='{width}' height='{height}' role='img'>",
-        f"<title>{escape(title)}</title><style>{_STYLE}</style>",
+        f"<title>{escape(title)}</title><style>{STYLE}</style>",
         f"<rect class='paper' x='.5' y='.5' width='{width - 1}' height='{height - 1}' rx='6'/>",
         f"<text class='title' x='20' y='30'>{escape(title)}</text>",
     ]

@@ -12,7 +12,7 @@ PAGES = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
 
 
 class Options:
-    """A parser with `--sizes`, `--rounds`, `--output` and `--quick`.
+    """A parser with `--output` and `--quick`, and `--sizes` and `--rounds` if they have defaults.
 
     `full` has the defaults of a full run, `quick` those of a quick one.
     """
@@ -29,8 +29,10 @@ class Options:
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         add = self.parser.add_argument
-        add("--sizes", type=int, nargs="+", metavar="N", help="how many domains")
-        add("--rounds", type=int, metavar="N", help="turns that each entrant takes")
+        if "sizes" in full:
+            add("--sizes", type=int, nargs="+", metavar="N", help="how many domains")
+        if "rounds" in full:
+            add("--rounds", type=int, metavar="N", help="turns that each entrant takes")
         add("--output", type=Path, help="the directory to write to")
         add(
             "--quick",
@@ -42,6 +44,7 @@ class Options:
         """Return the options; `command` is the line that was typed."""
         self.parser.set_defaults(**(self._quick if "--quick" in arguments else self._full))
         options = self.parser.parse_args(arguments)
-        options.sizes = sorted(set(options.sizes))
+        if "sizes" in options:
+            options.sizes = sorted(set(options.sizes))
         options.command = shlex.join(["./dev", "bench", self._name, *arguments])
         return options

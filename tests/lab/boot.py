@@ -1,8 +1,8 @@
 """Guests that run a program: a boot sector, written here, which QEMU runs without KVM.
 
 In: a daemon, and a domain. Out: the XML of a guest with a disk to boot from, whose program changes
-memory, fills the disk, or lets the watchdog fire. The firmware starts it about a second after the
-guest's start. The images go with the daemon.
+memory, fills or uses the disk, or lets the watchdog fire. The firmware starts it about a second
+after the guest's start. The images go with the daemon.
 """
 
 from __future__ import annotations
@@ -66,6 +66,28 @@ _FILLS_DISK = bytes.fromhex(
 )
 """Writes a sector in each 64 KiB of its disk, one after the other."""
 
+_USES_DISK = bytes.fromhex(
+    "31c0"  # xor ax, ax
+    "8ed8"  # mov ds, ax
+    "fb"  # sti
+    "f4"  # again: hlt, until the clock ticks
+    "be407c"  # mov si, 7c40h
+    "b80043"  # mov ax, 4300h: write
+    "b280"  # mov dl, 80h: the first disk
+    "cd13"  # int 13h
+    "be407c"  # mov si, 7c40h
+    "b80042"  # mov ax, 4200h: read the same
+    "b280"  # mov dl, 80h
+    "cd13"  # int 13h
+    "fb"  # sti
+    "668306487c01"  # add dword [7c48h], 1
+    "ebe2"  # jmp again
+).ljust(0x40, b"\0") + bytes.fromhex(
+    "10000100007c0000"  # at 7c40h: one sector, at 0000:7c00
+    "8000000000000000"  # sector 128
+)
+"""Writes a sector and reads it, 18 times a second, and is idle between them."""
+
 _LETS_WATCHDOG_FIRE = bytes.fromhex(
     "ba4304"  # mov dx, 443h: the watchdog ib700
     "b00f"  # mov al, 0fh: 0 s
@@ -128,6 +150,13 @@ def guest_with_disk(daemon: Daemon, domain: Domain) -> str:
     image = make_image(daemon, written=0)
     write(image, _boot_disk(daemon, _FILLS_DISK).path)
     return _guest(domain, image.disk())
+
+
+def disk_in_use(daemon: Daemon) -> Image:
+    """Make a disk to boot from, whose program writes a sector and reads it 18 times a second."""
+    image = make_image(daemon, written=0)
+    write(image, _boot_disk(daemon, _USES_DISK).path)
+    return image
 
 
 def _guest(domain: Domain, devices: str, memory_kib: int = MEMORY_KIB) -> str:

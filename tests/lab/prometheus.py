@@ -59,6 +59,24 @@ class Prometheus:
         assert len(found) <= 1, f"{expression}: {found}"
         return found[0][1] if found else None
 
+    def range(
+        self, expression: str, start: int, end: int
+    ) -> list[tuple[dict[str, str], list[float | None]]]:
+        """Return labels and values of each series that an expression gives in a span of time.
+
+        A value for each second from `start` to `end`, in Unix time; None: there is none.
+        """
+        found = self._ask("query_range", query=expression, start=start, end=end, step=1)["result"]
+        series = []
+        for each in found:
+            by_time = {round(time): float(value) for time, value in each["values"]}
+            series.append((each["metric"], [by_time.get(time) for time in range(start, end + 1)]))
+        return series
+
+    def label_values(self, label: str, selector: str) -> list[str]:
+        """Return the values of a label that the selected series have."""
+        return list(self._ask(f"label/{label}/values", **{"match[]": selector}))
+
     def wait(self, expression: str, wanted: float) -> None:
         """Wait until an expression gives this value.
 
@@ -74,7 +92,7 @@ class Prometheus:
         ]
         return str(found["lastError"])
 
-    def _ask(self, what: str, **parameters: str) -> Any:
+    def _ask(self, what: str, **parameters: str | int) -> Any:
         query = urllib.parse.urlencode(parameters)
         url = f"http://127.0.0.1:{self.port}/api/v1/{what}?{query}"
         with urllib.request.urlopen(url, timeout=LONG) as answer:
@@ -82,17 +100,24 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def prometheus(configs: Sequence[Config], interval: str = "1s") -> Iterator[Prometheus]:
+def prometheus(
+    configs: Sequence[Config], interval: str = "1s", rules: Sequence[Path] = ()
+) -> Iterator[Prometheus]:
     """Run Prometheus until the block ends; it scrapes each target once in an interval.
 
-    A scrape may take as long as the interval.
+    A scrape may take as long as the interval. The rules of these files are evaluated as often.
     """
     refuse_if_quick("Prometheus")
     with tempfile.TemporaryDirectory(prefix="gl-") as name:
         place = Path(name)
         config, log = place / "prometheus.yml", place / "log"  # JSON is YAML
-        times = {"scrape_interval": interval, "scrape_timeout": interval}
-        config.write_text(json.dumps({"global": times, "scrape_configs": list(configs)}))
+        names = "scrape_interval", "scrape_timeout", "evaluation_interval"
+        settings = {
+            "global": dict.fromkeys(names, interval),
+            "rule_files": [str(path) for path in rules],
+            "scrape_configs": list(configs),
+        }
+        config.write_text(json.dumps(settings))
         command = [
             "prometheus",
             f"--config.file={config}",
