@@ -201,26 +201,6 @@ def test_a_migration_that_is_cancelled_counts_as_failed_once(hosts: tuple[Daemon
             assert not [name for name in ended if name.startswith(JOB)]
 
 
-def test_an_exporter_that_starts_in_the_middle_finds_the_job(
-    hosts: tuple[Daemon, Daemon],
-) -> None:
-    source, target = hosts
-    with (
-        exporting(source.qemu_uri) as first,
-        migrating(source, target, A) as migration,
-        started(source, B),
-    ):
-        wait_until(lambda: first.job().get("operation") == 5)
-        with exporting(source.qemu_uri) as second:
-            assert second.job() == {}
-            second.jobs.find([A.uuid, B.uuid], LONG)
-            assert second.job()["operation"] == 5
-            assert second.job(B) == {}
-            migration.complete()
-            wait_until(lambda: second.samples()[DONE] == 1)
-            assert second.samples()[FAILED] == 0
-
-
 def test_a_stuck_guest_delays_no_other(hosts: tuple[Daemon, Daemon]) -> None:
     source, target = hosts
     with (

@@ -15,7 +15,7 @@ Source: libvirt include/libvirt/libvirt-domain.h (VIR_DOMAIN_JOB_*), src/qemu/qe
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -172,23 +172,6 @@ class Jobs:
                 lines[DOWNTIME] = self._downtime.lines()
                 lines[DURATION] = self._duration.lines()
         return lines
-
-    def find(self, active: Iterable[UUID], deadline: float = 5.0) -> None:
-        """Find the jobs that were under way before the connection was opened.
-
-        Call it once for each connection, beside the scrapes.
-
-        Args:
-            active: the active domains.
-            deadline: seconds that the calls may take together.
-
-        Cost: 2 calls for each domain, over another connection.
-        """
-        jobs = self._calls.ask(active, deadline).jobs
-        with self._lock:
-            for uuid, job in jobs.items():
-                if job.is_under_way:
-                    self._under_way.put(uuid, job.values.get("operation", 0))
 
     def _heard_of(self, uuid: UUID, job: Job) -> None:
         """Note whether a job goes on. The event of its end may come after the answer to a question.
