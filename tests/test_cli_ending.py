@@ -128,7 +128,10 @@ def test_a_second_ctrl_c_ends_it_at_once() -> None:
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_signal_that_is_ignored_from_the_start_stays_so(number: signal.Signals) -> None:
     """So that `nohup guestlist watch` stays."""
-    script = f"import signal; signal.signal({number:d}, signal.SIG_IGN)\n{HEEDFUL}"
+    script = (
+        f"import signal; signal.signal({number:d}, signal.SIG_IGN); "
+        "from guestlist.cli import main; raise SystemExit(main())"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", script, "watch", "-a", "-c", "test:///default"],
         stdout=subprocess.PIPE,
