@@ -1,5 +1,6 @@
 """The laboratory's proxy: what it counts, and each fault as a client meets it."""
 
+import gc
 import queue
 import threading
 import uuid
@@ -420,3 +421,21 @@ def test_calls_about_one_domain_can_be_held_while_all_others_are_answered(proxy,
         assert not answer.done()
         proxy.reset()
         assert OURS.name in answer.result(30)
+
+
+def test_the_loop_closes_no_connection_itself(proxy: Proxy) -> None:
+    """Garbage is collected on any thread; the loop would wait for a reply that only it brings."""
+    gc.disable()
+    try:
+        connection = libvirt.open(proxy.uri())
+        cycle: list[object] = [connection.lookupByName("test"), connection]
+        cycle.append(cycle)
+        del connection, cycle
+        proxy._loop.do(_collect)
+    finally:
+        gc.enable()
+    wait_until(lambda: proxy.calls[-1:] == ["CONNECT_CLOSE"])
+
+
+def _collect() -> None:
+    gc.collect()

@@ -26,6 +26,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+import libvirt
 from lab.wire import CALL, OK, REPLY, Message, take_frames, type_of
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -224,6 +225,28 @@ class Link:
             self.loop.leaving.discard(self)
 
 
+_loops: set[int] = set()
+"""The threads that are loops."""
+
+
+def _spare_the_loop(kind: type) -> None:
+    """Let no loop free a handle itself: it would wait for a reply that only it can bring.
+
+    Python collects garbage on whichever thread makes the next object. The last handle of a
+    connection closes it, which is a call, perhaps through the proxy of that thread.
+    """
+    free: Callable[[object], None] = kind.__del__  # type: ignore[attr-defined]
+    loops = _loops  # at the end the names of this module may be gone
+
+    def __del__(self: object, _ident: Callable[[], int] = threading.get_ident) -> None:
+        if _ident() in loops:
+            threading.Thread(target=free, args=(self,), daemon=True).start()
+        else:
+            free(self)
+
+    kind.__del__ = __del__  # type: ignore[attr-defined]
+
+
 class Loop(threading.Thread):
     """The thread that moves the bytes. Other threads may call only `do`."""
 
@@ -279,6 +302,13 @@ class Loop(threading.Thread):
         self.join()
 
     def run(self) -> None:
+        _loops.add(threading.get_ident())
+        try:
+            self._run()
+        finally:
+            _loops.discard(threading.get_ident())
+
+    def _run(self) -> None:
         while not self._finished:
             self._serve_all(self._ready())
             self._deliver_delayed()
@@ -384,3 +414,7 @@ class Loop(threading.Thread):
     def drop(self) -> None:
         for link in list(self.links):
             link.close()
+
+
+for _kind in (libvirt.virConnect, libvirt.virDomain):
+    _spare_the_loop(_kind)
