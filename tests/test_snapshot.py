@@ -1,4 +1,4 @@
-"""A snapshot: what it costs, when it reads details again, and whom it does not wait for."""
+"""A snapshot: what it costs, when it reads details again, and which guests it does not wait for."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_a_restart_a_redefinition_and_its_metadata_are_noticed(daemon, rpc):
         handle.create()
         with rpc.counting() as calls:
             assert details_of(host, domain.uuid).current_vcpus == 3
-        assert calls == [STATS, XML], "nobody else's is read again"
+        assert calls == [STATS, XML], "no other XML is read again"
 
         handle.destroy()
         assert details_of(host, domain.uuid).current_vcpus == 3

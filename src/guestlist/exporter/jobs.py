@@ -6,7 +6,7 @@ alone that have a job. Out: lines of the exposition. An event names a guest whos
 has ended. Guests without a job are never asked. JOB_COMPLETED tells what a job took.
 
 A job that was under way before the connection was opened is seen from its next iteration on, which
-may take minutes, or from `Jobs.find` on.
+may take minutes.
 
 Source: libvirt include/libvirt/libvirt-domain.h (VIR_DOMAIN_JOB_*), src/qemu/qemu_migration.c
 (qemuDomainEventEmitJobCompleted: a migration that fails sends no such event).

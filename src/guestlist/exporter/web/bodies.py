@@ -6,8 +6,8 @@ In: requests, on the thread of asyncio's loop. Out: bytes, made and compressed o
 shares the one that waits, or the one that is being made if it began at most `SHARED_FOR` seconds
 ago; a body that is done is for no later request. So what a request gets began at most `SHARED_FOR`
 before it, and a request waits for the rest of one making and for one more. A making ends within
-1.5 s also while libvirt hangs, so each request has its answer within 2 s: 1.5 - 1.25 + 1.5 at
-most.
+1.5 s while libvirt hangs (`exporter.scrape`), so each request has its answer within 2 s then:
+1.5 - 1.25 + 1.5 at most.
 """
 
 from __future__ import annotations
