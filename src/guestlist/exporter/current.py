@@ -13,6 +13,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from typing import NamedTuple
+from uuid import UUID
 
 import libvirt
 
@@ -23,6 +24,7 @@ from guestlist.errors import ConnectionLost, GuestlistError
 from guestlist.handle import INACTIVE_ID, Stated
 from guestlist.peer import Peer, unsupported
 from guestlist.side_calls import SideCalls
+from guestlist.states import DomainState
 from guestlist.statistics.reading import Values
 from guestlist.unpatched import time
 from guestlist.waiting import Outcome
@@ -37,10 +39,10 @@ needs 1.4. Probes give the whole scrape 5."""
 class CurrentDomain(NamedTuple):
     """One domain at the instant of the call. `id` is None while it is inactive."""
 
-    uuid: bytes
+    uuid: UUID
     name: str
     id: int | None
-    state: int
+    state: DomainState
     reason: int
     values: Values
     """libvirt's statistics: the groups "state" and "interface"."""
@@ -123,4 +125,5 @@ def _read(domain: libvirt.virDomain, values: Values) -> CurrentDomain | None:
         return None
     stated = Stated(domain, state, reason)
     number = None if stated.id == INACTIVE_ID else stated.id
-    return CurrentDomain(stated.uuid, stated.name, number, state, reason, values)
+    uuid = UUID(bytes=stated.uuid)
+    return CurrentDomain(uuid, stated.name, number, DomainState.of(state), reason, values)

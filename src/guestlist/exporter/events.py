@@ -26,7 +26,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-from guestlist.event import LIFECYCLE_WORDS, Lifecycle, lifecycle_words
+from guestlist.event import LIFECYCLE_WORDS, EventKind, Lifecycle, lifecycle_words
 from guestlist.exporter.by_domain import ByDomain
 from guestlist.inventory import Inventory, InventoryStatistics
 from guestlist.inventory.lifetime import listen
@@ -99,17 +99,17 @@ def _all(event: str, reasons: Iterable[str] = ("",)) -> tuple[Words, ...]:
 _KINDS: Mapping[int, _Kind] = {
     25: _Kind(6_009_000, _memory_failure, _all("memory failure", _MEMORY_FAILURE)),
     24: _Kind(3_002_000, _block_threshold, _all("block threshold")),
-    18: _Kind(
-        1_002_011,
+    EventKind.AGENT_LIFECYCLE: _Kind(
+        EventKind.AGENT_LIFECYCLE.since,
         _agent,
         tuple(words for event in _AGENT.values() for words in _all(event, _AGENT_REASON)),
     ),
     7: _Kind(9_002, _control_error, _all("control error")),
     6: _Kind(8_001, _io_error, _all("I/O error", _IO_ERROR)),
     3: _Kind(8_000, _watchdog, _all("watchdog", _WATCHDOG)),
-    1: _Kind(8_000, _reboot, _all("rebooted")),
-    0: _Kind(
-        0,
+    EventKind.REBOOT: _Kind(EventKind.REBOOT.since, _reboot, _all("rebooted")),
+    EventKind.LIFECYCLE: _Kind(
+        EventKind.LIFECYCLE.since,
         lifecycle_words,
         tuple(
             words for event, reasons in LIFECYCLE_WORDS.values() for words in _all(event, reasons)
@@ -180,10 +180,9 @@ class Events:
 
         Cost: no call.
         """
-        connections, losses = CONNECTIONS, LOSSES
         lines = {
-            connections: f"{connections} {view.connections}\n",
-            losses: f"{losses} {view.losses}\n",
+            CONNECTIONS: f"{CONNECTIONS} {view.connections}\n",
+            LOSSES: f"{LOSSES} {view.losses}\n",
         }
         with self._lock:
             self._faults.keep_only(existing)

@@ -6,13 +6,16 @@ changes. What the XML does not tell has no sample, or an empty label.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 from uuid import UUID
 
 from guestlist.exporter.exposition import Lines, extended, label, sample
 from guestlist.exporter.labels import GuestLabels
 from guestlist.records import Details, Disk, Instance, IoTune, Nic, NovaMetadata, SourceKind
 from guestlist.states import DomainState
+
+_D = TypeVar("_D", Disk, Nic)
 
 _STATE_WORDS = {
     DomainState.NOSTATE: "no state",
@@ -137,13 +140,18 @@ def _meta(uuid: UUID, nova: NovaMetadata, of: GuestLabels) -> str:
     )
 
 
+def _by_target(devices: Iterable[_D]) -> dict[str, _D]:
+    """Return the devices by their targets; of two with one target the first, none without one."""
+    found: dict[str, _D] = {}
+    for device in devices:
+        if device.target is not None:
+            found.setdefault(device.target, device)
+    return found
+
+
 def _disks(details: Details, of: GuestLabels) -> Iterator[tuple[str, str, int]]:
-    seen = set()
-    for disk in details.disks:
-        if disk.target is None or disk.target in seen:
-            continue
-        seen.add(disk.target)
-        its_labels = of.disk(disk.target)
+    for target, disk in _by_target(details.disks).items():
+        its_labels = of.disk(target)
         yield "libvirt_domain_block_stats_info", _disk(disk, its_labels, of), 1
         yield "libvirt_domain_block_meta", _disk_of_tinkoff(disk, its_labels, of), 1
         if disk.iotune is not None:
@@ -194,12 +202,8 @@ def _disk_of_tinkoff(disk: Disk, its_labels: str, of: GuestLabels) -> str:
 
 
 def _nics(details: Details, of: GuestLabels) -> Iterator[tuple[str, str, int]]:
-    seen = set()
-    for nic in details.nics:
-        if nic.target is None or nic.target in seen:
-            continue
-        seen.add(nic.target)
-        its_labels = of.nic(nic.target)
+    for target, nic in _by_target(details.nics).items():
+        its_labels = of.nic(target)
         yield "libvirt_domain_interface_stats_info", _nic(nic, its_labels, of), 1
         tinkoff = extended(
             its_labels,

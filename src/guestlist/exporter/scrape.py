@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from uuid import UUID
 
 from guestlist.capabilities import Versions, version_text
 from guestlist.errors import GuestlistError, NotSupported, NotSynced
 from guestlist.exporter import own
 from guestlist.exporter.collectors import COLLECTORS
-from guestlist.exporter.current import CurrentCalls, CurrentDomains
+from guestlist.exporter.current import CurrentCalls, CurrentDomain, CurrentDomains
 from guestlist.exporter.events import Events
 from guestlist.exporter.exposition import Lines, body, label, labels, sample
 from guestlist.exporter.families import families
@@ -35,7 +35,7 @@ from guestlist.exporter.pools import Pools
 from guestlist.host import Host, connection_like
 from guestlist.inventory import Inventory
 from guestlist.records import Instance, Snapshot
-from guestlist.states import DomainState
+from guestlist.statistics.reading import Values
 from guestlist.unpatched import threading
 
 log = logging.getLogger(__name__)
@@ -163,11 +163,12 @@ class HostExporter:
             is_up = False
             self._note(str(error))
         view = self._view()
+        known: Mapping[UUID, Instance] = {} if view is None else view
         if now is not None:
-            guests = self._guests_of(now, view)
+            guests = [self._guest(one, known.get(one.uuid), one.values) for one in now.domains]
             yield _versions(now.versions)
         else:
-            guests = self._guests_of_view(view)
+            guests = [self._guest(one, one, {}) for one in known.values()]
         patience = LONGEST_CALLS if now is not None else 0.0  # a daemon that hangs answers none
         elsewhere = self._incoming.withheld(guests, patience)
         withheld = [guest for guest in guests if guest.uuid in elsewhere]
@@ -180,7 +181,7 @@ class HostExporter:
         names = self._guests.labels()
         others = {guest.uuid: label("domain", guest.name) for guest in withheld}
         if self._events is not None:
-            existing = {*names, *others, *(view or ())}
+            existing = {*names, *others, *known}
             yield self._events.lines(names, existing, self._live.statistics())
         if self._jobs is not None:
             # Of a guest that has moved in post-copy the job is still here.
@@ -207,41 +208,11 @@ class HostExporter:
         except NotSynced:
             return None
 
-    def _guests_of(self, now: CurrentDomains, view: Snapshot | None) -> list[GuestNow]:
-        found = []
-        for one in now.domains:
-            uuid = UUID(bytes=one.uuid)
-            instance = view.get(uuid) if view is not None else None
-            told = self._told(one.uuid, one.id)
-            found.append(
-                GuestNow(
-                    uuid,
-                    one.name,
-                    one.id,
-                    DomainState(one.state),
-                    one.reason,
-                    instance,
-                    one.values,
-                    *told,
-                )
-            )
-        return found
-
-    def _guests_of_view(self, view: Snapshot | None) -> list[GuestNow]:
-        instances: Iterable[Instance] = () if view is None else view.values()
-        return [
-            GuestNow(
-                one.uuid,
-                one.name,
-                one.id,
-                one.state,
-                one.reason,
-                one,
-                {},
-                *self._told(one.uuid.bytes, one.id),
-            )
-            for one in instances
-        ]
+    def _guest(
+        self, one: CurrentDomain | Instance, instance: Instance | None, values: Values
+    ) -> GuestNow:
+        told = self._told(one.uuid.bytes, one.id)
+        return GuestNow(one.uuid, one.name, one.id, one.state, one.reason, instance, values, *told)
 
     def _told(self, uuid: bytes, number: int | None) -> tuple[Reading | None, bool | None]:
         """Return what the guest itself last told since this start, and whether it answered last."""
