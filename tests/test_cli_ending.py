@@ -12,7 +12,7 @@ from collections import Counter
 
 import pytest
 from lab.churn import populated
-from lab.command import HEEDFUL, environment
+from lab.command import MAIN, environment
 from lab.daemon import Daemon
 from lab.nodes import node, nova_instance
 from lab.proxy import Proxy
@@ -79,7 +79,7 @@ def test_the_live_table_does_too_and_stays_on_the_screen(
 @pytest.mark.parametrize("words", [["ls", "-l"], ["watch", "--once"], ["usage"]])
 def test_a_question_that_is_under_way_is_answered_first(proxy: Proxy, words: list[str]) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", HEEDFUL, *words, "-a", "-c", proxy.uri()],
+        [sys.executable, "-c", MAIN, *words, "-a", "-c", proxy.uri()],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(),
@@ -109,7 +109,7 @@ def test_a_second_ctrl_c_ends_it_at_once() -> None:
         "import threading; from guestlist.cli import ending\n"
         "ending.LONGEST = 1000\n"
         "ending.on_end(lambda: (print('closing', flush=True), threading.Event().wait()))\n"
-        f"{HEEDFUL}"
+        f"{MAIN}"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script, "watch", "-a", "-c", "test:///default"],
@@ -128,10 +128,7 @@ def test_a_second_ctrl_c_ends_it_at_once() -> None:
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_signal_that_is_ignored_from_the_start_stays_so(number: signal.Signals) -> None:
     """So that `nohup guestlist watch` stays."""
-    script = (
-        f"import signal; signal.signal({number:d}, signal.SIG_IGN); "
-        "from guestlist.cli import main; raise SystemExit(main())"
-    )
+    script = f"import signal; signal.signal({number:d}, signal.SIG_IGN)\n{MAIN}"
     with subprocess.Popen(
         [sys.executable, "-c", script, "watch", "-a", "-c", "test:///default"],
         stdout=subprocess.PIPE,

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from lab.command import (
     COMMAND,
-    HEEDFUL,
+    MAIN,
     PACKAGE,
     TEST_HOST,
     environment,
@@ -492,7 +492,7 @@ def test_a_stdout_that_is_not_utf8_gets_escapes() -> None:
 
 def test_ctrl_c_ends_it_quietly_while_a_host_hangs(deaf: socket.socket) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", HEEDFUL, "ls", "-c", uri_of(deaf), "-c", TEST_HOST],
+        [sys.executable, "-c", MAIN, "ls", "-c", uri_of(deaf), "-c", TEST_HOST],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lab import told
-from prometheus_client.parser import text_string_to_metric_families
+from lab.scraped import Scraped, Series
 
 from guestlist.exporter.exposition import Kind, Lines, body
 from guestlist.exporter.families import FAMILIES
@@ -22,20 +23,13 @@ def reader(name: str = "instance-1") -> Reader:
     return Reader(GuestLabels(name, None, LabelStyle()))
 
 
-def samples(lines: Lines) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Return the samples, by name and labels without the domain; no series stands there twice."""
-    found = {}
-    for family in text_string_to_metric_families(body(FAMILIES, [lines]).decode()):
-        for sample in family.samples:
-            labels = {name: text for name, text in sample.labels.items() if name != "domain"}
-            key = sample.name, frozenset(labels.items())
-            assert key not in found
-            found[key] = sample.value
-    return found
+def samples(lines: Lines) -> Mapping[Series, float]:
+    """Return the samples; no series stands there twice."""
+    return Scraped.of(body(FAMILIES, [lines])).values
 
 
 def value(lines: Lines, name: str, **labels: str) -> float | None:
-    return samples(lines).get((name, frozenset(labels.items())))
+    return samples(lines).get((name, frozenset({"domain": "instance-1", **labels}.items())))
 
 
 def test_each_row_leads_to_a_family_that_there_is() -> None:

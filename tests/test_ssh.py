@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from lab.command import HEEDFUL, environment, run
+from lab.command import MAIN, environment, run
 from lab.ssh import Ssh
 from lab.waiting import LONG, wait_until
 from lab.watching import Watching
@@ -137,7 +137,7 @@ def test_it_ends_with_the_interpreter(ssh):
 def test_a_command_that_a_signal_ends_leaves_none(ssh, number):
     words = ["ls", "--timeout", "1000", "-c", uri("silent"), "-c", uri("stubborn")]
     with subprocess.Popen(
-        [sys.executable, "-c", HEEDFUL, *words],
+        [sys.executable, "-c", MAIN, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(),

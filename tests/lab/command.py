@@ -30,13 +30,8 @@ NO_HOST = "test+unix:///default?socket=/nonexistent/libvirt-sock"
 COMMAND = [sys.executable, "-m", "guestlist"]
 PACKAGE = Path(guestlist.__file__).parents[1]
 
-HEEDFUL = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
-    "from guestlist.cli import main; raise SystemExit(main())"
-)
-"""The command as a Python program that heeds Ctrl-C and SIGHUP, also where the tests were told to
-ignore them: in the background, or under nohup."""
+MAIN = "from guestlist.cli import main; raise SystemExit(main())"
+"""The command as a Python program."""
 
 _THEIRS = {"COLUMNS", "NO_COLOR", "LIBVIRT_DEFAULT_URI", "PYTHONPATH"}
 

@@ -19,7 +19,7 @@ import termios
 from collections.abc import Callable
 from typing import Self
 
-from lab.command import COMMAND, HEEDFUL, environment
+from lab.command import COMMAND, MAIN, environment
 
 _PART = re.compile(r"\x1b\[(?P<facts>[?\d;]*)(?P<what>[A-Za-z])|[\r\n]|[^\x1b\r\n]")
 
@@ -122,7 +122,7 @@ class Live:
         self._ours, theirs = pty.openpty()
         self._resize(theirs)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", HEEDFUL, "ls", "--live", *words],
+            [sys.executable, "-c", MAIN, "ls", "--live", *words],
             stdin=subprocess.DEVNULL,
             stdout=theirs,
             stderr=theirs,

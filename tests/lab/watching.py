@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import Any, Self
 
-from lab.command import HEEDFUL, environment
+from lab.command import MAIN, environment
 from lab.schemas import valid
 
 
@@ -16,7 +16,7 @@ class Watching:
 
     def __init__(self, *words: str, **changes: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", HEEDFUL, "watch", *words],
+            [sys.executable, "-c", MAIN, "watch", *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
