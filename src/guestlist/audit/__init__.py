@@ -1,0 +1,13 @@
+"""The audit: what libvirt runs and what Nova believes, compared without a false alarm.
+
+In: looks at hosts and looks at Nova, with their times. Out: findings, each certain or possible.
+Changes nothing, on no side.
+
+    rows            a look at a host, a look at Nova: frozen values                         (pure)
+    rule            rounds of looks -> findings: the promises A1, A2, …                     (pure)
+    findings        a finding, its kind and its certainty; the result of an audit           (pure)
+    servers_file    the JSON of `openstack server list`, or of the API -> a look at Nova    (pure)
+    nova_api        a live Nova, asked through openstacksdk
+    host_looks      the hosts, asked side by side; disks and taps of this machine
+    rounds          one audit from its first look to its last
+"""
