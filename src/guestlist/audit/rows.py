@@ -143,9 +143,11 @@ class HostLook:
 class Round:
     """One round of looks: Nova, then the hosts, then Nova again.
 
-    `after` is None where Nova cannot be asked again: its servers came from a file.
+    `after` is None where Nova was not asked again: its servers came from a file, or the second
+    question failed, and `failure` is the line that says why.
     """
 
     before: NovaLook
     hosts: tuple[HostLook, ...]
     after: NovaLook | None = None
+    failure: str | None = None
