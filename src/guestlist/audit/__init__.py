@@ -8,6 +8,7 @@ Changes nothing, on no side.
     findings        a finding, its kind and its certainty; the result of an audit           (pure)
     servers_file    the JSON of `openstack server list`, or of the API -> a look at Nova    (pure)
     nova_api        a live Nova, asked through openstacksdk
+    api_rows        rows of Nova's API -> servers, migrations, request ids                  (pure)
     host_looks      the hosts, asked side by side; disks and taps of this machine
     rounds          one audit from its first look to its last
 """
