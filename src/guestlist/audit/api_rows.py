@@ -19,13 +19,16 @@ from typing import Any
 from uuid import UUID
 
 from guestlist.audit.rows import Migration, PowerState, Server
-from guestlist.errors import short
+from guestlist.errors import one_line, short
 
 UNKNOWN = "UNKNOWN"
 """The status of a server of a cell that is down."""
 
 MOST_NAMED = 5
 """Names that a line lists; of more it says how many there are."""
+
+_LONGEST = 10_000
+"""Characters of a text of others that are read at all."""
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _STATUS = re.compile(r"[A-Z][A-Z0-9_]*")
@@ -113,6 +116,12 @@ def some_of(names: Collection[str]) -> str:
     named = ", ".join(short(name, 60) for name in list(names)[:MOST_NAMED])
     left = len(names) - MOST_NAMED
     return f"{named} and {left:,} more" if left > 0 else named
+
+
+def printable(text: object) -> str:
+    """Return a text that others wrote, on one printable line of bounded length."""
+    head = str(text)[:_LONGEST]
+    return one_line("".join(each if each.isprintable() else " " for each in head))
 
 
 # One value of a row

@@ -203,10 +203,13 @@ class NovaApi:
 
     def _one(self, uuid: UUID) -> tuple[Server | None, list[str]]:
         """Return the server, None if Nova does not know it, and the lines about what is missing."""
-        server = self._by_id(uuid) or self._deleted(uuid)
+        server = self._by_id(uuid)
+        missing: list[str] = []
+        if server is None:
+            server, missing = self._deleted(uuid)
         if server is None or api_rows.is_of_down_cell(server):
-            return server, []
-        missing = [*self._without_hosts([server])]
+            return server, missing
+        missing += self._without_hosts([server])
         migrations = self._migrations(uuid)
         actions = self._actions(uuid)
         if migrations is None:
@@ -217,17 +220,23 @@ class NovaApi:
 
     def _by_id(self, uuid: UUID) -> Server | None:
         answer = self._session.get(f"/servers/{uuid}")
-        if answer.status == 404:
+        if _is_not_there(answer):
             return None
         if answer.status != 200:
             raise self._session.refusal(answer, f"ask for server {uuid}")
         return self._read(api_rows.server, answer.body.get("server"))
 
-    def _deleted(self, uuid: UUID) -> Server | None:
+    def _deleted(self, uuid: UUID) -> tuple[Server | None, list[str]]:
+        """Return the server if Nova has deleted it, and the line about what is missing."""
         asked = {**_ALL, "deleted": "true", "uuid": str(uuid)}
         rows = self._list(self._session.get("/servers/detail", asked), "servers")
-        servers = (self._read(api_rows.server, row) for row in rows)
-        return next((server for server in servers if server.uuid == uuid), None)
+        servers = [self._read(api_rows.server, row) for row in rows]
+        if all(server.uuid == uuid for server in servers):
+            return (servers[0] if servers else None), []
+        return None, [
+            "Nova tells this user no deleted servers; an administrator sees them (policy "
+            "os_compute_api:servers:allow_all_filters)"
+        ]
 
     def _migrations(self, uuid: UUID) -> tuple[Migration, ...] | None:
         """Return the migrations, newest first; None: Nova refuses to tell them."""
@@ -243,7 +252,7 @@ class NovaApi:
         answer = self._session.get(f"/servers/{uuid}/os-instance-actions", params)
         if answer.status == 403:
             return None
-        if answer.status == 404:
+        if _is_not_there(answer):
             return ()
         rows = self._list(answer, "instanceActions")
         return tuple(self._read(api_rows.request_id, row) for row in rows)
@@ -313,3 +322,8 @@ class NovaApi:
                 if number == 0:
                     raise
                 return
+
+
+def _is_not_there(answer: Answer) -> bool:
+    """Return whether Nova itself says that there is no such server: a proxy may answer 404 too."""
+    return answer.status == 404 and "itemNotFound" in answer.body

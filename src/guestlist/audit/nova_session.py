@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -25,15 +26,15 @@ from urllib.parse import urlsplit
 import keystoneauth1.adapter
 import openstack.config
 import openstack.exceptions
-import openstack.warnings
 from keystoneauth1 import exceptions as told
 
+from guestlist.audit.api_rows import printable
 from guestlist.errors import (
     NovaDenied,
     NovaFailure,
     NovaLost,
     NovaUnreachable,
-    one_line,
+    short,
 )
 from guestlist.unpatched import threading, time
 
@@ -48,6 +49,11 @@ GRACE = 1.0
 
 _CHUNK = 64 * 1024
 _SECRETS = "password", "secret", "token", "passcode", "assertion"
+_PLACE = re.compile(r"https?://[^/\s'\"]+")
+_REFUSED = re.compile(r"\[Errno -?\d+\] ([^'\")]+)")
+_TLS = re.compile(r"certificate verify failed: [^('\"]+|\[SSL: \w+\] [^('\"]+")
+"""The system's or OpenSSL's own words in what requests says of a connection that failed."""
+
 _LOGGERS = "keystoneauth", "openstack", "urllib3", "stevedore"
 
 Microversion = tuple[int, int]
@@ -60,6 +66,87 @@ class Answer(NamedTuple):
     body: Mapping[str, Any]
 
 
+class _Cloud:
+    """A cloud as clouds.yaml and the environment describe it, and its secrets."""
+
+    def __init__(self, name: str | None, timeout: float) -> None:
+        self.label = f"cloud {short(name)!r}" if name else "the cloud of the environment"
+        self._name = name
+        self._timeout = timeout
+        self._region: Any = None
+        self._session: Any = None
+
+    def read(self) -> None:
+        """Read the files and the environment.
+
+        Raises:
+            NovaUnreachable: they do not describe the cloud.
+        """
+        for each in _LOGGERS:  # without any handler, logging writes warnings to standard error
+            logger = logging.getLogger(each)
+            if not logger.handlers:
+                logger.addHandler(logging.NullHandler())
+        warnings.filterwarnings("ignore", module=r"(openstack|keystoneauth1)\b")
+        try:
+            config = openstack.config.OpenStackConfig(app_name="guestlist")
+        except Exception as error:  # PyYAML's quotes lines, which may hold a password
+            mark = getattr(error, "problem_mark", None)
+            place = f" {mark.name}, line {mark.line + 1}" if mark else ""
+            raise NovaUnreachable(
+                f"cannot find {self.label}: clouds.yaml cannot be read:{place} "
+                f"({type(error).__name__})"
+            ) from None
+        try:
+            self._region = config.get_one(cloud=self._name, api_timeout=self._timeout)
+        except openstack.exceptions.ConfigException as error:
+            found = config.config_filename
+            read = f"{found} was read" if found else "no clouds.yaml was found"
+            raise NovaUnreachable(
+                f"cannot find {self.label}: {self.clean(error).rstrip('.')}; {read}"
+            ) from None
+
+    def adapter(self) -> keystoneauth1.adapter.Adapter:
+        """Return what asks the compute endpoint of the cloud; makes no request."""
+        region = self._region
+        self._session = region.get_session()
+        return keystoneauth1.adapter.Adapter(
+            session=self._session,
+            service_type=region.get_service_type("compute"),
+            service_name=region.get_service_name("compute"),
+            interface=region.get_interface("compute"),
+            region_name=region.get_region_name("compute"),
+            endpoint_override=region.get_endpoint("compute"),
+            min_version="2",
+            max_version="2.latest",
+        )
+
+    def no_endpoint(self) -> NovaUnreachable:
+        """Return the error for a catalogue without Nova."""
+        region = self._region.get_region_name("compute") or "any"
+        interface = self._region.get_interface("compute") or "any"
+        return NovaUnreachable(
+            f"cannot reach the Nova of {self.label}: Keystone's catalogue has no compute endpoint "
+            f"(region {region}, interface {interface})"
+        )
+
+    def clean(self, text: object) -> str:
+        """Return a text that others wrote, on one printable line, without the cloud's secrets."""
+        clean = str(text)
+        for secret in self._secrets():
+            clean = clean.replace(secret, "…")
+        return printable(re.sub(r"//[^/@\s]+@", "//", clean))
+
+    def _secrets(self) -> list[str]:
+        """Return the passwords of the cloud, and the token in use."""
+        auth = self._region.config.get("auth") or {} if self._region is not None else {}
+        found = [
+            value for key, value in auth.items() if any(word in key.lower() for word in _SECRETS)
+        ]
+        access = getattr(getattr(self._session, "auth", None), "auth_ref", None)
+        found.append(getattr(access, "auth_token", None))
+        return [secret for secret in found if isinstance(secret, str) and secret]
+
+
 class NovaSession:
     """A session with the Nova of one cloud. Threads share it after `open`.
 
@@ -70,15 +157,18 @@ class NovaSession:
 
     def __init__(self, cloud: str | None, timeout: float) -> None:
         self.timeout = timeout
-        self.label = f"cloud {cloud!r}" if cloud else "the cloud of the environment"
         self.microversion: Microversion | None = None
         """None: Nova's API tells none, or there is no answer so far."""
 
-        self._cloud = cloud
-        self._adapter: keystoneauth1.adapter.Adapter | None = None
-        self._region: Any = None
+        self._cloud = _Cloud(cloud, timeout)
+        self._adapter: Any = None
         self._since: dict[int, float] = {}
         """By thread: when (monotonic) it began to wait for an answer."""
+
+    @property
+    def label(self) -> str:
+        """The cloud's name in messages."""
+        return self._cloud.label
 
     @property
     def tells_down_cells(self) -> bool:
@@ -106,8 +196,8 @@ class NovaSession:
             return
         self._begin()
         try:
-            self._region = self._configured()
-            adapter = self._made()
+            self._cloud.read()
+            adapter = self._cloud.adapter()
             data = adapter.get_endpoint_data()
             newest = data and data.max_microversion
             self.microversion = (
@@ -121,7 +211,7 @@ class NovaSession:
         finally:
             self._end()
         if self._adapter is None:
-            raise self._no_endpoint()
+            raise self._cloud.no_endpoint()
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
         """Return the answer to a GET request, whatever its status, except 401 and redirects.
@@ -133,20 +223,14 @@ class NovaSession:
 
         Cost: one request; a new token if the old one has expired.
         """
-        assert self._adapter is not None, "open comes first"
         what = f"cannot ask the Nova of {self.label} for {path.partition('/')[2]}"
         end = self._begin()
         try:
-            response = self._adapter.get(
-                path,
-                params=dict(params or {}),
-                microversion=self.microversion and ".".join(map(str, self.microversion)),
-                headers={"Accept": "application/json"},
-                raise_exc=False,
-                redirect=False,
-                stream=True,
-                timeout=self.timeout,
-            )
+            response = self._sent(path, params or {})
+            if response.status_code == 401:
+                response.close()
+                self._adapter.invalidate()
+                response = self._sent(path, params or {})
             try:
                 return self._answer(response, what, end)
             finally:
@@ -157,6 +241,20 @@ class NovaSession:
             raise self._failure(error, what) from None
         finally:
             self._end()
+
+    def _sent(self, path: str, params: Mapping[str, str]) -> Any:
+        """Return the beginning of an answer. keystoneauth would leave one of 401 open."""
+        return self._adapter.get(
+            path,
+            params=dict(params),
+            microversion=self.microversion and ".".join(map(str, self.microversion)),
+            headers={"Accept": "application/json"},
+            raise_exc=False,
+            redirect=False,
+            allow_reauth=False,
+            stream=True,
+            timeout=self.timeout,
+        )
 
     def refusal(self, answer: Answer, asked: str) -> NovaFailure:
         """Return the error of an answer whose status says that Nova did not do it.
@@ -170,46 +268,6 @@ class NovaSession:
         return kind(
             f"cannot {asked} of the Nova of {self.label}: HTTP {answer.status}"
             f"{self._quoted(answer.body)}{remedy}"
-        )
-
-    # The steps of `open`
-
-    def _configured(self) -> Any:
-        """Return the region of the cloud as clouds.yaml and the environment describe it."""
-        for name in _LOGGERS:  # without any handler, logging writes warnings to standard error
-            logger = logging.getLogger(name)
-            if not logger.handlers:
-                logger.addHandler(logging.NullHandler())
-        warnings.filterwarnings("ignore", category=openstack.warnings.OpenStackWarning)
-        try:
-            config = openstack.config.OpenStackConfig(app_name="guestlist")
-        except Exception as error:  # PyYAML's, which quotes lines that may hold a password
-            mark = getattr(error, "problem_mark", None)
-            where = f", line {mark.line + 1}" if mark else ""
-            raise NovaUnreachable(
-                f"cannot find {self.label}: clouds.yaml cannot be read"
-                f"{where} ({type(error).__name__})"
-            ) from None
-        try:
-            return config.get_one(cloud=self._cloud, api_timeout=self.timeout)
-        except openstack.exceptions.ConfigException as error:
-            found = config.config_filename
-            where = f"; {found} was read" if found else "; no clouds.yaml was found"
-            raise NovaUnreachable(
-                f"cannot find {self.label}: {self._clean(error)}{where}"
-            ) from None
-
-    def _made(self) -> keystoneauth1.adapter.Adapter:
-        region = self._region
-        return keystoneauth1.adapter.Adapter(
-            session=region.get_session(),
-            service_type=region.get_service_type("compute"),
-            service_name=region.get_service_name("compute"),
-            interface=region.get_interface("compute"),
-            region_name=region.get_region_name("compute"),
-            endpoint_override=region.get_endpoint("compute"),
-            min_version="2",
-            max_version="2.latest",
         )
 
     # Time
@@ -234,7 +292,7 @@ class NovaSession:
         status = response.status_code
         if 300 <= status < 400:
             place = urlsplit(response.headers.get("Location", ""))
-            to = self._clean(f"{place.scheme}://{place.hostname}")
+            to = self._cloud.clean(f"{place.scheme}://{place.hostname}")
             raise NovaFailure(
                 f"{what}: it redirects (HTTP {status}) to {to}, and guestlist sends its token "
                 "nowhere else; correct the endpoint in the catalogue"
@@ -245,13 +303,13 @@ class NovaSession:
             body = json.loads(content)
         except (ValueError, RecursionError):
             if status == 200:
-                kind = self._clean(response.headers.get("Content-Type", "no type"))
+                kind = self._cloud.clean(response.headers.get("Content-Type", "no type"))
                 raise NovaFailure(
                     f"{what}: the answer is no JSON of Nova ({kind}): another program answers there"
                 ) from None
         if status == 401:
             raise NovaDenied(
-                f"{what}: Nova refuses the token, and a new one as well (HTTP 401)"
+                f"{what}: it refuses the token, and a new one as well (HTTP 401)"
                 f"{self._quoted(body)}"
             )
         if status == 200 and not isinstance(body, dict):
@@ -275,18 +333,16 @@ class NovaSession:
 
     def _failure(self, error: Exception, what: str) -> NovaFailure:
         """Return the error for what openstacksdk, keystoneauth or requests raised."""
-        said = self._clean(error)
+        said = self._cloud.clean(_reason(str(error)))
         kind: type[NovaFailure] = NovaUnreachable
         match error:
             case told.Unauthorized():
                 kind, said = NovaDenied, "Keystone refuses the credentials (HTTP 401)"
             case told.Forbidden():
                 kind, said = NovaDenied, "Keystone refuses (HTTP 403)"
-            case told.SSLError():
-                said += "; 'cacert' in clouds.yaml names the authority"
             case told.EndpointNotFound() | told.CatalogException():
-                return self._no_endpoint()
-            case told.ConnectTimeout():
+                return self._cloud.no_endpoint()
+            case told.ClientException() if "timed out" in said:
                 return self._no_answer()
             case told.ConnectFailure() if "Connection aborted" in said:
                 kind, said = NovaLost, "the connection was closed before the answer"
@@ -300,36 +356,20 @@ class NovaSession:
                 kind, said = NovaFailure, f"{type(error).__name__}: {said}"
         return kind(f"{what}: {said}")
 
-    def _no_endpoint(self) -> NovaUnreachable:
-        region = self._region.get_region_name("compute") or "any"
-        interface = self._region.get_interface("compute") or "any"
-        return NovaUnreachable(
-            f"cannot reach the Nova of {self.label}: Keystone's catalogue has no compute endpoint "
-            f"(region {region}, interface {interface})"
-        )
-
     def _quoted(self, body: object) -> str:
         """Return Nova's own message in a body, with a colon before it; "" if it has none."""
         errors = list(body.values()) if isinstance(body, dict) else []
         if errors and isinstance(errors[0], dict) and "message" in errors[0]:
-            return f": {self._clean(errors[0]['message'])}"
+            return f": {self._cloud.clean(errors[0]['message'])}"
         return ""
 
-    def _clean(self, text: object) -> str:
-        """Return a text that others wrote, on one printable line, without our secrets."""
-        clean = str(text)
-        for secret in self._secrets():
-            clean = clean.replace(secret, "…")
-        return one_line("".join(each if each.isprintable() else " " for each in clean[:10_000]))
 
-    def _secrets(self) -> list[str]:
-        """Return the passwords of the cloud and the token in use."""
-        if self._region is None:
-            return []
-        auth = self._region.config.get("auth") or {}
-        found = [
-            value for key, value in auth.items() if any(word in key.lower() for word in _SECRETS)
-        ]
-        plugin = self._region.get_session().auth
-        found.append(getattr(getattr(plugin, "auth_ref", None), "auth_token", None))
-        return [secret for secret in found if isinstance(secret, str) and secret]
+def _reason(said: str) -> str:
+    """Return what requests, or keystoneauth after it, says in many words, in few."""
+    place = _PLACE.search(said)
+    if place and (words := _TLS.search(said)):
+        why = words[0].strip()
+        return f"no TLS with {place[0]}: {why}; 'cacert' in clouds.yaml names the authority"
+    if place and (words := _REFUSED.search(said)):
+        return f"no connection to {place[0]}: {words[1]}"
+    return said

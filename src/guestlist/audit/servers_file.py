@@ -59,6 +59,12 @@ _POWER_STATES = {
 }
 """The words of clients before 6.0; newer ones write the number."""
 
+_WORD = len(r"\u0000")
+"""Characters of the longest thing in JSON, a string apart, that can be cut in two: it, or false."""
+
+_CUT = "unexpected end of data", "truncated data"
+"""What Python's decoders say of a text that ends within a character."""
+
 _NO_POWER_STATE = "", "N/A"
 
 _OF_SERVERS = frozenset(
@@ -143,6 +149,8 @@ def _parsed(content: bytes, where: str) -> object:
     try:
         text = content.decode(json.detect_encoding(content)).lstrip("\ufeff").strip()
     except UnicodeDecodeError as error:
+        if error.reason in _CUT:
+            raise BadServersFile(f"{where} ends in the middle of a character: it was cut") from None
         raise BadServersFile(
             f"{where} is no text in {error.encoding}; make it with: {HOW}"
         ) from None
@@ -165,7 +173,9 @@ def _no_json(text: str, error: json.JSONDecodeError) -> str:
         return f"is a table and no JSON; make it with: {HOW}"
     if re.match(r'"?(ID|Name)"?,', first):
         return f"is CSV and no JSON; make it with: {HOW}"
-    if text[0] in "[{" and (error.pos >= len(text) or error.msg.startswith("Unterminated")):
+    left = len(text) - error.pos
+    ends_within = left <= 0 or error.msg.startswith("Unterminated")
+    if text[0] in "[{" and (ends_within or (left <= _WORD and text[-1] not in "]}")):
         return f"ends in the middle of its JSON, at line {text.count(chr(10)) + 1:,}: it was cut"
     return f"is no JSON (line {error.lineno:,}: {error.msg}); make it with: {HOW}"
 
@@ -184,7 +194,7 @@ def _rows(found: object, where: str) -> tuple[list[object], bool]:
         raise BadServersFile(f"{where} has one object and no list of servers; make it with: {HOW}")
     for error in found.values():
         if isinstance(error, dict) and "message" in error:
-            said = one_line(error["message"])
+            said = api_rows.printable(error["message"])
             raise BadServersFile(f"{where} has an error of the API and no list of servers: {said}")
     raise BadServersFile(f"{where} has no list of servers; make it with: {HOW}")
 
@@ -234,7 +244,7 @@ def _reader(row: object, where: str) -> Callable[[object], Server]:
             )
         if _OF_SERVERS & row.keys() or (not lacking and row.keys() <= _COLUMNS):
             return _server
-    columns = one_line(", ".join(map(str, row)))
+    columns = api_rows.printable(", ".join(map(str, row)))
     raise BadServersFile(
         f"{where} has the list of another command ({columns}); make it with: {HOW}"
     )
