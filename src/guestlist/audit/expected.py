@@ -14,18 +14,14 @@ from __future__ import annotations
 from guestlist.audit.rows import Migration, PowerState, Server
 from guestlist.states import DomainState
 
-_AT_WORK = frozenset(
-    ("BUILD", "REBUILD", "REBOOT", "HARD_REBOOT", "PASSWORD")
-    + ("RESIZE", "REVERT_RESIZE", "MIGRATING")
-)
+_CHANGED = frozenset(("BUILD", "REBUILD", "REBOOT", "HARD_REBOOT", "PASSWORD"))
+_MOVED = frozenset(("RESIZE", "REVERT_RESIZE", "MIGRATING"))
+_AT_WORK = _CHANGED | _MOVED
 """Statuses while Nova is changing the server."""
 
 _ENDED = frozenset(["completed", "confirmed", "done", "error", "failed", "cancelled", "reverted"])
 """Statuses of a migration that Nova no longer works on. "finished" is not one: a resize that is
 finished waits for the user."""
-
-_OFF = frozenset(("SHUTOFF", "SHELVED", "SOFT_DELETED", "SHELVED_OFFLOADED"))
-"""Statuses of a server whose domain Nova has shut off."""
 
 _POWER: dict[str, frozenset[PowerState]] = {
     "ACTIVE": frozenset({PowerState.RUNNING}),
@@ -47,10 +43,10 @@ _OF_DOMAIN = {
     DomainState.PMSUSPENDED: PowerState.SUSPENDED,
 }
 
-_ON_A_HOST = frozenset(
-    ("ACTIVE", "SHUTOFF", "PAUSED", "SUSPENDED", "RESCUE")
-    + ("SHELVED", "SOFT_DELETED", "VERIFY_RESIZE")
-)
+_STOPPED = frozenset(("SHUTOFF", "SHELVED", "SOFT_DELETED"))
+"""Statuses of a server whose domain Nova has shut off, and keeps."""
+
+_ON_A_HOST = _STOPPED | {"ACTIVE", "PAUSED", "SUSPENDED", "RESCUE", "VERIFY_RESIZE"}
 """Statuses of a server whose domain Nova has on its host."""
 
 UNKNOWN = "UNKNOWN"
@@ -86,7 +82,7 @@ def awaits_decision(server: Server) -> bool:
 
 def is_shut_off(server: Server) -> bool:
     """Return whether Nova says that the guest does not run, and may start it elsewhere."""
-    return server.status in _OFF
+    return server.status in _STOPPED or has_no_place(server)
 
 
 def has_no_place(server: Server) -> bool:
