@@ -193,7 +193,7 @@ class _Comparison:
         if home is None or home.domains is None or expected.at_work(server):
             return
         if expected.is_on_a_host(server):
-            doubts = tuple(f"{host}, which failed, may have it" for host in self._failed)
+            doubts = tuple(f"{host}, which failed, may run it" for host in self._failed)
             yield Difference(Kind.MISSING, server.uuid, (), server, home, doubts=doubts)
 
     def _of_names(self) -> Iterator[Difference]:
