@@ -4,11 +4,15 @@ In: looks at hosts and looks at Nova, with their times. Out: findings, each cert
 Changes nothing, on no side.
 
     rows            a look at a host, a look at Nova: frozen values                         (pure)
-    rule            rounds of looks -> findings: the promises A1, A2, …                     (pure)
     findings        a finding, its kind and its certainty; the result of an audit           (pure)
+    rule            rounds of looks -> findings: the promises A1, A2, …                     (pure)
+    differences     what differs in one look at each side, and what could explain it        (pure)
+    expected        what Nova's record of a server lets one expect of its domain            (pure)
+    names           which host Nova means by a name                                         (pure)
+    words           the sentences and facts of a finding                                    (pure)
+    rounds          one audit from its first look to its last
     servers_file    the JSON of `openstack server list`, or of the API -> a look at Nova    (pure)
     nova_api        a live Nova, asked through openstacksdk
     api_rows        rows of Nova's API -> servers, migrations, request ids                  (pure)
     host_looks      the hosts, asked side by side; disks and taps of this machine
-    rounds          one audit from its first look to its last
 """

@@ -42,7 +42,8 @@ class Finding:
     """One difference between what libvirt runs and what Nova believes.
 
     `hosts` are the hosts that it is about, as the user names them, in their order. `uuid` is None
-    for a tap device. `name` is the domain's name, or the tap device's. `server_name` is Nova's.
+    for a tap device. `name` is the domain's name, and `server_name` that of Nova's server.
+    `subject` is the path of a disk or the name of a tap device; None for other kinds.
     `reason` says in a sentence what differs and, if the finding is only possible, what one more
     look could show. `libvirt` has the facts of each host, and `nova` those of Nova; empty: Nova
     tells nothing. `next_step` says what an operator looks at next.
@@ -57,24 +58,24 @@ class Finding:
     libvirt: Mapping[str, Facts]
     nova: Facts
     next_step: str
+    subject: str | None = None
     server_name: str | None = None
     project_id: str | None = None
 
     @property
     def key(self) -> tuple[Kind, UUID | None, tuple[str, ...], str | None]:
         """What makes two findings of two audits the same one."""
-        name = self.name if self.uuid is None or self.kind is Kind.DISK_GONE else None
-        return self.kind, self.uuid, self.hosts, name
+        return self.kind, self.uuid, self.hosts, self.subject
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
     """The result of an audit.
 
-    `findings` are in the order of `Kind`, certain ones first, then by host and name. `incomplete`
-    names, each in a line, what was missing on either side; empty: the audit is complete. `domains`
-    and `servers` are how many were compared, and `others` how many domains of other launchers were
-    counted and not accused, by launcher.
+    `findings` have the certain ones first, then the order of `Kind`, then host and name.
+    `incomplete` names, each in a line, what was missing on either side; empty: the audit is
+    complete. `domains` and `servers` are how many were compared, and `others` how many domains of
+    other launchers were counted and not accused, by launcher.
     """
 
     findings: tuple[Finding, ...]

@@ -1,8 +1,8 @@
 """One audit from its first look to its last.
 
 In: hosts and a Nova, each of which can be looked at. Out: an `Audit`. Looks at Nova, at all hosts
-and at Nova again; then the same a second time at the suspects alone. The order of the looks is here;
-what they mean is up to `rule`. Changes nothing.
+and at Nova again; then the same a second time at the suspects alone. The order of the looks is
+here; what they mean is up to `rule`. Changes nothing.
 """
 
 from __future__ import annotations

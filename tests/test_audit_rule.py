@@ -1,0 +1,414 @@
+"""The rule of the audit: each promise of `guestlist.audit.rule`, on looks made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from guestlist.audit import rule
+from guestlist.audit.findings import Audit, Certainty, Kind
+from guestlist.audit.rows import HostLook, LostDisk, Migration, NovaLook, PowerState, Round, Server
+from guestlist.launcher import Launcher
+from guestlist.records import Instance
+from guestlist.states import DomainState
+
+ONE = UUID(int=1)
+TWO = UUID(int=2)
+SETTLE = 20.0
+
+RUNNING, SHUTOFF, PAUSED = DomainState.RUNNING, DomainState.SHUTOFF, DomainState.PAUSED
+
+
+def domain(uuid=ONE, state=RUNNING, name=None, launcher=Launcher.NOVA):
+    active = None if state is SHUTOFF else uuid.int
+    ours = launcher is Launcher.NOVA
+    return Instance(uuid, name or f"instance-{uuid.int:08x}", active, state, 1, launcher, ours=ours)
+
+
+def server(uuid=ONE, status="ACTIVE", host="a", **more):
+    power = {"ACTIVE": PowerState.RUNNING, "SHUTOFF": PowerState.SHUTDOWN}.get(status)
+    facts = {
+        "power_state": power,
+        "hypervisor_hostname": host,
+        "instance_name": f"instance-{uuid.int:08x}",
+        "updated": "2026-11-01T00:00:00Z",
+    }
+    return Server(uuid, f"server {uuid.int}", status, host, **{**facts, **more})
+
+
+def asked(one):
+    """Return the server as a question by id tells it."""
+    return replace(one, migrations=one.migrations or (), actions=one.actions or ("req-1",))
+
+
+def looked(at=10.0, **domains):
+    """Return looks at hosts of these names; None for one that failed."""
+    return tuple(
+        HostLook(
+            f"qemu+tls://{name}/system",
+            at,
+            at + 1,
+            None if those is None else tuple(those),
+            names=(name,),
+            failure=f"no answer from {name}" if those is None else None,
+        )
+        for name, those in domains.items()
+    )
+
+
+def nova(*servers, at=0.0, missing=(), by_id=None):
+    rows = {each.uuid: each for each in servers}
+    return NovaLook(at, at + 1, rows, tuple(missing), None if by_id is None else frozenset(by_id))
+
+
+def audit(servers, *, missing=(), later=None, by_id=None, lost=None, **domains):
+    """Audit what stands still: the same in all looks, but for `later`, Nova's last answer."""
+    first = Round(nova(*servers, missing=missing), looked(**domains), nova(*servers, at=20.0))
+    found = rule.suspects(first)
+    rows = [asked(each) for each in (by_id if by_id is not None else servers)]
+    rows = [each for each in rows if each.uuid in found.uuids]
+    last = [asked(each) for each in later] if later is not None else rows
+    hosts = tuple(each for each in looked(at=60.0, **domains) if each.host in found.hosts)
+    second = Round(
+        nova(*rows, at=50.0, by_id=found.uuids), hosts, nova(*last, at=70.0, by_id=found.uuids)
+    )
+    return rule.judge(first, second, settle=SETTLE)
+
+
+def kinds(result):
+    return [(each.kind, each.certainty.value) for each in result.findings]
+
+
+CERTAIN = Certainty.CERTAIN.value
+POSSIBLE = Certainty.POSSIBLE.value
+
+
+class TestFound:
+    """A8: each fault that stands still is found, and certain."""
+
+    def test_what_agrees_is_no_finding(self):
+        result = audit([server(), server(TWO, "SHUTOFF")], a=[domain(), domain(TWO, SHUTOFF)])
+        assert result == Audit((), (), 1, 2, 2, {})
+
+    def test_a_guest_that_runs_though_nova_says_shutoff(self):
+        result = audit([server(status="SHUTOFF")], a=[domain()])
+        assert kinds(result) == [(Kind.RUNNING_THOUGH_SHUTOFF, CERTAIN)]
+        (found,) = result.findings
+        assert found.hosts == ("qemu+tls://a/system",)
+        assert found.libvirt["qemu+tls://a/system"]["state"] == "running"
+        assert found.nova["status"] == "SHUTOFF"
+        assert str(ONE) in found.next_step
+
+    def test_a_guest_that_is_active_on_two_hosts(self):
+        result = audit([server()], a=[domain()], b=[domain()])
+        assert kinds(result) == [(Kind.ACTIVE_ON_TWO_HOSTS, CERTAIN)]
+        assert result.findings[0].hosts == ("qemu+tls://a/system", "qemu+tls://b/system")
+
+    def test_a_guest_active_on_two_hosts_that_nova_does_not_know(self):
+        result = audit([], a=[domain()], b=[domain()])
+        assert kinds(result) == [
+            (Kind.ACTIVE_ON_TWO_HOSTS, CERTAIN),
+            (Kind.UNKNOWN_TO_NOVA, CERTAIN),
+        ]
+
+    def test_a_guest_on_the_wrong_host(self):
+        result = audit([server(), server(TWO)], a=[domain(TWO)], b=[domain()])
+        assert kinds(result) == [(Kind.WRONG_HOST, CERTAIN)]
+        assert result.findings[0].hosts == ("qemu+tls://b/system",)
+
+    def test_a_guest_that_nova_does_not_know(self):
+        assert kinds(audit([], a=[domain()])) == [(Kind.UNKNOWN_TO_NOVA, CERTAIN)]
+
+    def test_a_guest_that_nova_has_deleted(self):
+        result = audit([], by_id=[server(status="DELETED")], a=[domain()])
+        assert kinds(result) == [(Kind.DELETED_IN_NOVA, CERTAIN)]
+
+    @pytest.mark.parametrize("status", ["ACTIVE", "SHUTOFF", "PAUSED", "SUSPENDED", "SHELVED"])
+    def test_a_guest_that_is_missing_on_its_host(self, status):
+        result = audit([server(status=status), server(TWO)], a=[domain(TWO)])
+        assert kinds(result) == [(Kind.MISSING, CERTAIN)]
+        assert result.findings[0].name == "instance-00000001"
+
+    @pytest.mark.parametrize(
+        ("status", "state"), [("ACTIVE", SHUTOFF), ("ACTIVE", PAUSED), ("PAUSED", RUNNING)]
+    )
+    def test_a_power_state_that_differs(self, status, state):
+        result = audit([server(status=status)], a=[domain(state=state)])
+        assert kinds(result) == [(Kind.POWER_STATE, CERTAIN)]
+
+    def test_a_power_state_that_differs_from_the_status_of_one_record(self):
+        row = server(power_state=PowerState.SHUTDOWN)
+        assert kinds(audit([row], a=[domain()])) == [(Kind.POWER_STATE, CERTAIN)]
+
+    def test_a_uuid_that_two_domains_share(self):
+        result = audit([server()], a=[domain()], b=[domain(state=SHUTOFF)])
+        assert kinds(result) == [(Kind.SHARED_UUID, CERTAIN)]
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_a_name_that_two_domains_share(self, known):
+        rows = [server(), *([server(TWO, host="b")] if known else [])]
+        result = audit(rows, a=[domain()], b=[domain(TWO, name="instance-00000001")])
+        found = {each.kind: each for each in result.findings}
+        assert found[Kind.SHARED_NAME].certainty is Certainty.CERTAIN
+        assert found[Kind.SHARED_NAME].uuid == TWO
+        assert (Kind.UNKNOWN_TO_NOVA in found) is not known
+
+    def test_a_disk_that_is_gone(self):
+        result = judged_locally(server(), lost_disks=(LostDisk(ONE, "vda", "/d/disk", True),))
+        assert kinds(result) == [(Kind.DISK_GONE, CERTAIN)]
+        assert result.findings[0].subject == "/d/disk"
+
+    def test_a_tap_device_without_a_domain(self):
+        result = judged_locally(server(), taps=("tap01234567-89",))
+        assert kinds(result) == [(Kind.TAP_WITHOUT_DOMAIN, CERTAIN)]
+        assert result.findings[0].uuid is None
+
+    def test_certain_ones_come_first(self):
+        rows = [server(status="SHUTOFF"), server(TWO, "VERIFY_RESIZE")]
+        result = audit(rows, a=[domain(), domain(TWO)], b=[domain(TWO)])
+        assert kinds(result) == [
+            (Kind.RUNNING_THOUGH_SHUTOFF, CERTAIN),
+            (Kind.ACTIVE_ON_TWO_HOSTS, POSSIBLE),
+        ]
+
+
+def judged_locally(*servers, at_work=(), **looked_at):
+    """Audit the host of this machine, with what was looked at there."""
+    domains = [domain(each.uuid) for each in servers]
+    hosts = [replace(each, **looked_at) for each in looked(a=domains)]
+    rows = (*servers, *at_work)
+    first = Round(nova(*rows), tuple(hosts), nova(*rows, at=20.0))
+    found = rule.suspects(first)
+    rows = tuple(asked(each) for each in rows if each.uuid in found.uuids)
+    again = [replace(each, began=60.0, ended=61.0) for each in hosts]
+    second = Round(
+        nova(*rows, at=50.0, by_id=found.uuids),
+        tuple(again),
+        nova(*rows, at=70.0, by_id=found.uuids),
+    )
+    return rule.judge(first, second, settle=SETTLE)
+
+
+class TestByRight:
+    """A6, A7: what Nova does by right is no finding."""
+
+    @pytest.mark.parametrize(
+        "status",
+        ["MIGRATING", "RESIZE", "REVERT_RESIZE", "BUILD", "REBUILD", "REBOOT", "HARD_REBOOT"],
+    )
+    def test_a_server_that_nova_is_changing(self, status):
+        row = server(status=status)
+        assert not audit([row], a=[domain()], b=[domain(state=PAUSED)]).findings
+        assert not audit([row], a=[], b=[domain()]).findings
+        assert not audit([row], a=[], b=[]).findings
+
+    def test_a_server_with_a_task(self):
+        row = server(status="SHUTOFF", task_state="powering-on")
+        assert not audit([row], a=[domain()]).findings
+
+    def test_a_migration_that_has_not_ended(self):
+        row = server(migrations=(Migration("1", "live-migration", "post-migrating"),))
+        assert not audit([server()], by_id=[row], a=[], b=[domain()]).findings
+
+    def test_the_old_copy_of_a_resize_that_waits(self):
+        row = server(status="VERIFY_RESIZE")
+        assert not audit([row], a=[domain()], b=[domain(state=SHUTOFF)]).findings
+
+    def test_the_old_copy_of_an_evacuated_guest(self):
+        moved = server(migrations=(Migration("1", "evacuation", "done", "b", "a"),))
+        copies = {"a": [domain()], "b": [domain(state=SHUTOFF)]}
+        assert not audit([server()], by_id=[moved], **copies).findings
+        cleaned = server(migrations=(Migration("1", "evacuation", "completed", "b", "a"),))
+        assert kinds(audit([server()], by_id=[cleaned], **copies)) == [(Kind.SHARED_UUID, CERTAIN)]
+
+    def test_an_evacuated_guest_whose_old_copy_runs_is_possible(self):
+        moved = server(migrations=(Migration("1", "evacuation", "done", "b", "a"),))
+        result = audit([server()], by_id=[moved], a=[domain()], b=[domain()])
+        assert kinds(result) == [(Kind.ACTIVE_ON_TWO_HOSTS, POSSIBLE)]
+        assert "evacuated" in result.findings[0].reason
+
+    def test_a_shelved_server_without_a_domain_and_with_a_cold_one(self):
+        row = server(status="SHELVED_OFFLOADED", host=None)
+        assert not audit([row], a=[]).findings
+        assert not audit([row], a=[domain(state=SHUTOFF)]).findings
+        assert kinds(audit([row], a=[domain()])) == [(Kind.RUNNING_THOUGH_SHUTOFF, POSSIBLE)]
+
+    def test_a_server_that_is_being_rescued_or_was_softly_deleted(self):
+        rows = [server(status="RESCUE"), server(TWO, "SOFT_DELETED")]
+        assert not audit(rows, a=[domain(), domain(TWO, SHUTOFF)]).findings
+
+    def test_a_server_that_failed_to_build(self):
+        assert not audit([server(status="ERROR"), server(TWO)], a=[domain(TWO)]).findings
+
+    def test_two_servers_of_two_cells_with_one_name(self):
+        rows = [server(), server(TWO, host="b", instance_name="instance-00000001")]
+        copies = {"a": [domain()], "b": [domain(TWO, name="instance-00000001")]}
+        assert not audit(rows, **copies).findings
+
+    def test_guests_of_others_are_counted(self):
+        other = domain(launcher=Launcher.LIBGUESTFS, name="guestfs-abc")
+        result = audit([], a=[other], b=[other])
+        assert result.findings == ()
+        assert result.others == {"libguestfs": 2}
+
+    def test_a_guest_of_another_launchers_name_that_nova_knows_is_judged(self):
+        strange = domain(launcher=Launcher.OTHER, name="renamed")
+        result = audit([server(status="SHUTOFF")], a=[strange])
+        assert kinds(result) == [(Kind.RUNNING_THOUGH_SHUTOFF, CERTAIN)]
+        assert result.others == {}
+
+    def test_a_tap_device_of_a_guest_about_to_start_is_possible(self):
+        building = server(TWO, "BUILD", task_state="spawning")
+        result = judged_locally(server(), at_work=[building], taps=("tap01234567-89",))
+        assert kinds(result) == [(Kind.TAP_WITHOUT_DOMAIN, POSSIBLE)]
+
+    @pytest.mark.parametrize(("dest", "certainty"), [("a", POSSIBLE), ("z", CERTAIN)])
+    def test_a_tap_device_is_doubted_for_a_migration_to_its_host_only(self, dest, certainty):
+        move = Migration("1", "live-migration", "running", "b", dest)
+        moving = server(TWO, "MIGRATING", host="b", task_state="migrating", migrations=(move,))
+        result = judged_locally(server(), at_work=[moving], taps=("tap01234567-89",))
+        assert kinds(result) == [(Kind.TAP_WITHOUT_DOMAIN, certainty)]
+
+
+class TestTime:
+    """A1, A2, A3, A4: what changes while the audit looks is no finding, or only possible."""
+
+    def test_a_guest_launched_while_the_hosts_were_asked(self):
+        first = Round(nova(), looked(a=[domain()]), nova(server(), at=20.0))
+        assert not rule.suspects(first)
+
+    def test_a_guest_deleted_while_the_hosts_were_asked(self):
+        first = Round(nova(server()), looked(a=[]), nova(at=20.0))
+        assert not rule.suspects(first)
+
+    def test_a_guest_migrated_while_the_hosts_were_asked(self):
+        for copies in ({"a": [], "b": [domain()]}, {"a": [domain()], "b": []}, {"a": [], "b": []}):
+            first = Round(nova(server(host="a")), looked(**copies), nova(server(host="b"), at=20.0))
+            assert not rule.suspects(first), copies
+
+    @pytest.mark.parametrize(
+        "later",
+        [
+            server(updated="2026-11-01T00:00:01Z"),
+            server(task_state="migrating"),
+            server(actions=("req-2", "req-1")),
+            server(migrations=(Migration("1", "live-migration", "completed"),)),
+            server(host="b"),
+        ],
+    )
+    def test_a_record_that_changes_around_the_second_look(self, later):
+        result = audit([server(TWO), server()], later=[later], a=[domain(TWO)], b=[domain()])
+        assert all(each.certainty is Certainty.POSSIBLE for each in result.findings)
+
+    def test_a_difference_that_the_second_look_does_not_show(self):
+        first = Round(nova(), looked(a=[domain()]), nova(at=20.0))
+        second = Round(
+            nova(at=50.0, by_id=[ONE]), looked(at=60.0, a=[]), nova(at=70.0, by_id=[ONE])
+        )
+        assert rule.judge(first, second, settle=SETTLE).findings == ()
+
+    def test_a_power_state_that_differed_too_shortly(self):
+        rows = [server(status="SHUTOFF")]
+        first = Round(nova(*rows), looked(a=[domain()]), nova(*rows, at=20.0))
+        again = [asked(each) for each in rows]
+        second = Round(
+            nova(*again, at=22.0, by_id=[ONE]),
+            looked(at=24.0, a=[domain()]),
+            nova(*again, at=26.0, by_id=[ONE]),
+        )
+        assert kinds(rule.judge(first, second, settle=SETTLE)) == [
+            (Kind.RUNNING_THOUGH_SHUTOFF, POSSIBLE)
+        ]
+        assert kinds(rule.judge(first, second, settle=10.0)) == [
+            (Kind.RUNNING_THOUGH_SHUTOFF, CERTAIN)
+        ]
+
+    def test_a_file_makes_each_finding_possible(self):
+        first = Round(nova(server(status="SHUTOFF")), looked(a=[domain()]))
+        result = rule.judge(first, settle=SETTLE)
+        assert kinds(result) == [(Kind.RUNNING_THOUGH_SHUTOFF, POSSIBLE)]
+        assert "file" in result.findings[0].reason
+        assert result.complete
+
+    def test_looks_that_overlap_make_no_certain_finding(self):
+        first = Round(nova(), looked(a=[domain()]), nova(at=20.0))
+        second = Round(
+            nova(at=50.0, by_id=[ONE]), looked(at=50.5, a=[domain()]), nova(at=70.0, by_id=[ONE])
+        )
+        assert kinds(rule.judge(first, second, settle=SETTLE)) == [(Kind.UNKNOWN_TO_NOVA, POSSIBLE)]
+
+
+class TestMissing:
+    """A5: nothing is certain that a missing part could explain, and the part is named."""
+
+    def test_a_cell_that_is_down(self):
+        result = audit([], missing=["cell2 is down"], a=[domain()])
+        assert kinds(result) == [(Kind.UNKNOWN_TO_NOVA, POSSIBLE)]
+        assert "cell2 is down" in result.findings[0].reason
+        assert result.incomplete == ("cell2 is down",)
+
+    def test_a_server_of_a_cell_that_is_down_is_known(self):
+        row = server(status="UNKNOWN", host=None)
+        assert not audit([row], missing=["cell2 is down"], a=[domain()]).findings
+        twice = audit([row], missing=["cell2 is down"], a=[domain()], b=[domain()])
+        assert kinds(twice) == [(Kind.ACTIVE_ON_TWO_HOSTS, POSSIBLE)]
+
+    def test_a_host_that_failed(self):
+        result = audit([server(), server(TWO, host="b")], a=[], b=None)
+        assert kinds(result) == [(Kind.MISSING, POSSIBLE)]
+        assert result.incomplete == ("no answer from b",)
+
+    def test_a_host_that_fails_the_second_time(self):
+        first = Round(nova(), looked(a=[domain()]), nova(at=20.0))
+        second = Round(
+            nova(at=50.0, by_id=[ONE]), looked(at=60.0, a=None), nova(at=70.0, by_id=[ONE])
+        )
+        result = rule.judge(first, second, settle=SETTLE)
+        assert kinds(result) == [(Kind.UNKNOWN_TO_NOVA, POSSIBLE)]
+        assert result.incomplete == ("no answer from a",)
+
+    def test_nova_failing_the_second_time(self):
+        first = Round(nova(), looked(a=[domain()]), failure="500")
+        result = rule.judge(first, settle=SETTLE, failure="500")
+        assert kinds(result) == [(Kind.UNKNOWN_TO_NOVA, POSSIBLE)]
+        assert len(result.incomplete) == 2
+
+    def test_a_host_that_was_not_asked_makes_nobody_missing(self):
+        assert not audit([server(TWO), server(host="z")], a=[domain(TWO)]).findings
+
+    def test_a_host_under_another_name(self):
+        rows = [server(host="other"), server(TWO, host="other")]
+        result = audit(rows, a=[domain(), domain(TWO)])
+        assert result.findings == ()
+        assert "other" in result.incomplete[0]
+        assert "--hosts" in result.incomplete[0]
+
+    def test_two_hosts_of_one_name(self):
+        looks = [replace(each, names=("same",)) for each in looked(a=[domain()], b=[])]
+        result = rule.judge(
+            Round(nova(server(host="same")), tuple(looks), nova(server(host="same"), at=20.0)),
+            settle=SETTLE,
+        )
+        assert result.findings == ()
+        assert "2 hosts have the name same" in result.incomplete[0]
+
+    def test_a_short_name_stands_for_a_long_one(self):
+        row = server(host="a.example.org")
+        assert not audit([row], a=[domain()], b=[]).incomplete
+        assert kinds(audit([row], a=[], b=[domain()])) == [(Kind.WRONG_HOST, CERTAIN)]
+
+    def test_a_short_name_of_two_long_ones_stands_for_neither(self):
+        rows = [server(host="a.north"), server(TWO, host="a.south")]
+        result = audit(rows, a=[domain(), domain(TWO)])
+        assert result.findings == ()
+        assert not result.complete
+
+
+def test_ten_thousand_servers_that_agree_leave_no_suspect():
+    uuids = [UUID(int=each + 1) for each in range(10_000)]
+    rows = [server(each, host=f"h{each.int % 20}") for each in uuids]
+    hosts = {f"h{n}": [domain(each) for each in uuids if each.int % 20 == n] for n in range(20)}
+    result = audit(rows, **hosts)
+    assert (result.findings, result.hosts, result.domains) == ((), 20, 10_000)
