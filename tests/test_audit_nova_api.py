@@ -269,6 +269,16 @@ def test_a_nova_without_microversions(lab, nova):
     assert "no microversion" in nova.servers().missing[0]
 
 
+def test_microversions_that_fail_to_come_are_asked_for_again(lab, nova):
+    with playing(lab, f"{NOVA.rstrip('/')}", unless_listing):
+        assert "no microversion" in nova.servers().missing[0]
+    assert nova.servers().missing == ()
+
+
+def unless_listing(handler: Handler) -> bool:
+    return "servers" not in handler.path and status(503)(handler)
+
+
 def test_a_user_who_may_list_all_and_sees_no_hosts(lab, nova):
     lab.cloud.tells_hosts = False
     lab.cloud.servers = [server_row(1)]
@@ -318,6 +328,18 @@ def test_a_server_of_a_cell_that_is_down_by_id(lab, nova):
     look = nova.some([UUID(int=1)])
     assert "cell of Nova is down" in look.missing[0]
     assert not look.servers[UUID(int=1)].has_state
+
+
+def test_a_deletion_in_a_cell_that_is_down_is_not_taken_for_an_unknown_server(lab, nova):
+    lab.cloud.servers, lab.cloud.down, lab.cloud.deleting = [server_row(1)], {"cell1"}, {uuid(1)}
+    look = nova.some([UUID(int=1)])
+    assert dict(look.servers) == {}
+    assert "compute-1" in look.missing[0]
+
+
+def test_an_unknown_server_of_an_old_nova_may_be_in_a_cell_that_is_down(lab, nova):
+    lab.cloud.newest = "2.60"
+    assert "microversion 2.60" in nova.some([UUID(int=1)]).missing[0]
 
 
 def test_refused_migrations_and_actions_are_missing(lab, nova):

@@ -10,6 +10,8 @@ requests that came. What it copies of Nova's behaviour, each with the place in N
 - build requests come first; the others by time of creation, newest first, then by UUID; a page has
   `max_limit` servers at most, of which a server that is there twice is removed afterwards;
 - a marker may be a deleted server; one that is not there at all is an error 400;
+- a server whose deletion was asked for while its cell is down is not there (compute/api.py,
+  `_get_instance_from_cell`);
 - the link to a next page is there if a page has exactly as many servers as the limit.
 """
 
@@ -141,6 +143,8 @@ class Cloud:
     """The cell of a server, by id; "cell1" if it is not there."""
     down: set[str] = field(default_factory=set)
     """The cells that are down."""
+    deleting: set[str] = field(default_factory=set)
+    """Servers, by id, whose deletion was asked for."""
     services: dict[str, str] = field(default_factory=lambda: {"compute-1": "cell1"})
     """The cell of each compute service."""
     migrations: list[Row] = field(default_factory=list)
@@ -182,7 +186,8 @@ class Cloud:
             unique.setdefault(row["id"], row)
         page = [self.shown(row) for row in unique.values()]
         if microversion >= (2, 69) and set(query) <= {"all_tenants"}:
-            down = [partial_row(row) for row in rest if not self.is_up(row)]
+            told = [row for row in rest if row["id"] not in self.deleting]
+            down = [partial_row(row) for row in told if not self.is_up(row)]
             page = down[: max(0, limit - len(page))] + page
         body: Row = {"servers": page}
         if len(page) == limit:
@@ -196,6 +201,8 @@ class Cloud:
             if row["id"] == uuid:
                 if self.is_up(row):
                     return 200, {"server": self.shown(row)}
+                if uuid in self.deleting:
+                    break
                 more = ("image", "flavor", "OS-EXT-AZ:availability_zone", "user_id")
                 kept = {key: row[key] for key in more} | {"OS-EXT-STS:power_state": 0}
                 return 200, {"server": partial_row(row) | kept}

@@ -25,7 +25,9 @@ for by id before the audit believes it.
 ones too. Of one that is not there, the list with `deleted` and `uuid` tells whether it was deleted;
 Nova keeps these until its database is archived. GET /os-migrations tells the migrations of all
 types and statuses, of all cells that answer; GET /servers/{id}/os-instance-actions what was asked
-of the server, from 2.21 on also after its deletion.
+of the server, from 2.21 on also after its deletion. A server whose deletion was asked for while its
+cell is down is not there in any of these answers; so if one is not there, the list of compute
+services tells of cells that are down.
 
 Source: nova/api/openstack/compute/servers.py (`_is_cell_down_supported`), nova/compute/api.py
 (`get_all`, `get`, `get_migrations_sorted`), nova/compute/instance_list.py, api-guide down_cells.
@@ -109,8 +111,8 @@ class NovaApi:
         Raises:
             NovaFailure: as for `servers`.
 
-        Cost: three requests for each server, `AT_ONCE` of them at a time; two for one that Nova
-            does not know.
+        Cost: three requests for each server, one more if it is deleted, `AT_ONCE` servers at a
+            time; two for one that Nova does not know, and then one for the compute services.
         """
         self._side_by_side([self._session.open])
         began = time.monotonic()
@@ -118,6 +120,9 @@ class NovaApi:
         found = self._side_by_side([partial(self._one, uuid) for uuid in sorted(asked)])
         servers = {server.uuid: server for server, _ in found if server is not None}
         missing = [line for _, lines in found for line in lines]
+        if len(servers) < len(asked):
+            (hidden,) = self._side_by_side([self._hidden_cells])
+            missing += hidden
         return NovaLook(
             began=began,
             ended=time.monotonic(),
@@ -138,10 +143,8 @@ class NovaApi:
                 continue
             down = api_rows.down_cell(servers.values())
             missing = [*down, *self._without_hosts(servers.values())]
-            if not self._session.tells_down_cells:
-                missing.append(self._old())
-            elif is_long:
-                missing += self._down_services()
+            if is_long or not self._session.tells_down_cells:
+                missing += self._hidden_cells()
             return NovaLook(began, time.monotonic(), servers, tuple(missing))
         raise self._unusable(
             f"{MOST_BEGINNINGS} times the server at the end of a page vanished before the next page"
@@ -174,14 +177,17 @@ class NovaApi:
                 "os_compute_api:os-extended-server-attributes)"
             )
 
-    def _old(self) -> str:
+    def _hidden_cells(self) -> list[str]:
+        """Return the lines about cells that are down and of which an answer does not tell."""
+        if self._session.tells_down_cells:
+            return list(self._down_services())
         has = self._session.microversion
         found = f"microversion {'.'.join(map(str, has))}" if has else "no microversion"
         wanted = ".".join(map(str, DOWN_CELLS))
-        return (
+        return [
             f"Nova's API has {found}: only from {wanted} on it tells of a cell that is down, so "
             "servers may be left out"
-        )
+        ]
 
     def _down_services(self) -> Iterator[str]:
         """Yield the line about compute services of cells that are down."""

@@ -187,12 +187,14 @@ class NovaSession:
         return self._no_answer()
 
     def open(self) -> None:
-        """Read clouds.yaml, get a token and ask for the microversions; later calls do nothing.
+        """Read clouds.yaml, get a token and ask for the microversions.
+
+        Later calls do nothing, unless Nova told no microversion: it may have failed just then.
 
         Raises:
             NovaFailure: the message says which of these failed, and why.
         """
-        if self._adapter is not None:
+        if self.microversion is not None:
             return
         self._begin()
         try:
@@ -360,7 +362,7 @@ class NovaSession:
         """Return Nova's own message in a body, with a colon before it; "" if it has none."""
         errors = list(body.values()) if isinstance(body, dict) else []
         if errors and isinstance(errors[0], dict) and "message" in errors[0]:
-            return f": {self._cloud.clean(errors[0]['message'])}"
+            return f": {self._cloud.clean(errors[0]['message']).rstrip('.')}"
         return ""
 
 
