@@ -99,7 +99,7 @@ class NovaApi:
         Cost: a request for each `max_limit` servers, and one more; one for the compute services if
             there is more than one page. The first question also gets a token and the versions.
         """
-        (look,) = self._side_by_side([self._servers])
+        (look,) = self._on_threads([self._servers])
         return look
 
     def some(self, uuids: Collection[UUID]) -> NovaLook:
@@ -114,14 +114,14 @@ class NovaApi:
         Cost: three requests for each server, one more if it is deleted, `AT_ONCE` servers at a
             time; two for one that Nova does not know, and then one for the compute services.
         """
-        self._side_by_side([self._session.open])
+        self._on_threads([self._session.open])
         began = time.monotonic()
         asked = frozenset(uuids)
-        found = self._side_by_side([partial(self._one, uuid) for uuid in sorted(asked)])
+        found = self._on_threads([partial(self._one, uuid) for uuid in sorted(asked)])
         servers = {server.uuid: server for server, _ in found if server is not None}
         missing = [line for _, lines in found for line in lines]
         if len(servers) < len(asked):
-            (hidden,) = self._side_by_side([self._hidden_cells])
+            (hidden,) = self._on_threads([self._hidden_cells])
             missing += hidden
         return NovaLook(
             began=began,
@@ -283,53 +283,59 @@ class NovaApi:
     def _unusable(self, why: str) -> NovaFailure:
         return NovaFailure(f"cannot use what the Nova of {self._session.label} answers: {why}")
 
-    # Threads
-
-    def _side_by_side(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
-        """Return the result of each job, in their order; at most `AT_ONCE` run at a time.
-
-        If one fails, no further one begins, and its error is raised.
-        """
-        todo = deque(range(len(jobs)))
-        results: dict[int, T] = {}
-        failures: deque[Exception] = deque()
-        bell = Bell()
-
-        def work() -> None:
-            while not failures:
-                try:
-                    place = todo.popleft()
-                except IndexError:
-                    return
-                try:
-                    results[place] = jobs[place]()
-                except Exception as error:
-                    failures.append(error)
-                bell.ring()
-
-        try:
-            self._start(work, min(AT_ONCE, len(jobs)))
-            while not failures and len(results) < len(jobs):
-                bell.wait_for(lambda: failures or len(results) == len(jobs), _LOOK)
-                if late := self._session.overdue():
-                    raise late
-        finally:
-            todo.clear()
-        if failures:
-            raise failures[0]
-        return [results[place] for place in range(len(jobs))]
-
-    def _start(self, work: Callable[[], None], most: int) -> None:
-        """Start threads, as many as the system gives; they take the jobs one after the other."""
-        for number in range(most):
-            try:
-                threads.start(work, "guestlist-nova")
-            except ThreadUnavailable:
-                if number == 0:
-                    raise
-                return
+    def _on_threads(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
+        return _side_by_side(jobs, self._session.overdue)
 
 
 def _is_not_there(answer: Answer) -> bool:
     """Return whether Nova itself says that there is no such server: a proxy may answer 404 too."""
     return answer.status == 404 and "itemNotFound" in answer.body
+
+
+def _side_by_side(
+    jobs: Sequence[Callable[[], T]], overdue: Callable[[], NovaFailure | None]
+) -> list[T]:
+    """Return the result of each job, in their order; at most `AT_ONCE` run at a time.
+
+    If one fails, no further one begins, and its error is raised; likewise what `overdue` returns,
+    which is called again and again.
+    """
+    todo = deque(range(len(jobs)))
+    results: dict[int, T] = {}
+    failures: deque[Exception] = deque()
+    bell = Bell()
+
+    def work() -> None:
+        while not failures:
+            try:
+                place = todo.popleft()
+            except IndexError:
+                return
+            try:
+                results[place] = jobs[place]()
+            except Exception as error:
+                failures.append(error)
+            bell.ring()
+
+    try:
+        _start(work, min(AT_ONCE, len(jobs)))
+        while not failures and len(results) < len(jobs):
+            bell.wait_for(lambda: failures or len(results) == len(jobs), _LOOK)
+            if late := overdue():
+                raise late
+    finally:
+        todo.clear()
+    if failures:
+        raise failures[0]
+    return [results[place] for place in range(len(jobs))]
+
+
+def _start(work: Callable[[], None], most: int) -> None:
+    """Start threads, as many as the system gives; they take the jobs one after the other."""
+    for number in range(most):
+        try:
+            threads.start(work, "guestlist-nova")
+        except ThreadUnavailable:
+            if number == 0:
+                raise
+            return
