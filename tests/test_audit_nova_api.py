@@ -6,6 +6,7 @@ import json
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -30,8 +31,10 @@ from lab.nova_api_server import (
     playing,
     server_row,
     silence,
+    slow,
     status,
 )
+from lab.waiting import wait_until
 
 from guestlist.audit import nova_api, nova_session
 from guestlist.audit.nova_api import NovaApi
@@ -368,6 +371,15 @@ def test_a_proxy_that_finds_nothing_is_no_nova_that_knows_no_server(lab, nova):
         nova.some([UUID(int=1)])
 
 
+def test_an_answer_about_another_server_is_not_novas(lab, nova):
+    lab.cloud.servers = [server_row(1)]
+    with (
+        playing(lab, f"{NOVA}servers/{uuid(1)}", status(200, {"server": server_row(2)})),
+        pytest.raises(NovaFailure, match=f"asked for server {uuid(1)}, it tells of {uuid(2)}"),
+    ):
+        nova.some([UUID(int=1)])
+
+
 def test_many_servers_by_id(lab, nova):
     lab.cloud.servers = [server_row(n) for n in range(100)]
     look = nova.some([UUID(int=n) for n in range(0, 200, 2)])
@@ -529,6 +541,15 @@ def test_a_question_after_one_that_was_given_up(lab, nova):
     with playing(lab, f"{NOVA}servers", drip):
         failing(lab, impatient, NovaLost)
     assert numbers(impatient.servers().servers) == {1}
+
+
+def test_a_list_that_was_given_up_asks_for_no_further_page(lab, nova):
+    lab.cloud.servers = [server_row(1)]
+    with playing(lab, f"{NOVA}servers", slow):
+        failing(lab, NovaApi("lab", 0.2), NovaLost)
+        lab.released.set()
+        wait_until(lambda: all(each.name != "guestlist-nova" for each in threading.enumerate()))
+    assert lab.asked() == [LIST]
 
 
 @pytest.mark.parametrize("fault", [hang_up, cut])

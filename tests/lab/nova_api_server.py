@@ -510,6 +510,18 @@ def drip(handler: Handler) -> bool:
     return True
 
 
+def slow(handler: Handler) -> bool:
+    """Answer with one server, byte by byte, and complete the answer when the server ends."""
+    handler.send_response(200)
+    handler.send_header("Connection", "close")
+    handler.end_headers()
+    while not handler.server.lab.released.wait(0.05):
+        handler.wfile.write(b" ")
+    handler.wfile.write(json.dumps({"servers": [server_row(1)]}).encode())
+    handler.close_connection = True
+    return True
+
+
 @contextlib.contextmanager
 def playing(lab: NovaApiServer, begins: str, play: Fault) -> Iterator[None]:
     """Play a fault where a path begins so."""

@@ -230,7 +230,10 @@ class NovaApi:
             return None
         if answer.status != 200:
             raise self._session.refusal(answer, f"ask for server {uuid}")
-        return self._read(api_rows.server, answer.body.get("server"))
+        server = self._read(api_rows.server, answer.body.get("server"))
+        if server.uuid != uuid:
+            raise self._unusable(f"asked for server {uuid}, it tells of {server.uuid}")
+        return server
 
     def _deleted(self, uuid: UUID) -> tuple[Server | None, list[str]]:
         """Return the server if Nova has deleted it, and the line about what is missing."""
