@@ -18,7 +18,7 @@ from lab.programs import LONG
 from lab.waiting import wait_until
 from lab.web_server import WebServer, read_all, web_server
 
-from guestlist.exporter.settings_file import BadSettings
+from guestlist.settings_file import BadSettings
 from guestlist.exporter.targets import NoSuchTarget, Targets
 from guestlist.exporter.web import listening
 from guestlist.exporter.web.door import LONGEST_HEAD, LONGEST_LINE, Patience

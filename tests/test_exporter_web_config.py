@@ -17,7 +17,7 @@ from cryptography import x509
 from lab.certificates import EXPIRED, Authority, Issued
 from lab.web_server import web_server
 
-from guestlist.exporter.settings_file import BadSettings
+from guestlist.settings_file import BadSettings
 from guestlist.exporter.web.config import web_config_file
 from guestlist.exporter.web.rate import Bucket, Rate
 from guestlist.exporter.web.tls import _SUITES

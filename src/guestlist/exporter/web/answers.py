@@ -24,7 +24,7 @@ from aiohttp import web
 
 import guestlist
 from guestlist.errors import one_line
-from guestlist.exporter.settings_file import BadSettings, SettingsFile
+from guestlist.settings_file import BadSettings, SettingsFile
 from guestlist.exporter.targets import NoSuchTarget, Targets
 from guestlist.exporter.web.bodies import Bodies, Body
 from guestlist.exporter.web.config import WebConfig
