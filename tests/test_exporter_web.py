@@ -18,11 +18,11 @@ from lab.programs import LONG
 from lab.waiting import wait_until
 from lab.web_server import WebServer, read_all, web_server
 
-from guestlist.settings_file import BadSettings
 from guestlist.exporter.targets import NoSuchTarget, Targets
 from guestlist.exporter.web import listening
 from guestlist.exporter.web.door import LONGEST_HEAD, LONGEST_LINE, Patience
 from guestlist.exporter.web.encodings import Encoding, accepted
+from guestlist.settings_file import BadSettings
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n"
 LAST = b"Connection: close\r\n\r\n"

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import argparse
     from uuid import UUID
 
-    from guestlist.several.doubles import Identity
     from guestlist.launcher import LaunchedBy
+    from guestlist.several.doubles import Identity
 
 log = logging.getLogger(guestlist.__name__)
 
