@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,12 +20,24 @@ from lab.needs import require
 from lab.nodes import Domain, appliance, handmade, node, nova_instance
 from lab.proxy import Proxy
 from lab.qemu import guest_xml, guests
+from lab.system import SystemDaemon, system_available
 
 from guestlist import Host, Snapshot
-from guestlist.audit import disks_gone
+from guestlist.audit import disks_gone, taps
 from guestlist.audit.host_looks import AuditedHost, HostLooks
 from guestlist.audit.rows import HostLook, LostDisk
-from guestlist.records import Disk, DiskDevice, Slice, Source, SourceKind
+from guestlist.launcher import Launcher
+from guestlist.records import (
+    Details,
+    Disk,
+    DiskDevice,
+    Instance,
+    Nic,
+    Slice,
+    Source,
+    SourceKind,
+)
+from guestlist.states import DomainState
 
 ONE, TWO, OFF = nova_instance(1), nova_instance(2), nova_instance(3, active=False)
 LIST = "CONNECT_GET_ALL_DOMAIN_STATS"
@@ -327,7 +340,7 @@ def test_disks_can_be_left_out_and_then_no_xml_is_read(qemu_daemon: Daemon) -> N
     assert look.lost_disks is look.taps is None
 
 
-A = Source(SourceKind.FILE, "/a")
+A, TOP = Source(SourceKind.FILE, "/a"), Source(SourceKind.FILE, "/top")
 
 
 @pytest.mark.parametrize(
@@ -344,7 +357,7 @@ A = Source(SourceKind.FILE, "/a")
         (Disk("sda", None, DiskDevice.CDROM, Source(SourceKind.NONE, None)), True, []),
         (Disk("sda", None, DiskDevice.CDROM, A), True, []),
         (Disk("sda", None, None, A), True, []),
-        (Disk("vda", None, DiskDevice.DISK, replace(A, location="/t"), (A,), transient=True), True, ["/a"]),
+        (Disk("vda", None, DiskDevice.DISK, TOP, (A,), transient=True), True, ["/a"]),
         (Disk("vda", None, DiskDevice.DISK, A, transient=True), False, ["/a"]),
     ],
 )  # fmt: skip
@@ -370,3 +383,109 @@ def test_a_container_has_not_the_devices_of_the_machine(
     (tmp_path / "mounts").write_text(lines)
     assert disks_gone.has_machines_devices(tmp_path / "mounts") is is_so
     assert not disks_gone.has_machines_devices(tmp_path / "none")
+
+
+# Tap devices of this machine
+
+LOOK_AT_TAPS = """
+import json, sys
+from guestlist import Host, quiet
+from guestlist.audit.host_looks import AuditedHost, HostLooks
+quiet()
+looks = HostLooks([AuditedHost(Host(uri, readonly=True)) for uri in sys.argv[1:]], timeout=5.0)
+every, first = looks.look(), looks.look({sys.argv[1]})
+looks.close()
+print(json.dumps([[look.taps for look in each] for each in (every, first)]))
+"""
+
+
+@pytest.fixture
+def system() -> Iterator[SystemDaemon]:
+    require(system_available())
+    with SystemDaemon() as daemon:
+        yield daemon
+
+
+def taps_beside(system: SystemDaemon, *uris: str) -> Any:
+    """The tap devices of each look: at all hosts, then at the first of them."""
+    return json.loads(system.python(LOOK_AT_TAPS, *uris))
+
+
+def make_taps(system: SystemDaemon, *names: str) -> None:
+    for name in names:
+        system.run("ip", "tuntap", "add", name, "mode", "tap")
+        system.run("ip", "link", "set", name, "up")
+
+
+def nic(tap: str) -> str:
+    return f"<interface type='ethernet'><target dev='{tap}' managed='no'/></interface>"
+
+
+def test_a_tap_device_that_neither_a_domain_nor_a_process_has(system: SystemDaemon) -> None:
+    held, named, left = (f"tap0000000{n}-aa" for n in (1, 2, 3))
+    make_taps(system, held, named, left, "vnet7", "theirs0")
+    system.run("ip", "tuntap", "add", "vnet8", "mode", "tap")  # down, and nothing tells its carrier
+    running = replace(nova_instance(1), devices=nic(held))
+    off = replace(nova_instance(2, active=False), devices=nic(named))
+    with guests(system.uri, [running, off]):
+        assert taps_beside(system, system.uri) == [[[left, "vnet7"]]] * 2
+    assert taps_beside(system, system.uri) == [[[held, named, left, "vnet7"]]] * 2
+
+
+def test_a_tap_device_of_another_daemon_of_this_machine_is_not_accused(
+    system: SystemDaemon, qemu_daemon: Daemon
+) -> None:
+    make_taps(system, "vnet1", "vnet2")
+    theirs = replace(nova_instance(1, active=False), devices=nic("vnet2"))
+    with guests(qemu_daemon.qemu_uri, [theirs]):
+        both = system.uri, qemu_daemon.qemu_uri
+        assert taps_beside(system, *both) == [[["vnet1"], None], [["vnet1"]]]
+        assert taps_beside(system, *reversed(both)) == [[None, ["vnet1"]], [None]]
+        assert taps_beside(system, system.uri) == [[["vnet1", "vnet2"]]] * 2
+    qemu_daemon.kill()
+    assert taps_beside(system, *both) == [[None, None], [None]]
+
+
+def details(*targets: str | None, unknown: tuple[str, ...] = ()) -> Details:
+    nics = tuple(Nic(None, "bridge", target=target) for target in targets)
+    return Details(None, None, "kvm", 1, 1, 1, 1, nics=nics, unknown=unknown)
+
+
+def instance(n: int, known: Details | None, *, active: bool = True) -> Instance:
+    state = DomainState.RUNNING if active else DomainState.SHUTOFF
+    return Instance(ONE.uuid, f"a{n}", n if active else None, state, 1, Launcher.NOVA, known)
+
+
+IDLE = frozenset({taps.Tap("vnet1", "4"), taps.Tap("vnet2", "5")})
+
+
+@pytest.mark.parametrize(
+    ("instances", "after", "found"),
+    [
+        ([], IDLE, ("vnet1", "vnet2")),
+        ([instance(1, details("vnet1", None))], IDLE, ("vnet2",)),
+        ([instance(1, details("vnet2"), active=False)], IDLE, ("vnet1",)),
+        ([], frozenset({taps.Tap("vnet1", "4"), taps.Tap("vnet2", "6")}), ("vnet1",)),
+        ([instance(1, None)], IDLE, None),
+        ([instance(1, details(unknown=("xml: no answer within 3 s",)))], IDLE, None),
+        ([instance(1, None, active=False)], IDLE, ("vnet1", "vnet2")),
+        ([instance(1, details(unknown=("disk vda: source",)))], IDLE, ("vnet1", "vnet2")),
+    ],
+)
+def test_a_tap_device_is_without_domain_only_if_all_devices_are_known(
+    instances: list[Instance], after: frozenset[taps.Tap], found: tuple[str, ...] | None
+) -> None:
+    assert taps.without_domain(IDLE, after, instances) == found
+
+
+def test_without_sysfs_no_tap_device_is_known(tmp_path: Path) -> None:
+    assert taps.idle(tmp_path) == frozenset()
+    with pytest.raises(OSError, match="none"):
+        taps.idle(tmp_path / "none")
+    (tmp_path / "vnet1").mkdir()
+    for name, text in {"tun_flags": "0x1802\n", "carrier": "0\n", "ifindex": "4\n"}.items():
+        (tmp_path / "vnet1" / name).write_text(text)
+    (tmp_path / "vnet2").mkdir()  # no tap device
+    assert taps.idle(tmp_path) == {taps.Tap("vnet1", "4")}
+    (tmp_path / "vnet1" / "tun_flags").write_text("0x1002\n")  # it ends with its process
+    assert taps.idle(tmp_path) == frozenset()

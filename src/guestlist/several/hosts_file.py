@@ -50,7 +50,7 @@ def distinct_hosts(path: Path) -> dict[str, str]:
         if earlier != name:
             raise BadSettings(
                 f"{path}: hosts {short(earlier)!r} and {short(name)!r} have the same URI, "
-                f"{short(uri)}; which of them is there?"
+                f"{short(uri)}; which is it?"
             )
     return found
 
