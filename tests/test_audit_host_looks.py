@@ -24,6 +24,7 @@ from lab.system import SystemDaemon, system_available
 
 from guestlist import Host, Snapshot
 from guestlist.audit import disks_gone, taps
+from guestlist.audit.disks_gone import DisksGone
 from guestlist.audit.host_looks import AuditedHost, HostLooks
 from guestlist.audit.rows import HostLook, LostDisk
 from guestlist.launcher import Launcher
@@ -234,12 +235,15 @@ def disk(source: str, target: str = "vda", *, device: str = "disk", more: str = 
 
 def test_a_disk_is_gone_when_its_file_is_not_there(qemu_daemon: Daemon, tmp_path: Path) -> None:
     there, gone, unmounted = tmp_path / "there", tmp_path / "gone", tmp_path / "no" / "disk"
+    empty = tmp_path / "empty"
+    empty.mkdir()
     link, dangling = tmp_path / "link", tmp_path / "dangling"
     there.touch()
     link.symlink_to("there")
     dangling.symlink_to("no/such/disk")
     domains = [
         with_disks(1, disk(f"{there}"), disk(f"{gone}", "vdb"), disk("/dev/gl-gone", "vdc")),
+        with_disks(5, disk(f"{empty}/disk")),
         with_disks(2, disk(f"{unmounted}"), disk(f"{link}", "vdb"), disk(f"{dangling}", "vdc")),
         with_disks(3, disk(f"{there}/below"), disk(f"{gone}", "sdb", device="cdrom")),
         with_disks(
@@ -252,13 +256,12 @@ def test_a_disk_is_gone_when_its_file_is_not_there(qemu_daemon: Daemon, tmp_path
         [look] = looks.look()
         gone.touch()
         [later] = looks.look()
-    one, two, *_ = domains
-    dev = disks_gone.has_machines_devices(Path("/proc/self/mountinfo"))
+    one, five, two, *_ = domains
     assert look.lost_disks == (
         LostDisk(one.uuid, "vdb", str(gone), has_directory=True),
-        LostDisk(one.uuid, "vdc", "/dev/gl-gone", has_directory=dev),
         LostDisk(two.uuid, "vda", str(unmounted), has_directory=False),
         LostDisk(two.uuid, "vdc", str(dangling), has_directory=False),
+        LostDisk(five.uuid, "vda", f"{empty}/disk", has_directory=False),
     )
     assert later.lost_disks == (*look.lost_disks[1:],)
 
@@ -328,7 +331,7 @@ def test_storage_that_hangs_delays_a_look_once_and_accuses_no_disk(
                     [look] = looks.look()
                     assert [lost.target for lost in look.lost_disks or ()] == ["vdb"]
     [said] = caplog.messages
-    assert said.startswith("here: storage does not answer")
+    assert said.startswith("here: not known whether all disks are there: 1 could not be")
 
 
 def test_disks_can_be_left_out_and_then_no_xml_is_read(qemu_daemon: Daemon) -> None:
@@ -359,12 +362,35 @@ A, TOP = Source(SourceKind.FILE, "/a"), Source(SourceKind.FILE, "/top")
         (Disk("sda", None, None, A), True, []),
         (Disk("vda", None, DiskDevice.DISK, TOP, (A,), transient=True), True, ["/a"]),
         (Disk("vda", None, DiskDevice.DISK, A, transient=True), False, ["/a"]),
+        (Disk("vda", None, DiskDevice.DISK, Source(SourceKind.BLOCK, "/dev/a")), False, []),
     ],
 )  # fmt: skip
 def test_only_files_and_devices_that_the_xml_names_are_looked_at(
     one: Disk, active: bool, paths: list[str]
 ) -> None:
-    assert list(disks_gone.locations(one, active=active)) == paths
+    assert list(disks_gone.paths(one, active=active)) == paths
+
+
+@pytest.mark.parametrize("has_devices", [True, False])
+def test_a_device_that_a_container_does_not_have_may_be_there(
+    has_devices: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disks_gone, "has_machines_devices", lambda _: has_devices)
+    source = Source(SourceKind.BLOCK, "/dev/gl-gone")
+    known = replace(details(), disks=(Disk("vda", None, DiskDevice.LUN, source),))
+    guest = instance(1, known)
+    found = DisksGone().among([guest], lambda _: [guest])
+    assert found == ((LostDisk(guest.uuid, "vda", "/dev/gl-gone", has_directory=has_devices),), 0)
+
+
+def test_what_may_not_be_looked_at_is_not_known(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    disks = tuple(
+        Disk(None, None, DiskDevice.DISK, Source(SourceKind.FILE, path))
+        for path in (f"{tmp_path}/file/below", "/" + "x" * 300, "/a\0b", f"{tmp_path}/file")
+    )
+    found = DisksGone().among([instance(1, replace(details(), disks=disks))], lambda _: [])
+    assert found == ((), 3)
 
 
 @pytest.mark.parametrize(
@@ -390,6 +416,7 @@ def test_a_container_has_not_the_devices_of_the_machine(
 LOOK_AT_TAPS = """
 import json, sys
 from guestlist import Host, quiet
+from guestlist.audit.disks_gone import DisksGone
 from guestlist.audit.host_looks import AuditedHost, HostLooks
 quiet()
 looks = HostLooks([AuditedHost(Host(uri, readonly=True)) for uri in sys.argv[1:]], timeout=5.0)
@@ -400,7 +427,7 @@ print(json.dumps([[look.taps for look in each] for each in (every, first)]))
 
 
 @pytest.fixture
-def system() -> Iterator[SystemDaemon]:
+def system(needs_libvirtd: None, needs_qemu: None) -> Iterator[SystemDaemon]:
     require(system_available())
     with SystemDaemon() as daemon:
         yield daemon

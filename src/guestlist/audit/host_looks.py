@@ -9,10 +9,8 @@ domain in common are asked who they are (`several.doubles`). If two are one, the
 one without a name, and the log says so. If both have a name in the file of hosts, one name leads to
 the wrong host and nothing tells which: then both are failures.
 
-**Which hosts are this machine.** A hypervisor driver that keeps the files of its guests here, at a
-URI without another machine's name. Only the daemon of the system (qemu:///system) owns tap devices;
-that of a session does not. The devices of all daemons of this machine count, so all of them are
-asked wherever tap devices are judged.
+**Tap devices** may belong to any daemon of this machine, so all of them are asked wherever tap
+devices are judged. If one of them fails, no tap device is.
 """
 
 from __future__ import annotations
@@ -20,12 +18,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self, TypeVar
+from uuid import UUID
 
-from guestlist import uris
-from guestlist.audit import taps
+from guestlist.audit import taps, this_machine
 from guestlist.audit.disks_gone import DisksGone
 from guestlist.audit.rows import HostLook, LostDisk
 from guestlist.audit.taps import Tap
@@ -40,43 +38,40 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_USE_FILES_HERE = {"qemu", "xen", "lxc", "ch", "vz"}
-"""Hypervisor drivers whose guests use files of the machine where libvirt is."""
-
-_SYSTEM = "/system"
+_LONGEST_CLOSE = 1.0
+"""Seconds that `close` waits for a host; a connection that hangs is closed when it returns."""
 
 
 @dataclass(eq=False, slots=True)
 class AuditedHost:
-    """A host of an audit. `name` is its name in the file of hosts; None: Nova knows it by libvirt's
-    own hostname.
+    """A host of an audit, and its name in the file of hosts.
+
+    Without a name Nova knows it by libvirt's own hostname, which is asked for only then.
     """
 
     host: Host
     name: str | None = None
     hostname: str | None = field(default=None, init=False)
-    """libvirt's own hostname, once it is known; it is asked for only without a name."""
+    """libvirt's own hostname, from the first answer on."""
+
+    resolved_uri: str | None = field(default=None, init=False)
+    """The URI that libvirt made of its default, from the first answer on."""
 
     @property
     def key(self) -> str:
         """How the user names the host."""
-        return self.name or self.host.uri or self.host.resolved_uri
+        return self.name or self.host.uri or self.resolved_uri or self.host.resolved_uri
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names that Nova may know the host by; none before the first answer without a name."""
+        """The names that Nova may know the host by; none are known before the first answer."""
         known = self.name or self.hostname
         return (known,) if known else ()
 
-    def may_be_here(self) -> bool:
-        """Return whether this host may be this machine, by its URI alone. Cost: none."""
-        location = Location.of(uris.resolved(self.host.uri) or "")
-        return location.is_local and location.driver in {*_USE_FILES_HERE, ""}
-
-    def may_own_taps(self) -> bool:
-        """Return whether tap devices of this machine may belong to this host. Cost: none."""
-        instance = Location.of(uris.resolved(self.host.uri) or "").instance
-        return self.may_be_here() and instance in {_SYSTEM, ""}
+    @property
+    def likely_location(self) -> Location:
+        """Where the host is, as its URI alone tells. Cost: none."""
+        return this_machine.before_it_opens(self.host.uri)
 
 
 class _Listed(NamedTuple):
@@ -86,10 +81,6 @@ class _Listed(NamedTuple):
     ended: float
     location: Location
     domains: tuple[Instance, ...]
-
-    @property
-    def is_here(self) -> bool:
-        return _is_here(self.location)
 
 
 _Outcome = _Listed | Exception
@@ -136,22 +127,35 @@ class HostLooks:
         of its domain, every time.
         """
         wanted = [each for each in self._hosts if names is None or each.key in names]
-        idle = self._idle_taps(wanted)
-        beside = [] if idle is None else [each for each in self._hosts if each.may_be_here()]
         began = time.monotonic()
+        idle = self._idle_taps(wanted)
+        beside = () if idle is None else self._here()
         outcomes = self._listed(dict.fromkeys((*wanted, *beside)))
         left_out = self._settle_doubles(outcomes)
-        owner, found = self._taps(outcomes, idle, left_out)
-        return tuple(
-            self._look(each, outcomes[each], began, found if each is owner else None)
-            for each in wanted
-            if each not in left_out
-        )
+        without_domain = self._taps(outcomes, idle)
+        looks = []
+        for each in wanted:
+            if each in left_out:
+                continue
+            outcome = outcomes[each]
+            found = None
+            if isinstance(outcome, _Listed) and this_machine.owns_taps(outcome.location):
+                found, without_domain = without_domain, None  # the first of them is told
+            looks.append(self._look(each, outcome, began, found))
+        return tuple(looks)
 
     def close(self) -> None:
-        """Close all hosts; a later look opens them again."""
-        for each in self._hosts:
-            each.host.close()
+        """Close all hosts, side by side; a later look opens them again."""
+        hosts = [each.host for each in self._hosts]
+        ask_in_order(hosts, Host.close, timeout=_LONGEST_CLOSE)
+
+    def __enter__(self) -> Self:
+        """Return these looks. Opens nothing yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
 
     # The question
 
@@ -165,7 +169,9 @@ class HostLooks:
         location = host.location
         if audited.name is None:
             audited.hostname = host.hostname()
-        details = _is_here(location) and (self._has_taps or self._disks is not None)
+        audited.resolved_uri = host.resolved_uri
+        is_judged = self._has_taps or self._disks is not None
+        details = is_judged and this_machine.is_here(location)
         began = time.monotonic()
         domains = _all_domains(host, details=details)
         return _Listed(began, time.monotonic(), location, domains)
@@ -248,73 +254,58 @@ class HostLooks:
 
     # This machine
 
+    def _here(self) -> Iterator[AuditedHost]:
+        """Yield the hosts that seem to be this machine."""
+        return (each for each in self._hosts if this_machine.is_here(each.likely_location))
+
     def _idle_taps(self, wanted: Iterable[AuditedHost]) -> frozenset[Tap] | None:
-        """Return the idle tap devices; None where no look needs them, or they are not known."""
-        if self._has_taps and any(each.may_own_taps() for each in wanted):
+        """Return the idle tap devices; None where no look needs them, or sysfs is not there."""
+        if self._has_taps and any(this_machine.owns_taps(each.likely_location) for each in wanted):
             with contextlib.suppress(OSError):
                 return taps.idle()
         return None
 
     def _taps(
-        self,
-        outcomes: Mapping[AuditedHost, _Outcome],
-        before: frozenset[Tap] | None,
-        left_out: Collection[AuditedHost],
-    ) -> tuple[AuditedHost | None, tuple[str, ...] | None]:
-        """Return the host that owns the tap devices, and those without a domain; None: not known.
-
-        They are not known if one of this machine's daemons has failed: the devices may be its own.
-        """
+        self, outcomes: Mapping[AuditedHost, _Outcome], before: frozenset[Tap] | None
+    ) -> tuple[str, ...] | None:
+        """Return the tap devices that no domain of this machine has; None: not known."""
+        if before is None:
+            return None
         here: list[Instance] = []
-        owner = None
         for each, outcome in outcomes.items():
             if isinstance(outcome, _Listed):
-                if outcome.is_here:
+                if this_machine.is_here(outcome.location):
                     here += outcome.domains
-                if (
-                    outcome.location.instance == _SYSTEM
-                    and each not in left_out
-                    and outcome.is_here
-                ):
-                    owner = owner or each
-            elif each.may_be_here():
-                return None, None
-        if owner is None or before is None:
-            return None, None
+            elif this_machine.is_here(each.likely_location):
+                return None
         with contextlib.suppress(OSError):
-            return owner, taps.without_domain(before, taps.idle(), here)
-        return None, None
+            return taps.without_domain(before, taps.idle(), here)
+        return None
 
     def _lost_disks(self, audited: AuditedHost, listed: _Listed) -> tuple[LostDisk, ...] | None:
-        """Return the disks of a host on this machine that are gone; None where not looked at."""
-        if self._disks is None or not listed.is_here:
+        """Return the disks of a host that are gone; None if they were not looked at."""
+        if self._disks is None or not this_machine.is_here(listed.location):
             return None
-        gone, unknown = self._disks.among(listed.domains)
+
+        def read_again(uuids: frozenset[UUID]) -> Iterable[Instance]:
+            for uuid in uuids:
+                audited.host.discard_details(uuid)
+            again = self._asked([audited], lambda host: _all_domains(host, details=True))[audited]
+            if isinstance(again, Exception):
+                raise again
+            return [instance for instance in again if instance.uuid in uuids]
+
+        try:
+            gone, unknown = self._disks.among(listed.domains, read_again)
+        except Exception as error:  # whatever the question to the host raised
+            self._say(f"{_in_a_line(audited, error)}; so it is not known whether disks are gone")
+            return None
         if unknown:
             self._say(
-                f"{short(audited.key)}: storage does not answer, and it is not known whether all "
-                "disks are there"
+                f"{short(audited.key)}: not known whether all disks are there: {unknown:,} could "
+                "not be looked at, for want of permission or because storage does not answer"
             )
-        return self._confirmed(self._disks, audited, gone) if gone else ()
-
-    def _confirmed(
-        self, disks: DisksGone, audited: AuditedHost, gone: Iterable[LostDisk]
-    ) -> tuple[LostDisk, ...] | None:
-        """Return the disks that the XML of now still names; None if it could not be read.
-
-        The XML is older than the look at the disk: meanwhile the domain may be gone, and its disks
-        with it, or have another disk, of which not every change sends an event.
-        """
-        suspects = {disk.domain for disk in gone}
-        for uuid in suspects:
-            audited.host.discard_details(uuid)
-        again = self._asked([audited], lambda host: _all_domains(host, details=True))[audited]
-        if isinstance(again, Exception):
-            self._say(f"{_in_a_line(audited, again)}; so it is not known whether disks are gone")
-            return None
-        before = {(disk.domain, disk.location) for disk in gone}
-        still = disks.among(instance for instance in again if instance.uuid in suspects)
-        return tuple(disk for disk in still.disks if (disk.domain, disk.location) in before)
+        return gone
 
     def _say(self, what: str) -> None:
         """Log a warning, once."""
@@ -329,10 +320,6 @@ def _all_domains(host: Host, *, details: bool) -> tuple[Instance, ...]:
     ).instances
 
 
-def _is_here(location: Location) -> bool:
-    return location.is_local and location.driver in _USE_FILES_HERE
-
-
 def _one_host(group: Sequence[AuditedHost]) -> GuestlistError:
     names = " and ".join(short(each.key) for each in group)
     return GuestlistError(
@@ -342,6 +329,6 @@ def _one_host(group: Sequence[AuditedHost]) -> GuestlistError:
 
 def _in_a_line(audited: AuditedHost, error: Exception) -> str:
     if isinstance(error, GuestlistError):
-        return one_line(error)
+        return str(error)
     log.debug("the traceback:", exc_info=error)
     return f"{short(audited.key)}: unexpected {type(error).__name__}: {one_line(error)}"
