@@ -47,6 +47,8 @@ cat >/dev/null
 rm -rf "$1"
 """
 
+_NAMESPACES = "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"
+
 _QEMU_CONF = """\
 user = "root"
 group = "root"
@@ -69,6 +71,10 @@ def system_available() -> str | None:
             return f"{program} is not installed"
     if not Path("/dev/net/tun").exists():
         return "no tap devices"
+    if subprocess.run(
+        ["unshare", *_NAMESPACES, "true"], capture_output=True, check=False
+    ).returncode:
+        return "this machine makes no namespaces"
     return qemu_available() if libvirtd() else "libvirtd is not installed"
 
 
@@ -86,9 +92,17 @@ class SystemDaemon:
         (self._directory / "libvirtd.conf").write_text(
             f'unix_sock_dir = "{self._directory}"\nauth_unix_ro = "none"\nauth_unix_rw = "none"\n'
         )
-        places = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
         self._unshare = subprocess.Popen(
-            ["unshare", *places, "sh", "-c", _START, "sh", str(self._directory), str(libvirtd())],
+            [
+                "unshare",
+                *_NAMESPACES,
+                "sh",
+                "-c",
+                _START,
+                "sh",
+                str(self._directory),
+                str(libvirtd()),
+            ],
             stdin=subprocess.PIPE,
         )
         try:
