@@ -14,4 +14,7 @@ Changes nothing, on no side.
     servers_file    the JSON of `openstack server list`, or of the API -> a look at Nova    (pure)
     nova_api        a live Nova, asked through openstacksdk
     host_looks      the hosts, asked side by side; disks and taps of this machine
+    this_machine    which hosts are this machine
+    disks_gone      disks whose file or device is not on this machine any more
+    taps            tap devices of this machine without a domain
 """
