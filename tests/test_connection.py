@@ -249,6 +249,24 @@ def test_a_connection_lost_before_it_told_its_version_is_a_loss(rpc, ask, proced
         ask(host)
 
 
+def test_what_lasts_is_asked_for_once_per_connection(rpc):
+    with Host(rpc.uri()) as host:
+        name = host.hostname()
+        host.hostname()
+        assert rpc.calls.count("CONNECT_GET_HOSTNAME") == 1
+        facts = host.hypervisor()
+        assert facts.hostname == name
+        with rpc.counting() as calls:
+            assert host.hypervisor() is host.node().hypervisor
+            assert host.hostname() == name
+        assert calls == ["NODE_GET_INFO", "NODE_GET_CPU_MAP"]
+        host.close()
+        rpc.clear()
+        assert host.hypervisor() == facts
+        host.hostname()
+        assert rpc.calls.count("CONNECT_GET_HOSTNAME") == 1
+
+
 @pytest.mark.parametrize("release", [None, "0.9.12"])
 def test_losses_and_closes_leak_neither_descriptors_nor_connections(daemon, rpc, release):
     if release:

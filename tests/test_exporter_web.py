@@ -18,11 +18,11 @@ from lab.programs import LONG
 from lab.waiting import wait_until
 from lab.web_server import WebServer, read_all, web_server
 
-from guestlist.exporter.settings_file import BadSettings
 from guestlist.exporter.targets import NoSuchTarget, Targets
 from guestlist.exporter.web import listening
 from guestlist.exporter.web.door import LONGEST_HEAD, LONGEST_LINE, Patience
 from guestlist.exporter.web.encodings import Encoding, accepted
+from guestlist.settings_file import BadSettings
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n"
 LAST = b"Connection: close\r\n\r\n"
@@ -475,10 +475,10 @@ def test_targets_that_leave_the_file_are_closed(tmp_path: Path) -> None:
     [
         ("- a", "has no keys with values"),
         ("a: b\na: c", "line 1: the key 'a' is there twice"),
-        ("a: {url: b}", "target 'a' has the unknown key 'url'; known: uri"),
-        ("a: [b]", "target 'a' has no URI"),
-        ("a:", "target 'a' has no URI"),
-        ("a: 'b\\n'\nb: \"c\\n\"", "target 'b' has no URI"),
+        ("a: {url: b}", "host 'a' has the unknown key 'url'; known: uri"),
+        ("a: [b]", "host 'a' has no URI"),
+        ("a:", "host 'a' has no URI"),
+        ("a: 'b\\n'\nb: \"c\\n\"", "host 'b' has no URI"),
         ("1: b", "the key 1 is no text; put it between quotes"),
         ("a: b: c", "line 1: mapping values are not allowed here"),
         ("a: !!python/object/apply:os.system [true]", "could not determine a constructor"),

@@ -17,10 +17,10 @@ from cryptography import x509
 from lab.certificates import EXPIRED, Authority, Issued
 from lab.web_server import web_server
 
-from guestlist.exporter.settings_file import BadSettings
 from guestlist.exporter.web.config import web_config_file
 from guestlist.exporter.web.rate import Bucket, Rate
 from guestlist.exporter.web.tls import _SUITES
+from guestlist.settings_file import BadSettings
 
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
 

@@ -26,6 +26,8 @@ class OursByPrefix:
 
 
 def ask(host: guestlist.Host) -> None:
+    assert_type(host.hostname(), str)
+    assert_type(host.hypervisor(), guestlist.Hypervisor)
     assert_type(host.bulk_listing, bool | None)
     assert_type(host.list_instance_domains(include_inactive=True), list[libvirt.virDomain])
     snapshot = host.snapshot(include_foreign=True, include_dom0=True)

@@ -22,7 +22,7 @@ from guestlist.lookup import as_uuid, look_up
 from guestlist.session import Session, Sessions, load
 
 if TYPE_CHECKING:
-    from guestlist.node import Node
+    from guestlist.node import Hypervisor, Node
     from guestlist.records import Instance, Snapshot
     from guestlist.statistics import Counters
 
@@ -251,6 +251,19 @@ class Host(Connected):
         Cost: 2 calls; 6 the first time.
         """
         return self._sessions.ask("read the facts of the node", lambda session: session.node.now())
+
+    def hypervisor(self) -> Hypervisor:
+        """Return the facts of the host that only a new libvirt or another machine changes.
+
+        Cost: 4 calls, once per connection.
+        """
+        return self._sessions.ask(
+            "read the facts of the node", lambda session: session.node.lasting()
+        )
+
+    def hostname(self) -> str:
+        """Return the host's name as its libvirt tells it. Cost: 1 call, once per connection."""
+        return self._sessions.ask("ask for the name", lambda session: session.node.hostname())
 
     def launcher(self, domain: libvirt.virDomain) -> Launcher:
         """Return who launched a domain of this host.

@@ -80,6 +80,25 @@ class NodeMemory:
         self.peer = peer
         self.hypervisor = hypervisor
         """The facts that last, once they are known."""
+        self._hostname: str | None = None
+
+    def hostname(self) -> str:
+        """Return libvirt's name for the host.
+
+        Raises:
+            libvirt.libvirtError: the call failed.
+
+        Cost: 1 call, once.
+        """
+        if self._hostname is None:
+            known = self.hypervisor
+            self._hostname = known.hostname if known else self.peer.connection.getHostname()
+        return self._hostname
+
+    def lasting(self) -> Hypervisor:
+        """Return the facts that last; raises as `now`. Cost: 4 calls, once."""
+        self.hypervisor = self.hypervisor or _hypervisor(self.peer)
+        return self.hypervisor
 
     def now(self) -> Node:
         """Return the host as it is now.
@@ -90,9 +109,9 @@ class NodeMemory:
 
         Cost: 2 calls; 4 more while the facts that last are not known.
         """
-        self.hypervisor = self.hypervisor or _hypervisor(self.peer)
+        hypervisor = self.lasting()
         info = self.peer.connection.getInfo()
-        return Node(self.hypervisor, self._online_cpus(default=info[2]), info[1])
+        return Node(hypervisor, self._online_cpus(default=info[2]), info[1])
 
     def _online_cpus(self, default: int) -> int:
         try:

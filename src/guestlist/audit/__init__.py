@@ -16,4 +16,7 @@ Changes nothing, on no side.
     nova_session    one session with Nova's API through openstacksdk: token, JSON, failures
     api_rows        rows of Nova's API -> servers, migrations, request ids                  (pure)
     host_looks      the hosts, asked side by side; disks and taps of this machine
+    this_machine    which hosts are this machine
+    disks_gone      disks whose file or device is not on this machine any more
+    taps            tap devices of this machine without a domain
 """

@@ -106,8 +106,8 @@ class NovaLook:
 class LostDisk:
     """A disk of a domain whose file or device is not there.
 
-    `has_directory` tells whether the directory of the file is there: if not, its file system may
-    only not be mounted where the audit runs.
+    `has_directory` tells whether the directory of the file is there, and not empty: if not, its
+    file system may only not be mounted where the audit runs.
     """
 
     domain: UUID

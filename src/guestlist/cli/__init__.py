@@ -10,7 +10,7 @@ standard error.
     ls, usage, watch, exporter, check, completion     a package for each command: its options in
                                                       `__init__`, what it does in `run`
     show         what can be shown, in which format, and the terminal
-    hosts        the hosts that the options name      doubles   two URIs of one host
+    hosts        the hosts that the options name
     live_hosts   the same hosts, as live views        hidden    what the filters hide
     exits        the exit statuses                    ending    what is closed before the end
 

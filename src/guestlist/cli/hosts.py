@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import argparse
     from uuid import UUID
 
-    from guestlist.cli.doubles import Identity
     from guestlist.launcher import LaunchedBy
+    from guestlist.several.doubles import Identity
 
 log = logging.getLogger(guestlist.__name__)
 
@@ -63,7 +63,7 @@ def ask(
             failures.append(outcome.error)
             _report(outcome)
     if domains is not None and len(replies) > 1:
-        from guestlist.cli import doubles  # noqa: PLC0415  not for a single host
+        from guestlist.several import doubles  # noqa: PLC0415  not for a single host
 
         asked = [(host, domains(reply.value)) for host, reply in replies.items()]
         timeout = options.timeout

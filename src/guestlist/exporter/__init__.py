@@ -21,7 +21,6 @@ absent, never 0. No counter falls. No guest delays a scrape, and no scrape asks 
     pools             storage pools
     own               the exporter itself
     targets           the names of hosts for /probe, from a file
-    settings_file     a file of settings, read again when it changes
     web               the server: HTTP, TLS, users
     scrape            HostExporter: one host, and the body of a scrape
 """

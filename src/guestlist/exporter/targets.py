@@ -1,13 +1,9 @@
 """The hosts that /probe may name, from a file of `--probe.targets`.
 
-In: the file: names and URIs, in YAML. Out: the exporter of a name, which is made when it is asked
-for first, and kept. The file is read again when it has changed. Exporters of names that have left
-the file, or that have another URI now, are closed. A request gives a name, never a URI: libvirt
-runs a program for a URI such as qemu+ext:///system?command=/x.
-
-    node1: qemu+tls://node1/system
-    node2:
-      uri: qemu+ssh://node2/system
+In: the file: names and URIs (`several.hosts_file`). Out: the exporter of a name, which is made when
+it is asked for first, and kept. The file is read again when it has changed. Exporters of names that
+have left the file, or that have another URI now, are closed. A request gives a name, never a URI:
+libvirt runs a program for a URI such as qemu+ext:///system?command=/x.
 """
 
 from __future__ import annotations
@@ -17,13 +13,8 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from guestlist import threads
-from guestlist.exporter.settings_file import (
-    BadSettings,
-    Files,
-    SettingsFile,
-    mapping,
-    parse_yaml,
-)
+from guestlist.settings_file import SettingsFile
+from guestlist.several import hosts_file
 from guestlist.unpatched import threading
 
 
@@ -53,7 +44,7 @@ class Targets(Generic[E]):
     """
 
     def __init__(self, path: Path, make: Callable[[str], E]) -> None:
-        self._file = SettingsFile(path, _read)
+        self._file = SettingsFile(path, hosts_file.uris_in)
         self._make = make
         self._made: dict[str, tuple[str, E]] = {}
         self._is_closed = False
@@ -89,21 +80,3 @@ class Targets(Generic[E]):
             if uris.get(name) != uri:
                 del self._made[name]
                 threads.later(exporter.close, "guestlist-close")
-
-
-def _read(path: Path, files: Files) -> dict[str, str]:
-    """Return the URIs of the file, by name."""
-    document = parse_yaml(files.read(path, "--probe.targets"), path)
-    return {name: _uri(value, f"{path}: target {name!r}") for name, value in document.items()}
-
-
-def _uri(value: object, where: str) -> str:
-    if isinstance(value, dict):
-        options = mapping(value, where)
-        for key in options:
-            if key != "uri":
-                raise BadSettings(f"{where} has the unknown key {key!r}; known: uri")
-        value = options.get("uri")
-    if not isinstance(value, str) or not value or not value.isprintable():
-        raise BadSettings(f"{where} has no URI")
-    return value

@@ -6,4 +6,6 @@ faces do that. An answer, a failure and a silence are values too, each with its 
     asking       one question to many hosts, a bounded number of them at a time
     following    many live views, each read on a thread of its own
     news_queue   the bounded queue in which the news of all views arrive
+    doubles      two URIs that lead to one host
+    hosts_file   the file of hosts: names and URIs
 """

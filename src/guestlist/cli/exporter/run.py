@@ -21,10 +21,10 @@ from guestlist.cli.exporter import DRIVERS, log
 from guestlist.cli.show import terminal
 from guestlist.errors import GuestlistError
 from guestlist.exporter.scrape import HostExporter
-from guestlist.exporter.settings_file import BadSettings
 from guestlist.exporter.targets import Targets
 from guestlist.exporter.web import listening
 from guestlist.host import Host
+from guestlist.settings_file import BadSettings
 
 if TYPE_CHECKING:
     from guestlist.exporter.web.answers import Scraped, Site

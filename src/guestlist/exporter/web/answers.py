@@ -24,7 +24,6 @@ from aiohttp import web
 
 import guestlist
 from guestlist.errors import one_line
-from guestlist.exporter.settings_file import BadSettings, SettingsFile
 from guestlist.exporter.targets import NoSuchTarget, Targets
 from guestlist.exporter.web.bodies import Bodies, Body
 from guestlist.exporter.web.config import WebConfig
@@ -32,6 +31,7 @@ from guestlist.exporter.web.encodings import Encoding, accepted
 from guestlist.exporter.web.rate import Bucket
 from guestlist.exporter.web.users import Busy, Users
 from guestlist.exporter.web.workers import Workers
+from guestlist.settings_file import BadSettings, SettingsFile
 from guestlist.unpatched import time
 
 log = logging.getLogger(__name__)

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guestlist.exporter.settings_file import BadSettings, Files, SettingsFile, mapping, parse_yaml
 from guestlist.exporter.web.rate import Rate
 from guestlist.exporter.web.tls import Certificates, TlsOptions, new_context
+from guestlist.settings_file import BadSettings, Files, SettingsFile, mapping, parse_yaml
 
 _KNOWN = {
     "tls_server_config": (

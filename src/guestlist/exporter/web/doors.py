@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 from guestlist.errors import one_line
-from guestlist.exporter.settings_file import BadSettings
 from guestlist.exporter.web.door import Door, Patience
+from guestlist.settings_file import BadSettings
 
 log = logging.getLogger(__name__)
 

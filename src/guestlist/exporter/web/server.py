@@ -23,11 +23,11 @@ from typing import Any
 from aiohttp import web
 
 from guestlist.errors import one_line
-from guestlist.exporter.settings_file import BadSettings
 from guestlist.exporter.web.answers import Answers, Site, status_page
 from guestlist.exporter.web.door import LONGEST_HEAD, LONGEST_LINE, Patience
 from guestlist.exporter.web.doors import Doors
 from guestlist.exporter.web.listening import name_of
+from guestlist.settings_file import BadSettings
 
 log = logging.getLogger(__name__)
 

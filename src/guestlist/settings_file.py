@@ -139,8 +139,10 @@ class SettingsFile(Generic[T]):
                 log.info("%s can be used again", self.path)
 
 
-def parse_yaml(text: bytes, path: Path) -> dict[str, Any]:
+def parse_yaml(text: bytes, path: Path, *, like: str = "") -> dict[str, Any]:
     """Return the mapping of a YAML document; an empty document is an empty mapping.
+
+    `like` is a line as the document has it, for the message about one that is no mapping.
 
     Raises:
         BadSettings: the text is no YAML, no mapping of texts, or has a key twice.
@@ -154,6 +156,8 @@ def parse_yaml(text: bytes, path: Path) -> dict[str, Any]:
         raise BadSettings(f"{path}{line}: {one_line(error.problem)}") from None
     except (yaml.YAMLError, ValueError, RecursionError):
         raise BadSettings(f"{path} is no YAML text in UTF-8") from None
+    if like and found is not None and not isinstance(found, dict):
+        raise BadSettings(f"{path} has no keys with values, as in {like}")
     return mapping(found, str(path))
 
 
@@ -187,11 +191,13 @@ def _strict_loader() -> Any:
                 raise yaml.constructor.ConstructorError(
                     None, None, "'<<' is not accepted", node.start_mark
                 )
-            for place, key in enumerate(keys):
-                if key in keys[:place]:
+            seen = set()
+            for key in keys:
+                if key in seen:
                     raise yaml.constructor.ConstructorError(
                         None, None, f"the key {key!r} is there twice", node.start_mark
                     )
+                seen.add(key)
             return super().construct_mapping(node, deep)
 
     return Strict
