@@ -153,9 +153,9 @@ def status(row: Mapping[str, Any], key: str) -> str:
 def text(row: Mapping[str, Any], key: str) -> str | None:
     """Return a text; None if the row has none."""
     value = row.get(key)
-    if value is not None and not isinstance(value, str):
-        raise BadRow(f"has {shown(value)} as {key}, which is no text")
-    return value
+    if value is None or isinstance(value, str):
+        return value
+    raise BadRow(f"has {shown(value)} as {key}, which is no text")
 
 
 def power_state(row: Mapping[str, Any], key: str) -> PowerState | None:

@@ -17,11 +17,12 @@ The JSON does not tell which, so `Server.host` and `Server.hypervisor_hostname` 
 is down, a link to a next page, exactly 1,000 servers (Nova's default `max_limit`, at which clients
 before 6.1 stop without a word), and no server at all.
 
-**What no list shows**: a cell that is down and was skipped, because the client asked with a
-microversion before 2.69 (its default) or page by page; another `max_limit`; that the list has the
-servers of one project, one host or one status only (`--all-projects` left out, a filter). The
-projects of the servers are in `Server.project_id` where the list has them. Nova's list leaves out
-servers that are soft-deleted; their domains stay until Nova reclaims them.
+**What no list shows.** A cell that is down: clients from 6.1 on send a filter (deleted=False), with
+which Nova leaves the servers of such a cell out; older clients show them with
+--os-compute-api-version 2.69 only. Another `max_limit`. That the list has the servers of one
+project, one host or one status (`--all-projects` left out, a filter); the projects of the servers
+are in `Server.project_id` where the list has them. Nova's list leaves out servers that are
+soft-deleted; their domains stay until Nova reclaims them.
 
 Source: openstackclient/compute/v2/server.py of 3.12 to 10.3; nova/compute/api.py (`get_all`).
 """
