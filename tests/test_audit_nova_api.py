@@ -290,6 +290,15 @@ def test_a_user_who_may_list_all_and_sees_no_hosts(lab, nova):
     assert not look.servers[UUID(int=1)].has_host
 
 
+def test_a_nova_that_keeps_states_to_itself(lab, nova):
+    """Nova before 2019 has a policy for it."""
+    row = {key: value for key, value in server_row(1).items() if not key.startswith("OS-EXT-STS")}
+    lab.cloud.servers = [row]
+    look = nova.servers()
+    assert "no task states" in look.missing[0]
+    assert not look.servers[UUID(int=1)].has_state
+
+
 # Some servers, by id
 
 

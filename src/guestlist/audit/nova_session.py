@@ -144,7 +144,7 @@ class _Cloud:
         ]
         access = getattr(getattr(self._session, "auth", None), "auth_ref", None)
         found.append(getattr(access, "auth_token", None))
-        return [secret for secret in found if isinstance(secret, str) and secret]
+        return [secret for secret in found if isinstance(secret, str) and len(secret) > 3]
 
 
 class NovaSession:
