@@ -291,7 +291,7 @@ def test_a_user_who_may_list_all_and_sees_no_hosts(lab, nova):
 
 
 def test_a_nova_that_keeps_states_to_itself(lab, nova):
-    """Nova before 2019 has a policy for it."""
+    """Old releases of Nova have a policy for it."""
     row = {key: value for key, value in server_row(1).items() if not key.startswith("OS-EXT-STS")}
     lab.cloud.servers = [row]
     look = nova.servers()
