@@ -28,21 +28,18 @@ if TYPE_CHECKING:
 _OF_THIS_MACHINE = {Kind.DISK_GONE, Kind.TAP_WITHOUT_DOMAIN}
 
 
-class Looks(Protocol):
+class AskedHosts(rounds.Hosts, Protocol):
     """The hosts of an audit, which also tell why a host failed."""
 
     @property
     def failures(self) -> Mapping[str, Exception]:
         """By host (`HostLook.host`): why it failed in the last look."""
 
-    def look(self, names: Collection[str] | None = None) -> tuple[HostLook, ...]:
-        """Return a look at all hosts, or at those with these names."""
-
 
 class Sides:
     """The hosts and the Nova of the options."""
 
-    def __init__(self, hosts: Looks, nova: Nova, settle: float) -> None:
+    def __init__(self, hosts: AskedHosts, nova: Nova, settle: float) -> None:
         self._hosts = _Noting(hosts)
         self._nova = nova
         self._settle = settle
@@ -88,7 +85,7 @@ class _Noting:
     look, and `has_answer` tells whether a host answered.
     """
 
-    def __init__(self, hosts: Looks) -> None:
+    def __init__(self, hosts: AskedHosts) -> None:
         self._hosts = hosts
         self.forget()
 
