@@ -16,6 +16,7 @@ from nova.db.api import models as api_models
 from nova.db.main import api as main_db
 from nova.db.main import models
 from nova.network import model
+from oslo_utils import timeutils
 
 PROJECT, USER = "lab", "admin"
 SIZE = {"memory_mb": 64, "vcpus": 1, "root_gb": 1, "ephemeral_gb": 0}
@@ -101,6 +102,8 @@ def launch(cells, *, uuid, name, host, cell, columns):
     with context.target_cell(admin, cells[cell]) as there:
         instance._context = there
         instance.create()
+        instance.launched_at = timeutils.utcnow()
+        instance.save()  # until a first change the API shows the time of now as that of the change
         objects.InstanceAction.action_start(there, uuid, "create", want_result=False)
         objects.InstanceAction.action_finish(there, uuid, want_result=False)
     objects.InstanceMapping(
