@@ -111,6 +111,7 @@ class World:
     daemons: dict[str, Daemon]
     garden: Garden
     settle: float
+    progress: Callable[[str], object]
 
     def audits(
         self,
@@ -145,6 +146,7 @@ class World:
                     continue
                 line.worst = max(line.worst, time.monotonic() - began)
                 self._count(line, result, planted, explains)
+                self.progress(str(line))
         finally:
             looks.close()
 
@@ -197,6 +199,8 @@ def main() -> int:
         with Crowd(
             life, moving, servers=options.servers, threads=options.threads, seed=options.seed
         ) as crowd:
+            if options.verbose:
+                world.progress = lambda line: print(f"{crowd.total:6,} {line}", file=sys.stderr)
             lines = _run(world, life, crowd, options)
     print("\noperations, by kind:")
     for name, number in sorted(crowd.done.items()):
@@ -247,7 +251,10 @@ def _run(world: World, life: Life, crowd: Crowd, options: argparse.Namespace) ->
         lines[-1],
         _times(options.audits),
         timeout=HURRY,
-        explains=lambda one: "two" in one.hosts,
+        explains=lambda one: (
+            "two" in one.hosts
+            or (one.kind in (Kind.MISSING, Kind.POWER_STATE) and one.nova.get("host") == "two")
+        ),
     )
     world.daemons["two"].cont()
     _print(lines[-1])
@@ -325,7 +332,7 @@ def _world(settle: float) -> Iterator[World]:
             hosts[-1].xml = guest_xml
         for each in hosts:
             nova.add_host(each.name, each.cell)
-        yield World(nova, hosts, daemons, Garden(), settle)
+        yield World(nova, hosts, daemons, Garden(), settle, lambda _: None)
 
 
 def _host(stack: contextlib.ExitStack, name: str, uri: str, cell: str) -> Host:
@@ -352,6 +359,9 @@ def _options() -> argparse.Namespace:
         type=float,
         default=LONG + 2,
         help="seconds for which a power state has to differ; pauses last up to %(default)s - 2",
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="after each audit, the operations and the counts"
     )
     parser.add_argument("--seed", type=int, default=None, help="repeats a choice of operations")
     options = parser.parse_args()

@@ -20,6 +20,9 @@ from lab.nova_life import Host, Life, Server, Steps
 SHORT, LONG = 0.3, 3.0
 """Seconds: the longest of the short pauses, and of the long ones."""
 
+_IDLE = 0.05
+"""Seconds until a thread that found every server at work looks again."""
+
 
 class _Job(NamedTuple):
     name: str
@@ -36,13 +39,20 @@ class Crowd:
     """
 
     def __init__(
-        self, life: Life, hosts: Sequence[Host], *, servers: int, threads: int, seed: int
+        self,
+        life: Life,
+        hosts: Sequence[Host],
+        *,
+        servers: int,
+        threads: int,
+        seed: int,
+        pauses: bool = True,
     ) -> None:
         self._life = life
         self._hosts = hosts
         self._wanted = servers
         self._seed = seed
-        self._chance = random.Random(seed)
+        self._pauses = pauses
         self._changed = threading.Condition()
         self._idle: list[Server] = []
         self._at_work: Counter[str] = Counter()
@@ -89,12 +99,12 @@ class Crowd:
         while not self._ending.is_set():
             job = self._take()
             if job is None:
-                self._ending.wait(SHORT)
+                self._ending.wait(_IDLE)
                 continue
             made: list[Server] = []
             try:
                 for _ in job.steps(made):
-                    self._ending.wait(_pause(job.chance))
+                    self._ending.wait(_pause(job.chance) if self._pauses else 0)
             except Exception as error:
                 self.wrong.append(f"{job.name} of {job.server} failed: {error!r}"[:1_000])
             else:
