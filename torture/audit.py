@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -34,6 +35,7 @@ from lab.nova_crowd import LONG, Crowd
 from lab.nova_faults import Faults, Planted
 from lab.nova_life import Host, Life
 from lab.qemu import guest_xml, qemu_available
+from lab.system import SystemDaemon, system_available
 
 import guestlist
 from guestlist.audit import servers_file
@@ -50,8 +52,19 @@ PATIENCE = 30.0
 """Seconds that a host or Nova has to answer; `HURRY` where a host hangs on purpose."""
 HURRY = 1.0
 
+PARTS = 24
+"""Of the operations, a part passes before each fault is planted; the last ones follow them all."""
+
 MOST_WRONG = 40
 """Lines about what is wrong that are printed of each condition."""
+
+_INSIDE = "GUESTLIST_TORTURE_INSIDE"
+_OWN_NETWORK = (
+    *("unshare", "--net", "--mount", "sh", "-c"),
+    'ip link set lo up && mount -t sysfs none /sys && exec "$@"',
+    "sh",
+)
+"""Begins a command in a network of its own, where tap devices are made."""
 
 OF_NOVA_ALONE = frozenset((Kind.UNKNOWN_TO_NOVA, Kind.DELETED_IN_NOVA, Kind.TAP_WITHOUT_DOMAIN))
 """Kinds that a cell that is down can explain wherever the domain is."""
@@ -189,13 +202,19 @@ def _brief(one: Finding) -> str:
 def main() -> int:
     """Run all of it, and return the exit code."""
     options = _options()
+    if system_available() is None and _INSIDE not in os.environ:
+        return subprocess.run(
+            [*_OWN_NETWORK, sys.executable, *sys.argv, "--seed", str(options.seed)],
+            env={**os.environ, _INSIDE: "yes"},
+            check=False,
+        ).returncode
     libvirt.registerErrorHandler(lambda *_: None, None)
     logging.getLogger("guestlist").setLevel(logging.CRITICAL)
     print(f"seed {options.seed}")
     began = time.monotonic()
     with _world(options.settle) as world:
         life = Life(world.nova)
-        moving = [each for each in world.hosts if each.name != "real"]
+        moving = [each for each in world.hosts if each.name in world.daemons]
         with Crowd(
             life, moving, servers=options.servers, threads=options.threads, seed=options.seed
         ) as crowd:
@@ -219,7 +238,9 @@ def _run(world: World, life: Life, crowd: Crowd, options: argparse.Namespace) ->
     print(HEADER)
     lines = [Line("nothing missing")]
     after = threading.Event()
-    planter = threading.Thread(target=_plant, args=(world, life, crowd, options, after))
+    planter = threading.Thread(
+        target=_plant, args=(world, life, crowd, options, after), daemon=True
+    )
     planter.start()
     left = options.audits
 
@@ -288,9 +309,10 @@ def _plant(
         by_name["two"],
         by_name["far"],
         (real, world.daemons["far"]) if real else None,
+        by_name.get("system"),
     )
     for number in range(1, 100):
-        while crowd.total < number * options.operations / 22:
+        while crowd.total < number * options.operations / PARTS:
             time.sleep(0.1)
         fault = next(faults, None)
         if fault is None:
@@ -317,7 +339,11 @@ def _first_page(nova: NovaServer) -> Nova:
 
 @contextlib.contextmanager
 def _world(settle: float) -> Iterator[World]:
-    """Give Nova's API and the hosts: "one" and "two" in cell 1, "far" and "real" in cell 2."""
+    """Give Nova's API and the hosts: "one" and "two" in cell 1, "far" in cell 2.
+
+    There are "real" with QEMU and "system", which owns the tap devices, where they can be; both in
+    cell 2.
+    """
     with contextlib.ExitStack() as stack:
         daemons = {name: stack.enter_context(Daemon()) for name in ("one", "two", "far")}
         nova = stack.enter_context(NovaServer(cells=2, max_limit=MAX_LIMIT))
@@ -330,6 +356,9 @@ def _world(settle: float) -> Iterator[World]:
         if qemu_available() is None:
             hosts.append(_host(stack, "real", daemons["far"].qemu_uri, "cell2"))
             hosts[-1].xml = guest_xml
+        if _INSIDE in os.environ:
+            system = stack.enter_context(SystemDaemon(network=False))
+            hosts.append(_host(stack, "system", system.uri, "cell2"))
         for each in hosts:
             nova.add_host(each.name, each.cell)
         yield World(nova, hosts, daemons, Garden(), settle, lambda _: None)

@@ -7,6 +7,7 @@ practice, and stays.
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -49,9 +50,18 @@ class Faults:
     announce: Callable[[Sequence[UUID]], object]
 
     def planting(
-        self, one: Host, two: Host, far: Host, real: tuple[Host, Daemon] | None
+        self,
+        one: Host,
+        two: Host,
+        far: Host,
+        real: tuple[Host, Daemon] | None = None,
+        system: Host | None = None,
     ) -> Iterator[Planted]:
-        """Yield each fault when it is planted. `one` and `two` are neighbours, `real` has QEMU."""
+        """Yield each fault when it is planted.
+
+        `one` and `two` are neighbours. `real` has QEMU. `system` is the libvirtd of the system, in
+        whose network this process is.
+        """
         other = real[0] if real else far
         yield self._runs_though_shut_off(one)
         yield self._runs_though_shut_off(other)
@@ -74,8 +84,8 @@ class Faults:
         yield self._left_behind(two, one)
         if real:
             yield self._disk_gone(*real)
-        else:
-            yield self._left_behind(one, two)
+        if system:
+            yield self._tap(system)
 
     def _planted(
         self,
@@ -196,6 +206,18 @@ class Faults:
         image.path.unlink()
         what = "its image was removed"
         return self._planted(what, Kind.DISK_GONE, server, hosts=[host], subject=str(image.path))
+
+    def _tap(self, host: Host) -> Planted:
+        name = f"tap{uuid4()}"[:14]  # Nova names the tap device after the port, in so many letters
+        _command("ip", "tuntap", "add", "dev", name, "mode", "tap")
+        _command("ip", "link", "set", name, "up")
+        what = "its domain is gone"
+        kind, none = Kind.TAP_WITHOUT_DOMAIN, frozenset[UUID]()
+        return Planted(what, kind, None, none, (host.name,), name, time.monotonic())
+
+
+def _command(*words: str) -> None:
+    subprocess.run(words, check=True, capture_output=True)
 
 
 def run(steps: Iterator[None]) -> None:

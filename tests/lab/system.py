@@ -81,9 +81,14 @@ def system_available() -> str | None:
 class SystemDaemon:
     """A running libvirtd of the system; a context manager.
 
+    `network`: it has a network of its own, otherwise that of the process that starts it.
+
     Raises:
         RuntimeError: it did not listen within `READY_SECONDS`; the message has what it printed.
     """
+
+    def __init__(self, *, network: bool = True) -> None:
+        self._namespaces = [each for each in _NAMESPACES if network or each != "--net"]
 
     def __enter__(self) -> Self:
         refuse_if_quick("a daemon")
@@ -95,7 +100,7 @@ class SystemDaemon:
         self._unshare = subprocess.Popen(
             [
                 "unshare",
-                *_NAMESPACES,
+                *self._namespaces,
                 "sh",
                 "-c",
                 _START,
