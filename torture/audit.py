@@ -48,12 +48,15 @@ from guestlist.errors import GuestlistError
 MAX_LIMIT = 25
 """Servers in a page of Nova's API, so that a list has several."""
 
+CUT = 10
+"""Servers of the list that is cut."""
+
 PATIENCE = 30.0
 """Seconds that a host or Nova has to answer; `HURRY` where a host hangs on purpose."""
 HURRY = 1.0
 
-PARTS = 24
-"""Of the operations, a part passes before each fault is planted; the last ones follow them all."""
+ALONE, FAULTS = 0.4, 24
+"""The share of the operations before the first fault; the others are divided among the faults."""
 
 MOST_WRONG = 40
 """Lines about what is wrong that are printed of each condition."""
@@ -281,6 +284,7 @@ def _run(world: World, life: Life, crowd: Crowd, options: argparse.Namespace) ->
     _print(lines[-1])
 
     lines.append(Line("a list cut"))
+    world.nova.limit(CUT)
     world.audits(
         lines[-1],
         _times(options.audits),
@@ -312,7 +316,8 @@ def _plant(
         by_name.get("system"),
     )
     for number in range(1, 100):
-        while crowd.total < number * options.operations / PARTS:
+        due = ALONE + (1 - ALONE) * number / FAULTS
+        while crowd.total < due * options.operations:
             time.sleep(0.1)
         fault = next(faults, None)
         if fault is None:

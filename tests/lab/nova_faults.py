@@ -63,9 +63,6 @@ class Faults:
         whose network this process is.
         """
         other = real[0] if real else far
-        yield self._runs_though_shut_off(one)
-        yield self._runs_though_shut_off(other)
-        yield self._runs_though_deleted_softly(two)
         yield self._active_twice(one, two, paused=False)
         yield self._active_twice(two, one, paused=True)
         yield self._confirmed_with_both_running(one, two)
@@ -77,15 +74,18 @@ class Faults:
         yield self._deleted(other, active=False)
         yield self._missing(one, "active")
         yield self._missing(far, "stopped")
-        yield self._power_differs(two, "active", lambda host, server: host.destroy(server.domain))
-        yield self._power_differs(one, "paused", lambda host, server: host.resume(server.domain))
-        yield self._power_differs(other, "active", lambda host, server: host.suspend(server.domain))
         yield self._shares_a_name(one, two)
         yield self._left_behind(two, one)
         if real:
             yield self._disk_gone(*real)
         if system:
             yield self._tap(system)
+        yield self._runs_though_shut_off(one)  # from here on an audit waits before its second round
+        yield self._runs_though_shut_off(other)
+        yield self._runs_though_deleted_softly(two)
+        yield self._power_differs(two, "active", lambda host, server: host.destroy(server.domain))
+        yield self._power_differs(one, "paused", lambda host, server: host.resume(server.domain))
+        yield self._power_differs(other, "active", lambda host, server: host.suspend(server.domain))
 
     def _planted(
         self,
