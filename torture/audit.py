@@ -245,7 +245,7 @@ def _run(world: World, life: Life, crowd: Crowd, options: argparse.Namespace) ->
         target=_plant, args=(world, life, crowd, options, after), daemon=True
     )
     planter.start()
-    left = options.audits
+    left: int = options.audits
 
     def go_on() -> bool:
         nonlocal left
