@@ -165,6 +165,19 @@ class TestFound:
         assert kinds(result) == [(Kind.TAP_WITHOUT_DOMAIN, CERTAIN)]
         assert result.findings[0].uuid is None
 
+    def test_a_guest_that_runs_though_it_was_deleted_softly(self):
+        """Nova's lists do not have the server, a question by id tells it."""
+        result = audit([], by_id=[server(status="SOFT_DELETED")], a=[domain()])
+        assert kinds(result) == [(Kind.RUNNING_THOUGH_SHUTOFF, CERTAIN)]
+
+    def test_a_guest_on_the_wrong_host_that_was_deleted_softly(self):
+        result = audit(
+            [server(TWO)], by_id=[server(status="SOFT_DELETED")], a=[domain(TWO)], b=[domain()]
+        )
+        assert (Kind.UNKNOWN_TO_NOVA, CERTAIN) not in kinds(result)
+        assert result.findings[0].uuid == ONE
+        assert result.findings[0].certainty is Certainty.CERTAIN
+
     def test_certain_ones_come_first(self):
         rows = [server(status="SHUTOFF"), server(TWO, "VERIFY_RESIZE")]
         result = audit(rows, a=[domain(), domain(TWO)], b=[domain(TWO)])
@@ -359,6 +372,11 @@ class TestMissing:
         result = audit([server(), server(TWO, host="b")], a=[], b=None)
         assert kinds(result) == [(Kind.MISSING, POSSIBLE)]
         assert result.incomplete == ("no answer from b",)
+
+    def test_the_power_state_of_another_copy_when_home_failed(self):
+        """The guest may run at home as Nova says, and the copy that was seen be left behind."""
+        result = audit([server()], a=None, b=[domain(state=SHUTOFF)])
+        assert (Kind.POWER_STATE, POSSIBLE) in kinds(result)
 
     def test_a_host_that_fails_the_second_time(self):
         first = Round(nova(), looked(a=[domain()]), nova(at=20.0))

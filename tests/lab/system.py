@@ -24,13 +24,16 @@ from lab.daemon import READY_SECONDS, libvirtd
 from lab.qemu import qemu_available
 from lab.quick import refuse_if_quick
 
-# $1: the directory. The first process of its namespace: all others end with it.
+# $1: the directory; $2: libvirtd; $3: whether the network is its own. The first process of its
+# namespace: all others end with it.
 _START = """
 set -e
 umask 022
 cd "$1"
-ip link set lo up
-mount -t sysfs none /sys
+if [ "$3" = True ]; then
+    ip link set lo up
+    mount -t sysfs none /sys
+fi
 for place in /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt /etc/libvirt
 do mkdir -p "$place"; mount -t tmpfs none "$place"
 done
@@ -81,9 +84,15 @@ def system_available() -> str | None:
 class SystemDaemon:
     """A running libvirtd of the system; a context manager.
 
+    `network`: it has a network of its own, otherwise that of the process that starts it.
+
     Raises:
         RuntimeError: it did not listen within `READY_SECONDS`; the message has what it printed.
     """
+
+    def __init__(self, *, network: bool = True) -> None:
+        self._network = network
+        self._namespaces = [each for each in _NAMESPACES if network or each != "--net"]
 
     def __enter__(self) -> Self:
         refuse_if_quick("a daemon")
@@ -95,13 +104,14 @@ class SystemDaemon:
         self._unshare = subprocess.Popen(
             [
                 "unshare",
-                *_NAMESPACES,
+                *self._namespaces,
                 "sh",
                 "-c",
                 _START,
                 "sh",
                 str(self._directory),
                 str(libvirtd()),
+                str(self._network),
             ],
             stdin=subprocess.PIPE,
         )

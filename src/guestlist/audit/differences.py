@@ -186,7 +186,11 @@ class _Comparison:
         judged = [each for each in copies if each.look.host == home or len(copies) == 1]
         for each in judged:
             if expected.power_differs(server, each.domain.state):
-                yield Difference(Kind.POWER_STATE, server.uuid, (each,), server)
+                is_away = each.look.host != home and home in self._failed
+                doubts = (
+                    (f"{home}, which failed, may have the copy that counts",) if is_away else ()
+                )
+                yield Difference(Kind.POWER_STATE, server.uuid, (each,), server, doubts=doubts)
 
     def _of_missing(self, server: Server) -> Iterator[Difference]:
         home = self._looks.get(self._names.home(server) or "")

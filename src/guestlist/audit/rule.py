@@ -96,7 +96,7 @@ def judge(
         again = _standing(second, names)
         verdicts = []
         for key, each in found.items():
-            stood = again.get(key) or again.get(_as_deleted(key))
+            stood = again.get(key) or _told_by_id(key, again, found)
             if stood is not None:
                 carried = [one for one in each.doubts if one != STARTING]
                 doubts = _doubts(stood, first, second, settle)
@@ -141,9 +141,17 @@ def _starting(first: Round, host: HostLook, names: HostNames) -> Iterator[UUID]:
             yield uuid
 
 
-def _as_deleted(key: Key) -> Key:
-    """Return the key under which the second round tells of a server that the lists lack."""
-    return key._replace(kind=Kind.DELETED_IN_NOVA) if key.kind is Kind.UNKNOWN_TO_NOVA else key
+def _told_by_id(
+    key: Key, again: Mapping[Key, Difference], found: Mapping[Key, Difference]
+) -> Difference | None:
+    """Return what the second round says of a domain that the lists did not know.
+
+    The lists lack servers that are deleted or softly deleted; a question by id tells them.
+    """
+    if key.kind is not Kind.UNKNOWN_TO_NOVA:
+        return None
+    same = (each for each in again if (each.uuid, each.hosts) == (key.uuid, key.hosts))
+    return next((again[each] for each in same if each not in found), None)
 
 
 def _unseen(first: Round) -> str:
@@ -172,10 +180,15 @@ def _doubts(each: Difference, first: Round, second: Round, settle: float) -> Ite
             yield "Nova's record changed while the host was asked"
         elif later is not None and later.status != expected.DELETED and _is_short(later):
             yield "Nova did not tell the server's migrations and actions"
-    if each.kind in _OF_POWER:
+    if each.kind in _OF_POWER and not _is_deleted_softly(each):
         lasted = min(look.began for look in looks) - max(look.ended for look in first.hosts)
         if lasted < settle:
             yield f"it was seen for less than {settle:g} s"
+
+
+def _is_deleted_softly(each: Difference) -> bool:
+    """Return whether Nova itself stopped the guest, before it wrote the status."""
+    return each.server is not None and each.server.status == "SOFT_DELETED"
 
 
 def _uuids(each: Difference) -> set[UUID]:
