@@ -58,6 +58,13 @@ def looked(at=10.0, **domains):
     )
 
 
+def renamed(looks, **names):
+    """Return the looks, those at hosts of these names with other names."""
+    return tuple(
+        replace(each, names=tuple(names.get(name, name) for name in each.names)) for each in looks
+    )
+
+
 def nova(*servers, at=0.0, missing=(), by_id=None):
     rows = {each.uuid: each for each in servers}
     return NovaLook(at, at + 1, rows, tuple(missing), None if by_id is None else frozenset(by_id))
@@ -422,6 +429,44 @@ class TestMissing:
         result = audit(rows, a=[domain(), domain(TWO)])
         assert result.findings == ()
         assert not result.complete
+
+    @pytest.mark.parametrize(
+        ("asked_for", "of_nova"), [("n.north", "n.south"), ("10.0.0.1", "10.0.0.2")]
+    )
+    def test_two_long_names_with_one_beginning_are_two_hosts(self, asked_for, of_nova):
+        rows = [server(host=of_nova), server(TWO, host=of_nova)]
+        first = Round(nova(*rows), renamed(looked(a=[]), a=asked_for), nova(*rows, at=20.0))
+        assert not rule.suspects(first)
+
+    def test_one_copy_by_right_does_not_prove_the_name_of_a_host(self):
+        """The host "typo" is Nova's "z", and has the old copy of a resize to b, too."""
+        rows = [server(host="z"), server(TWO, "VERIFY_RESIZE", host="b")]
+        result = audit(rows, typo=[domain(), domain(TWO, SHUTOFF)], b=[domain(TWO)])
+        assert result.findings == ()
+        assert "typo" in result.incomplete[0]
+
+    def test_a_name_that_leads_to_another_host(self):
+        """The file of hosts has the URI of a at the name of b."""
+        result = audit([server(), server(TWO, host="b")], b=[domain()])
+        assert kinds(result) == [(Kind.MISSING, POSSIBLE)]
+        assert (
+            "has none of the servers that Nova has on a host of that name" in result.incomplete[0]
+        )
+
+    def test_two_names_that_lead_to_each_other(self):
+        result = audit([server(), server(TWO, host="b")], a=[domain(TWO)], b=[domain()])
+        assert result.findings == ()
+        assert len(result.incomplete) == 2
+
+    def test_a_daemon_without_any_guest_is_most_likely_the_wrong_one(self):
+        """As qemu:///session is on a host whose guests are with qemu:///system."""
+        result = audit([server(), server(TWO)], a=[])
+        assert kinds(result) == [(Kind.MISSING, POSSIBLE)] * 2
+        assert not result.complete
+
+    def test_servers_that_come_while_the_hosts_are_asked_prove_no_wrong_name(self):
+        first = Round(nova(), looked(a=[]), nova(server(), server(TWO), at=20.0))
+        assert rule.judge(first, settle=SETTLE).complete
 
 
 def test_ten_thousand_servers_that_agree_leave_no_suspect():

@@ -22,6 +22,7 @@ from guestlist.records import Instance
 _DOWN = "Nova does not tell where the server is"
 _SHELVED = "Nova has shelved the server and keeps no domain of it"
 _NOT_MOUNTED = "its directory is not there either: its file system may only not be mounted here"
+_MISNAMED = "the host that was asked may be another one than Nova calls by that name"
 STARTING = "a guest may be about to start on this host"
 """The doubt about a tap device: Nova makes the device before libvirt has the domain."""
 
@@ -198,6 +199,8 @@ class _Comparison:
             return
         if expected.is_on_a_host(server):
             doubts = tuple(f"{host}, which failed, may run it" for host in self._failed)
+            if not self._names.can_place(home.host):
+                doubts = (_MISNAMED, *doubts)
             yield Difference(Kind.MISSING, server.uuid, (), server, home, doubts=doubts)
 
     def _of_names(self) -> Iterator[Difference]:

@@ -115,7 +115,10 @@ def judge(
 
 
 def _names(first: Round) -> HostNames:
-    return HostNames(first.hosts, (first.after or first.before).servers)
+    before = first.before.servers
+    servers = (first.after or first.before).servers
+    steady = {uuid: each for uuid, each in servers.items() if before.get(uuid) == each}
+    return HostNames(first.hosts, servers, steady)
 
 
 def _standing(looks: Round, names: HostNames) -> dict[Key, Difference]:
