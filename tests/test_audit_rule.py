@@ -16,6 +16,7 @@ from guestlist.states import DomainState
 
 ONE = UUID(int=1)
 TWO = UUID(int=2)
+THREE = UUID(int=3)
 SETTLE = 20.0
 
 RUNNING, SHUTOFF, PAUSED = DomainState.RUNNING, DomainState.SHUTOFF, DomainState.PAUSED
@@ -185,6 +186,13 @@ class TestFound:
         assert result.findings[0].uuid == ONE
         assert result.findings[0].certainty is Certainty.CERTAIN
 
+    def test_a_guest_that_runs_away_from_home_though_it_was_deleted_softly(self):
+        rows = [server(TWO), server(THREE, host="b")]
+        copies = {"a": [domain(state=SHUTOFF), domain(TWO)], "b": [domain(), domain(THREE)]}
+        result = audit(rows, by_id=[server(status="SOFT_DELETED")], **copies)
+        assert kinds(result) == [(Kind.RUNNING_THOUGH_SHUTOFF, CERTAIN)]
+        assert result.findings[0].hosts == ("qemu+tls://b/system",)
+
     def test_certain_ones_come_first(self):
         rows = [server(status="SHUTOFF"), server(TWO, "VERIFY_RESIZE")]
         result = audit(rows, a=[domain(), domain(TWO)], b=[domain(TWO)])
@@ -326,6 +334,15 @@ class TestTime:
         first = Round(nova(), looked(a=[domain()]), nova(at=20.0))
         second = Round(
             nova(at=50.0, by_id=[ONE]), looked(at=60.0, a=[]), nova(at=70.0, by_id=[ONE])
+        )
+        assert rule.judge(first, second, settle=SETTLE).findings == ()
+
+    def test_a_softly_deleted_server_that_nova_reclaims_meanwhile(self):
+        """Nova destroys the domain first, then the record, and writes no task."""
+        first = Round(nova(), looked(a=[domain(state=SHUTOFF)]), nova(at=20.0))
+        row = asked(server(status="SOFT_DELETED"))
+        second = Round(
+            nova(row, at=50.0, by_id=[ONE]), looked(at=60.0, a=[]), nova(row, at=70.0, by_id=[ONE])
         )
         assert rule.judge(first, second, settle=SETTLE).findings == ()
 

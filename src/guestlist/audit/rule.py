@@ -149,12 +149,19 @@ def _told_by_id(
 ) -> Difference | None:
     """Return what the second round says of a domain that the lists did not know.
 
-    The lists lack servers that are deleted or softly deleted; a question by id tells them.
+    The lists lack servers that are deleted or softly deleted; a question by id tells them. It may
+    say it of one of several copies; the gravest is told. That a domain is missing it cannot say:
+    the first round saw it, and Nova may be reclaiming it, without a task.
     """
     if key.kind is not Kind.UNKNOWN_TO_NOVA:
         return None
-    same = (each for each in again if (each.uuid, each.hosts) == (key.uuid, key.hosts))
-    return next((again[each] for each in same if each not in found), None)
+    hosts = set(key.hosts)
+    same = (
+        each
+        for new, each in again.items()
+        if new.uuid == key.uuid and hosts.issuperset(new.hosts) and each.copies and new not in found
+    )
+    return min(same, key=lambda each: list(Kind).index(each.kind), default=None)
 
 
 def _unseen(first: Round) -> str:
