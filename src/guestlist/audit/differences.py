@@ -110,8 +110,7 @@ class _Comparison:
         for look in self._hosts:
             for disk in look.lost_disks or ():
                 yield from self._of_disk(look, disk)
-            for tap in look.taps or ():
-                yield self._of_tap(look, tap)
+            yield from self._of_taps(look)
 
     def _is_asked(self, uuid: UUID) -> bool:
         """Return whether Nova would have told of this UUID."""
@@ -246,10 +245,13 @@ class _Comparison:
                 Kind.DISK_GONE, server.uuid, copies, server, subject=subject, doubts=doubts
             )
 
-    def _of_tap(self, look: HostLook, tap: str) -> Difference:
+    def _of_taps(self, look: HostLook) -> Iterator[Difference]:
+        if not look.taps:
+            return
         starting = any(may_start(each, look.host, self._names) for each in self._servers())
         doubts = (*([STARTING] if starting else []), *self._nova.missing)
-        return Difference(Kind.TAP_WITHOUT_DOMAIN, None, host=look, subject=tap, doubts=doubts)
+        for tap in look.taps:
+            yield Difference(Kind.TAP_WITHOUT_DOMAIN, None, host=look, subject=tap, doubts=doubts)
 
     def _servers(self) -> Iterable[Server]:
         return self._nova.servers.values()

@@ -64,11 +64,14 @@ def suspects(first: Round) -> Suspects:
     uuids = {copy.domain.uuid for each in found.values() for copy in each.copies}
     uuids |= {each.uuid for each in found.values() if each.uuid is not None}
     hosts = {look.host for each in found.values() for look in each.looks}
+    tapped: dict[str, HostLook] = {}
     for each in found.values():
         if each.server is not None and (home := names.home(each.server)) is not None:
             hosts.add(home)
         if each.kind is Kind.TAP_WITHOUT_DOMAIN and each.host is not None:
-            uuids |= set(_starting(first, each.host, names))
+            tapped[each.host.host] = each.host
+    for look in tapped.values():
+        uuids |= set(_starting(first, look, names))
     return Suspects(
         uuids=frozenset(uuids),
         hosts=frozenset(hosts),
