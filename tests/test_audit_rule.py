@@ -236,9 +236,36 @@ class TestByRight:
         row = server(status="SHUTOFF", task_state="powering-on")
         assert not audit([row], a=[domain()]).findings
 
-    def test_a_migration_that_has_not_ended(self):
-        row = server(migrations=(Migration("1", "live-migration", "post-migrating"),))
-        assert not audit([server()], by_id=[row], a=[], b=[domain()]).findings
+    def test_a_guest_that_runs_twice_while_nova_changes_it_is_possible(self):
+        row = server(status="MIGRATING", task_state="migrating")
+        result = audit([row], a=[domain()], b=[domain()])
+        assert kinds(result) == [(Kind.ACTIVE_ON_TWO_HOSTS, POSSIBLE)]
+
+    @pytest.mark.parametrize("status", ["running", "post-migrating", "running (post-copy)"])
+    def test_a_migration_that_has_not_ended_is_a_doubt(self, status):
+        """It may also never end: the compute service stopped, and its record stays."""
+        row = server(migrations=(Migration("1", "live-migration", status),))
+        result = audit([server()], by_id=[row], a=[], b=[domain()])
+        assert kinds(result) == [(Kind.WRONG_HOST, POSSIBLE)]
+        assert "migration" in result.findings[0].reason
+
+    def test_a_server_that_was_deleted_while_it_migrated(self):
+        move = Migration("1", "live-migration", "running", "a", "b")
+        deleted = server(status="DELETED", migrations=(move,))
+        result = audit([], by_id=[deleted], b=[domain(state=PAUSED)])
+        assert kinds(result) == [(Kind.DELETED_IN_NOVA, POSSIBLE)]
+
+    def test_the_old_copy_of_a_resize_to_another_cell_keeps_its_name_there(self):
+        rows = [
+            server(status="VERIFY_RESIZE", host="b", instance_name="instance-00000055"),
+            server(TWO, host="c", instance_name="instance-00000001"),
+        ]
+        copies = {
+            "a": [domain(state=SHUTOFF)],
+            "b": [domain(name="instance-00000055")],
+            "c": [domain(TWO, name="instance-00000001")],
+        }
+        assert not audit(rows, **copies).findings
 
     def test_the_old_copy_of_a_resize_that_waits(self):
         row = server(status="VERIFY_RESIZE")
@@ -256,6 +283,17 @@ class TestByRight:
         result = audit([server()], by_id=[moved], a=[domain()], b=[domain()])
         assert kinds(result) == [(Kind.ACTIVE_ON_TWO_HOSTS, POSSIBLE)]
         assert "evacuated" in result.findings[0].reason
+
+    def test_an_evacuated_guest_that_was_stopped_and_whose_old_copy_runs_is_possible(self):
+        move = Migration("1", "evacuation", "done", "b", "a")
+        row = server(status="SHUTOFF")
+        result = audit(
+            [row], by_id=[replace(row, migrations=(move,))], a=[domain(state=SHUTOFF)], b=[domain()]
+        )
+        assert set(kinds(result)) == {
+            (Kind.RUNNING_THOUGH_SHUTOFF, POSSIBLE),
+            (Kind.WRONG_HOST, POSSIBLE),
+        }
 
     def test_a_shelved_server_without_a_domain_and_with_a_cold_one(self):
         row = server(status="SHELVED_OFFLOADED", host=None)

@@ -17,7 +17,8 @@ A5  What is missing is named in `Audit.incomplete`: a host that failed, a cell t
     that was cut. Nothing is certain that the missing part could explain.
 A6  Copies that Nova keeps by right are no finding: of a resize that waits for the user, of an
     evacuated guest, of a shelved one, and all of a server that Nova is changing. A copy that runs
-    beside another is told of even then, as possible.
+    beside another is told of even then, as possible; and what differs while only the record of a
+    migration says that it has not ended, because such a record may stay for ever.
 A7  Domains of other launchers are counted, by launcher, and not accused.
 A8  Each fault that was there before the audit began, and that no doubt explains, is found in it.
 """
