@@ -400,6 +400,21 @@ class TestTime:
             (Kind.RUNNING_THOUGH_SHUTOFF, CERTAIN)
         ]
 
+    def test_a_second_copy_that_was_seen_too_shortly(self):
+        """A live migration was cancelled, and its destination has still to delete its domain."""
+        row = server()
+        copies = {"a": [domain()], "b": [domain(state=PAUSED)]}
+        first = Round(nova(row), looked(**copies), nova(row, at=20.0))
+        second = Round(
+            nova(asked(row), at=22.0, by_id=[ONE]),
+            looked(at=24.0, **copies),
+            nova(asked(row), at=26.0, by_id=[ONE]),
+        )
+        assert rule.suspects(first).must_last
+        assert kinds(rule.judge(first, second, settle=SETTLE)) == [
+            (Kind.ACTIVE_ON_TWO_HOSTS, POSSIBLE)
+        ]
+
     def test_a_file_makes_each_finding_possible(self):
         first = Round(nova(server(status="SHUTOFF")), looked(a=[domain()]))
         result = rule.judge(first, settle=SETTLE)

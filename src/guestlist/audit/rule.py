@@ -9,8 +9,10 @@ A1  A finding rests on a look at a host and on looks at Nova before and after it
 A2  A certain finding stood in both rounds. Around the second look at the hosts Nova's record was
     the same: status, task, host, time of change, migrations and actions. Nova was not at work on
     the server. So no operation that Nova began can be the cause.
-A3  A difference of power states is certain only if it lasted for the seconds of `settle`: Nova
-    hears of a guest that stops by itself later than libvirt.
+A3  Some differences are certain only if they lasted for the seconds of `settle`. Power states: Nova
+    hears of a guest that stops by itself later than libvirt. A second copy: the destination of a
+    live migration that was cancelled deletes its domain after the record has settled. A tap device:
+    Nova attaches it to a running guest without a task.
 A4  Whatever one more look could refute is possible, and its reason says what could explain it.
     Where Nova cannot be looked at again (a file) each finding that rests on Nova is possible.
 A5  What is missing is named in `Audit.incomplete`: a host that failed, a cell that is down, a list
@@ -38,6 +40,8 @@ from guestlist.audit.rows import HostLook, NovaLook, Round, Server
 from guestlist.errors import short
 
 _OF_POWER = frozenset((Kind.POWER_STATE, Kind.RUNNING_THOUGH_SHUTOFF))
+_MUST_LAST = _OF_POWER | {Kind.ACTIVE_ON_TWO_HOSTS, Kind.SHARED_UUID, Kind.TAP_WITHOUT_DOMAIN}
+"""What Nova may leave for a moment, while its record says nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,8 @@ class Suspects:
     uuids: frozenset[UUID]
     hosts: frozenset[str]
     number: int
-    has_power_state: bool
+    must_last: bool
+    """Whether one of them is certain only after some seconds (A3)."""
 
     def __bool__(self) -> bool:
         return self.number > 0
@@ -77,7 +82,7 @@ def suspects(first: Round) -> Suspects:
         uuids=frozenset(uuids),
         hosts=frozenset(hosts),
         number=len(found),
-        has_power_state=any(key.kind in _OF_POWER for key in found),
+        must_last=any(key.kind in _MUST_LAST for key in found),
     )
 
 
@@ -89,7 +94,7 @@ def judge(
     Args:
         first: the round at everything.
         second: the round at the suspects; None if there was none.
-        settle: seconds for which a power state has to differ.
+        settle: seconds for which some differences have to last (A3).
         failure: why a second round that was due could not be made.
     """
     names = _names(first)
@@ -194,7 +199,7 @@ def _doubts(each: Difference, first: Round, second: Round, settle: float) -> Ite
             yield "Nova's record changed while the host was asked"
         elif later is not None and later.status != expected.DELETED and _is_short(later):
             yield "Nova did not tell the server's migrations and actions"
-    if each.kind in _OF_POWER and not _is_deleted_softly(each):
+    if each.kind in _MUST_LAST and not (each.kind in _OF_POWER and _is_deleted_softly(each)):
         lasted = min(look.began for look in looks) - max(look.ended for look in first.hosts)
         if lasted < settle:
             yield f"it was seen for less than {settle:g} s"
