@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from guestlist.driver import ComputeDriver, InstanceInfo
     from guestlist.errors import (
         AccessDenied,
+        BadServersFile,
         ConnectionFailed,
         ConnectionLost,
         DomainGone,
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
         ListingUnstable,
         NotSupported,
         NotSynced,
+        NovaDenied,
+        NovaFailure,
+        NovaLost,
+        NovaUnreachable,
         Reentered,
         ThreadsReplaced,
         ThreadUnavailable,
@@ -75,10 +80,10 @@ _EXPORTS = {
     "capabilities": "Capabilities Versions",
     "driver": "ComputeDriver InstanceInfo",
     "errors": """
-        AccessDenied ConnectionFailed ConnectionLost DomainGone ForkedProcess
-        GuestlistError InterpreterEnding InvalidNameTemplate LibvirtFailure
-        ListingUnstable NotSupported NotSynced Reentered ThreadUnavailable ThreadsReplaced
-        TooManyDomains
+        AccessDenied BadServersFile ConnectionFailed ConnectionLost DomainGone ForkedProcess
+        GuestlistError InterpreterEnding InvalidNameTemplate LibvirtFailure ListingUnstable
+        NotSupported NotSynced NovaDenied NovaFailure NovaLost NovaUnreachable Reentered
+        ThreadUnavailable ThreadsReplaced TooManyDomains
     """,
     "event": "Event EventKind Lifecycle",
     "event_loop": "use_running_event_loop",
@@ -107,6 +112,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AccessDenied",
     "Anyone",
+    "BadServersFile",
     "Capabilities",
     "Change",
     "Changed",
@@ -148,8 +154,12 @@ __all__ = [
     "Node",
     "NotSupported",
     "NotSynced",
+    "NovaDenied",
+    "NovaFailure",
     "NovaLaunched",
+    "NovaLost",
     "NovaMetadata",
+    "NovaUnreachable",
     "Os",
     "Owner",
     "Reentered",

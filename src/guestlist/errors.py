@@ -15,6 +15,11 @@
     ├── InvalidNameTemplate (ValueError)           a template that Nova could not use
     ├── ForkedProcess       (RuntimeError)         the parent had asked libvirt before it forked
     ├── ThreadsReplaced     (RuntimeError)         gevent or eventlet patched Python too late
+    ├── NovaFailure                                an audit cannot look at Nova's side
+    │   ├── NovaUnreachable (ConnectionError)      no such cloud, no endpoint, no connection, TLS
+    │   ├── NovaDenied      (PermissionError)      credentials, token, policy
+    │   ├── NovaLost        (ConnectionError)      no complete answer in time
+    │   └── BadServersFile  (ValueError)           a file that is no list of servers
     └── LibvirtFailure                             anything else libvirt said
 
 Every message is one line: what was asked, which host was asked, what libvirt answered, what to do.
@@ -134,6 +139,29 @@ class ForkedProcess(GuestlistError, RuntimeError):
 
 class ThreadsReplaced(GuestlistError, RuntimeError):
     """gevent or eventlet replaced Python's threads after guestlist had made some. Patch first."""
+
+
+class NovaFailure(GuestlistError):
+    """An audit cannot look at Nova's side; itself where Nova answered and the answer is unusable.
+
+    The message is one line and has neither a password nor a token in it.
+    """
+
+
+class NovaUnreachable(NovaFailure, ConnectionError):
+    """Nova could not be asked: no such cloud, no compute endpoint, no connection, a failed TLS."""
+
+
+class NovaDenied(NovaFailure, PermissionError):
+    """Keystone or Nova refuses: wrong credentials, an expired token, a policy."""
+
+
+class NovaLost(NovaFailure, ConnectionError):
+    """Nova did not answer completely in time, or closed the connection before that."""
+
+
+class BadServersFile(NovaFailure, ValueError):
+    """A file is no list of Nova's servers: no JSON, cut, or the output of another command."""
 
 
 class LibvirtFailure(GuestlistError):

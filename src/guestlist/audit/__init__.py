@@ -12,7 +12,9 @@ Changes nothing, on no side.
     words           the sentences and facts of a finding                                    (pure)
     rounds          one audit from its first look to its last
     servers_file    the JSON of `openstack server list`, or of the API -> a look at Nova    (pure)
-    nova_api        a live Nova, asked through openstacksdk
+    nova_api        a live Nova: all servers, page by page, or some by id
+    nova_session    one session with Nova's API through openstacksdk: token, JSON, failures
+    api_rows        rows of Nova's API -> servers, migrations, request ids                  (pure)
     host_looks      the hosts, asked side by side; disks and taps of this machine
     this_machine    which hosts are this machine
     disks_gone      disks whose file or device is not on this machine any more

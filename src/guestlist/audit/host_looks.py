@@ -114,6 +114,8 @@ class HostLooks:
         self._disks = DisksGone(disks_deadline) if disks else None
         self._has_taps = tap_devices
         self._said: set[str] = set()
+        self.failures: dict[str, Exception] = {}
+        """By host (`HostLook.host`): why it failed in the last look."""
 
     def look(self, names: Collection[str] | None = None) -> tuple[HostLook, ...]:
         """Return a look at each host, in their order; with `names` only at those (`HostLook.host`).
@@ -132,6 +134,8 @@ class HostLooks:
         beside = () if idle is None else self._here()
         outcomes = self._listed(dict.fromkeys((*wanted, *beside)))
         left_out = self._settle_doubles(outcomes)
+        failed = {each.key: outcomes[each] for each in wanted}
+        self.failures = {key: why for key, why in failed.items() if isinstance(why, Exception)}
         without_domain = self._taps(outcomes, idle)
         looks = []
         for each in wanted:

@@ -128,15 +128,17 @@ _REASONS: dict[Kind, Callable[[Difference], str]] = {
 
 _NEXT = {
     Kind.ACTIVE_ON_TWO_HOSTS: "stop nothing yet: see which copy has the disk and the network, "
-    "with 'openstack server migration list {uuid}' and 'virsh domblklist {uuid}' on both hosts",
+    "with 'openstack server migration list --server {uuid}' and 'virsh domblklist {uuid}' on both "
+    "hosts",
     Kind.RUNNING_THOUGH_SHUTOFF: "before the server is started again: see who started the domain, "
     "with 'virsh domstate --reason {uuid}' and 'openstack server event list {uuid}'",
-    Kind.WRONG_HOST: "see how it came there, with 'openstack server migration list {uuid}', and "
-    "whether its disk is the one that Nova knows, with 'virsh domblklist {uuid}'",
-    Kind.DELETED_IN_NOVA: "see whether it was deleted on purpose, with 'openstack server event "
-    "list {uuid}'; Nova's periodic task destroys it (running_deleted_instance_action)",
-    Kind.UNKNOWN_TO_NOVA: "see who owned it, with 'virsh metadata {uuid}' and 'virsh dumpxml "
-    "{uuid}'; keep its disks until that is known",
+    Kind.WRONG_HOST: "see how it came there, with 'openstack server migration list --server "
+    "{uuid}', and whether its disk is the one that Nova knows, with 'virsh domblklist {uuid}'",
+    Kind.DELETED_IN_NOVA: "see whether it was deleted on purpose, with 'openstack "
+    "--os-compute-api-version 2.21 server event list {uuid}'; Nova's periodic task destroys it "
+    "(running_deleted_instance_action)",
+    Kind.UNKNOWN_TO_NOVA: "see who owned it, with 'virsh dumpxml {uuid}' (nova:owner); keep its "
+    "disks until that is known",
     Kind.MISSING: "see what was asked of it last, with 'openstack server event list {uuid}', and "
     "whether its disk is still on the host",
     Kind.POWER_STATE: "see whether Nova follows, with 'openstack server show {uuid}' after ten "
@@ -147,6 +149,6 @@ _NEXT = {
     "the characters after tap, and whether that port is bound elsewhere",
     Kind.SHARED_NAME: "see what Nova calls each, with 'openstack server show' and the two UUIDs, "
     "field OS-EXT-SRV-ATTR:instance_name",
-    Kind.SHARED_UUID: "see which copy is the newer, with 'openstack server migration list {uuid}', "
-    "before either is undefined",
+    Kind.SHARED_UUID: "see which copy is the newer, with 'openstack server migration list --server "
+    "{uuid}', before either is undefined",
 }

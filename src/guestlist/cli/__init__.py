@@ -7,7 +7,8 @@ one line per failure that says what was asked, which host was asked and what to 
 standard error.
 
     arguments    the command line and its parser      options   options of several commands
-    ls, usage, watch, exporter, check, completion     a package for each command: its options in
+    ls, usage, watch, exporter, audit, check, completion
+                                                      a package for each command: its options in
                                                       `__init__`, what it does in `run`
     show         what can be shown, in which format, and the terminal
     hosts        the hosts that the options name
@@ -128,5 +129,7 @@ def _missing(error: ImportError) -> str:
             return f"cannot load libvirt's Python binding: {error}; {remedy}"
         case "aiohttp" | "bcrypt" as package:
             return f"cannot load {package}: {error}; run: pip install 'guestlist[exporter]'"
+        case "openstack" | "keystoneauth1" as package:
+            return f"cannot load {package}: {error}; run: pip install 'guestlist[openstack]'"
         case package:
             return f"cannot load {package or 'a package'}: {error}; run: pip install guestlist"

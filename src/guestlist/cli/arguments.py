@@ -21,7 +21,7 @@ from guestlist.cli.exits import MEANINGS, Exit
 from guestlist.cli.show import terminal
 from guestlist.errors import short
 
-COMMANDS = ("ls", "usage", "watch", "exporter", "check", "completion")
+COMMANDS = ("ls", "usage", "watch", "exporter", "audit", "check", "completion")
 
 _LONGEST_MESSAGE = 1_000
 """Characters of an error message, which may quote the words."""
@@ -34,6 +34,7 @@ examples:
   guestlist usage              what they use of the host: vCPUs, memory, disks
   guestlist watch              what happens to them, as it happens
   guestlist exporter           the same as metrics, for Prometheus
+  guestlist audit --help       what differs between libvirt and Nova
   guestlist check              what this libvirt can do, and what to upgrade
   guestlist ls --help          more about listing, with examples
 

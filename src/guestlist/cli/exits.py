@@ -15,6 +15,9 @@ from guestlist.errors import (
     ConnectionLost,
     ListingUnstable,
     NotSupported,
+    NovaDenied,
+    NovaLost,
+    NovaUnreachable,
     TooManyDomains,
 )
 
@@ -32,19 +35,21 @@ class Exit(IntEnum):
     UNSTABLE = 7
     TOO_MANY = 8
     UNSUPPORTED = 9
+    FINDINGS = 10
 
 
 MEANINGS = {
     Exit.OK: "every host answered; an empty list is an answer",
     Exit.FAILED: "a failure without a number of its own",
     Exit.USAGE: "invalid command line; no host was asked",
-    Exit.PARTIAL: "some hosts answered and some failed",
+    Exit.PARTIAL: "some hosts answered and some failed; an audit is incomplete",
     Exit.UNREACHABLE: "no connection could be opened",
     Exit.DENIED: "access denied",
     Exit.LOST: "the connection was lost before the answer was complete",
     Exit.UNSTABLE: "an old libvirt whose domains change too fast for a complete list",
     Exit.TOO_MANY: "more domains than one libvirt message carries",
     Exit.UNSUPPORTED: "not supported by this libvirt or its hypervisor driver",
+    Exit.FINDINGS: "an audit is complete and found a difference, certain or possible",
 }
 
 _BY_ERROR: dict[type[Exception], Exit] = {
@@ -54,6 +59,9 @@ _BY_ERROR: dict[type[Exception], Exit] = {
     ListingUnstable: Exit.UNSTABLE,
     TooManyDomains: Exit.TOO_MANY,
     NotSupported: Exit.UNSUPPORTED,
+    NovaUnreachable: Exit.UNREACHABLE,
+    NovaDenied: Exit.DENIED,
+    NovaLost: Exit.LOST,
 }
 
 

@@ -88,14 +88,23 @@ def named(
     launched_by: LaunchedBy | None = None,
     log_handler: logging.Handler | None = None,
 ) -> list[Host]:
-    """Return the hosts, each once, not yet opened. From now on their log is shown.
+    """Return the hosts of -c, each once, and libvirt's default host without any. As `made`."""
+    return made(list(each_once(options.connect)), options, launched_by, log_handler)
+
+
+def made(
+    uris: Sequence[str | None],
+    options: argparse.Namespace,
+    launched_by: LaunchedBy | None = None,
+    log_handler: logging.Handler | None = None,
+) -> list[Host]:
+    """Return the hosts of these URIs, not yet opened. From now on their log is shown.
 
     `log_handler` takes the log; None: it goes to standard error. ssh may ask for a password if one
     host is asked, from a terminal: with several hosts, several programs would ask at once. The
     hosts are closed when a signal ends the run.
     """
     _listen(log_handler or terminal.LogLines(), verbose=options.verbose)
-    uris = list(_each_once(options.connect))
     found = [
         Host(
             uri,
@@ -116,7 +125,8 @@ def distinct(uris: Sequence[str] | None) -> list[str | None]:
     return list(dict.fromkeys(uris)) if uris else [None]
 
 
-def _each_once(uris: Sequence[str] | None) -> Iterator[str | None]:
+def each_once(uris: Sequence[str] | None) -> Iterator[str | None]:
+    """Yield what `distinct` returns, and print which URIs were given more than once."""
     for uri in distinct(uris):
         if uri is not None and uris is not None and (times := uris.count(uri)) > 1:
             terminal.complain(f"{short(uri)} was given {times} times and is asked once")

@@ -69,13 +69,20 @@ def add_ours(group: argparse._ActionsContainer) -> None:
     )
 
 
-def add_order(group: argparse._ActionsContainer, known: Iterable[str]) -> None:
-    """Add the options of a table and of CSV. `known` are the columns to sort by."""
+def add_order(
+    group: argparse._ActionsContainer,
+    known: Iterable[str],
+    usual: str = "by host as given, then by name",
+) -> None:
+    """Add the options of a table and of CSV. `known` are the columns to sort by.
+
+    `usual` is the order if none is asked for, in words.
+    """
     group.add_argument(
         "--sort",
         metavar="COLUMN",
         choices=tuple(known),
-        help="sort by this column, unknown values last; default: by host as given, then by name",
+        help=f"sort by this column, unknown values last; default: {usual}",
     )
     group.add_argument("-r", "--reverse", action="store_true", help="reverse the order")
     group.add_argument(

@@ -9,6 +9,8 @@ In: rows, changes, numbers. Out: text on standard output or standard error. Asks
     differences    what differs between a domain before and after
     news_lines     what a live view tells, for people
     news_records   what a live view tells, for programs
+    findings       what a table, JSON, YAML and CSV can show of an audit
+    finding_lines  what an audit found, for people
     terminal       standard output and standard error: the only way out
     screen         lines that are drawn again in their place
 """

@@ -65,19 +65,19 @@ def rendered(
     return "".join(f"{value}\0" for value in values) if exact else _joined(map(escape, values))
 
 
-def as_json(records: Sequence[Mapping[str, object]]) -> str:
-    """Return an array of objects."""
+def as_json(document: Sequence[Mapping[str, object]] | Mapping[str, object]) -> str:
+    """Return an array of objects, or one object."""
     import json  # noqa: PLC0415
 
-    return json.dumps(records, indent=2) + "\n"
+    return json.dumps(document, indent=2) + "\n"
 
 
-def as_yaml(records: Sequence[Mapping[str, object]]) -> str:
-    """Return a sequence of mappings."""
+def as_yaml(document: Sequence[Mapping[str, object]] | Mapping[str, object]) -> str:
+    """Return a sequence of mappings, or one mapping."""
     import yaml  # noqa: PLC0415
 
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text: str = yaml.dump(list(records), Dumper=dumper, sort_keys=False)
+    text: str = yaml.dump(document, Dumper=dumper, sort_keys=False)
     return text
 
 

@@ -27,6 +27,7 @@ def lines(
     columns: Sequence[Column[Any]],
     records: Sequence[Record],
     *,
+    notes: Sequence[Sequence[str]] = (),
     totals: Sequence[Record] = (),
     headers: bool = True,
     width: int | None = None,
@@ -37,6 +38,7 @@ def lines(
     Args:
         columns: the columns, in order.
         records: the rows, by column.
+        notes: lines below each row, as they are.
         totals: rows below a rule.
         headers: whether the first line names the columns.
         width: cells of a line at most, as far as the columns can get narrower; None: no bound.
@@ -58,6 +60,8 @@ def lines(
             yield _GAP.join("-" * width for width in widths)
         paint = _attributes(columns, row, is_header=row is header) if colours else [""] * len(row)
         yield from _row_lines(columns, row, widths, paint)
+        if notes and row is not header:
+            yield from notes[place - headers]
 
 
 def text(column: Column[Any], value: Value) -> str:

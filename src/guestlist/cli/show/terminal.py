@@ -179,6 +179,11 @@ def is_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
+def person_reads_errors() -> bool:
+    """Return whether standard error is a terminal, so that a line about progress helps."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def can_be_asked() -> bool:
     """Return whether a person can answer: this process has the terminal, as standard input."""
     try:
