@@ -14,11 +14,10 @@ import pytest
 from lab.command import MAIN, environment, run, served
 from lab.nodes import Domain, appliance, nova_instance
 from lab.nova import SERIES
+from lab.nova_api import NovaApi
 from lab.schemas import valid
 
 from guestlist.cli.exits import Exit
-
-released = pytest.importorskip("lab.nova_api")
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -30,14 +29,14 @@ FINE, RUNS, AWAY, MISSING, DELETED, UNKNOWN = (nova_instance(number) for number 
 
 
 @pytest.fixture(scope="module")
-def nova(needs_nova: None) -> Iterator[released.NovaApi]:
-    with released.NovaApi(cells=2) as api:
+def nova(needs_nova: None) -> Iterator[NovaApi]:
+    with NovaApi(cells=2) as api:
         api.add_host("node1")
         api.add_host("node2")
         yield api
 
 
-def created(nova: released.NovaApi, domain: Domain, host: str, **columns: object) -> Domain:
+def created(nova: NovaApi, domain: Domain, host: str, **columns: object) -> Domain:
     """Create the domain's server; return the domain with the name that Nova gives it."""
     name = nova.create(domain.uuid, host, name=f"web of {domain.name}")
     nova.update(domain.uuid, **{"power_state": 1, **columns})
@@ -45,7 +44,7 @@ def created(nova: released.NovaApi, domain: Domain, host: str, **columns: object
 
 
 @pytest.fixture(scope="module")
-def hosts(nova: released.NovaApi, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hosts(nova: NovaApi, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a file of two hosts, with a fault of each kind that a list of servers can show."""
     folder = tmp_path_factory.mktemp("audit")
     here = [
@@ -65,14 +64,12 @@ def hosts(nova: released.NovaApi, tmp_path_factory: pytest.TempPathFactory) -> P
     return file
 
 
-def audited(
-    nova: released.NovaApi, hosts: Path, cloud: str = "lab"
-) -> subprocess.CompletedProcess[str]:
+def audited(nova: NovaApi, hosts: Path, cloud: str = "lab") -> subprocess.CompletedProcess[str]:
     words = "--hosts", str(hosts), "--os-cloud", cloud, "--settle", "0.1", "-f", "json"
     return run("audit", *words, OS_CLIENT_CONFIG_FILE=str(nova.clouds_yaml))
 
 
-def test_each_fault_is_certain(nova: released.NovaApi, hosts: Path) -> None:
+def test_each_fault_is_certain(nova: NovaApi, hosts: Path) -> None:
     ended = audited(nova, hosts)
     assert ended.returncode == Exit.FINDINGS
     told = valid("audit", ended.stdout)
@@ -93,14 +90,14 @@ def test_each_fault_is_certain(nova: released.NovaApi, hosts: Path) -> None:
 
 
 @pytest.mark.parametrize("cloud", ["member", "reader", "expired"])
-def test_a_user_without_rights_is_one_line(nova: released.NovaApi, hosts: Path, cloud: str) -> None:
+def test_a_user_without_rights_is_one_line(nova: NovaApi, hosts: Path, cloud: str) -> None:
     ended = audited(nova, hosts, cloud)
     assert (ended.returncode, ended.stdout) == (Exit.DENIED, "")
     assert ended.stderr.count("\n") == 1
     assert f"cloud '{cloud}'" in ended.stderr
 
 
-def test_a_cell_that_is_down_makes_it_incomplete(nova: released.NovaApi, hosts: Path) -> None:
+def test_a_cell_that_is_down_makes_it_incomplete(nova: NovaApi, hosts: Path) -> None:
     nova.cell_down("cell1")
     try:
         ended = audited(nova, hosts)
@@ -114,7 +111,7 @@ def test_a_cell_that_is_down_makes_it_incomplete(nova: released.NovaApi, hosts: 
     assert ended.stderr.startswith("guestlist: incomplete: a cell of Nova is down")
 
 
-def test_watch_tells_when_a_fault_is_repaired(nova: released.NovaApi, hosts: Path) -> None:
+def test_watch_tells_when_a_fault_is_repaired(nova: NovaApi, hosts: Path) -> None:
     def told() -> dict[str, Any]:
         assert process.stdout is not None
         found: dict[str, Any] = json.loads(process.stdout.readline())
