@@ -248,6 +248,17 @@ class TestByRight:
         assert not audit([row], a=[domain(state=SHUTOFF)]).findings
         assert kinds(audit([row], a=[domain()])) == [(Kind.RUNNING_THOUGH_SHUTOFF, POSSIBLE)]
 
+    def test_a_softly_deleted_server_that_nova_deletes_between_the_rounds(self):
+        """Nova writes no task and no action when it deletes what was deleted softly."""
+        first = Round(nova(), looked(a=[domain(state=SHUTOFF)]), nova(at=20.0))
+        by_id = asked(server(status="SOFT_DELETED"))
+        second = Round(
+            nova(by_id, at=50.0, by_id=[ONE]),
+            looked(at=60.0, a=[]),
+            nova(by_id, at=70.0, by_id=[ONE]),
+        )
+        assert rule.judge(first, second, settle=SETTLE).findings == ()
+
     def test_a_server_that_is_being_rescued_or_was_softly_deleted(self):
         rows = [server(status="RESCUE"), server(TWO, "SOFT_DELETED")]
         assert not audit(rows, a=[domain(), domain(TWO, SHUTOFF)]).findings

@@ -36,6 +36,9 @@ from guestlist.audit.names import HostNames
 from guestlist.audit.rows import HostLook, NovaLook, Round, Server
 from guestlist.errors import short
 
+_TOLD_BY_ID = (Kind.DELETED_IN_NOVA, Kind.RUNNING_THOUGH_SHUTOFF, Kind.WRONG_HOST)
+"""What a domain may be that Nova's lists do not know, when Nova is asked for it by id."""
+
 _OF_POWER = frozenset((Kind.POWER_STATE, Kind.RUNNING_THOUGH_SHUTOFF))
 
 
@@ -146,12 +149,14 @@ def _told_by_id(
 ) -> Difference | None:
     """Return what the second round says of a domain that the lists did not know.
 
-    The lists lack servers that are deleted or softly deleted; a question by id tells them.
+    The lists lack servers that are deleted or softly deleted; a question by id tells them. The
+    domain must still be there: Nova deletes what was deleted softly without a task and an action
+    (nova/compute/manager.py, `_reclaim_queued_deletes`).
     """
     if key.kind is not Kind.UNKNOWN_TO_NOVA:
         return None
-    same = (each for each in again if (each.uuid, each.hosts) == (key.uuid, key.hosts))
-    return next((again[each] for each in same if each not in found), None)
+    same = (key._replace(kind=kind) for kind in _TOLD_BY_ID)
+    return next((again[each] for each in same if each in again and each not in found), None)
 
 
 def _unseen(first: Round) -> str:
