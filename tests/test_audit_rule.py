@@ -424,6 +424,19 @@ class TestMissing:
         assert not result.complete
 
 
+def test_a_list_that_tells_no_hosts_is_named_as_missing():
+    """A5: else a list without --long would look like a clean audit."""
+    rows = [server(host=None, hypervisor_hostname=None, has_host=False), server(TWO)]
+    (line,) = audit(rows, a=[domain(), domain(TWO)]).incomplete
+    assert line.startswith("Nova's list tells no host of 1 server: ")
+
+
+def test_a_cell_that_is_down_is_not_named_twice():
+    down = server(status="UNKNOWN", host=None, hypervisor_hostname=None, has_host=False)
+    result = audit([down], missing=["a cell of Nova is down"], a=[domain()])
+    assert result.incomplete == ("a cell of Nova is down",)
+
+
 def test_ten_thousand_servers_that_agree_leave_no_suspect():
     uuids = [UUID(int=each + 1) for each in range(10_000)]
     rows = [server(each, host=f"h{each.int % 20}") for each in uuids]
