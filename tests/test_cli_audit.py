@@ -96,7 +96,7 @@ DISK = Finding(
     hosts=("node1",),
     uuid=TWO.uuid,
     name=TWO.name,
-    reason="node1 has the domain, and not the file of its disk",
+    reason="the disk is gone from node1",
     libvirt={"node1": {"domain": TWO.name, "state": "running", "reason": "booted", "id": 9}},
     nova={"status": "ACTIVE", "task_state": "rebooting"},
     next_step="keep the guest running",
@@ -160,6 +160,19 @@ def test_a_domain_of_another_name_is_named() -> None:
     facts = {"node1": {"domain": "a", "state": "running"}, "node2": {"domain": "b", "id": None}}
     shared = replace(RUNS, kind=Kind.SHARED_NAME, name="a", libvirt=facts)
     assert table(shared)[3:5] == ["  libvirt  node1: running", "  libvirt  node2: -, named b"]
+
+
+def test_both_sides_of_a_shared_name_can_be_looked_up() -> None:
+    facts = {"node1": RUNS.libvirt["node1"], "node2": {"domain": ONE.name, "uuid": str(TWO.uuid)}}
+    nova = {**RUNS.nova, "instance_name": "instance-0000000b"}
+    lines = table(replace(RUNS, kind=Kind.SHARED_NAME, libvirt=facts, nova=nova))
+    assert lines[4] == f"  libvirt  node2: -, uuid {TWO.uuid}"
+    assert lines[5].startswith("  Nova     SHUTOFF, named instance-0000000b, power state shutdown")
+
+
+def test_a_list_that_tells_no_task_is_not_said_to_have_none() -> None:
+    short = {"status": "ACTIVE", "task_state": None, "power_state": None}
+    assert "  Nova     ACTIVE" in table(replace(RUNS, nova=short))
 
 
 def test_the_certainty_is_coloured() -> None:

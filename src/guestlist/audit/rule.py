@@ -91,7 +91,7 @@ def judge(
     names = _names(first)
     found = _standing(first, names)
     if second is None:
-        verdicts = [each.doubted(_unseen(first)) for each in found.values()]
+        verdicts = [each.doubted(_unseen(first, each)) for each in found.values()]
     else:
         again = _standing(second, names)
         verdicts = []
@@ -154,9 +154,11 @@ def _told_by_id(
     return next((again[each] for each in same if each not in found), None)
 
 
-def _unseen(first: Round) -> str:
+def _unseen(first: Round, each: Difference) -> str:
     """Return why a difference is only possible that no second round has looked at."""
     if first.after is None and first.failure is None:
+        if each.kind is Kind.UNKNOWN_TO_NOVA:
+            return "the servers came from a file: Nova may have deleted this one, or made it since"
         return "the servers came from a file, and Nova may have changed them since"
     return "Nova could not be asked a second time"
 
