@@ -202,6 +202,7 @@ def test_json_and_yaml_tell_all() -> None:
     told = valid("audit", printed(found, "-f", "json"))
     assert told["counts"] == {
         "hosts": 4,
+        "hosts_not_asked": 0,
         "domains": 412,
         "servers": 410,
         "others": {"libguestfs": 2},
@@ -306,6 +307,8 @@ def test_the_summary_counts(found: Audit, said: str) -> None:
     one, two = replace(found, others={"other": 1}), replace(found, others={"a": 1, "b": 1})
     assert "; 1 domain of other launchers was counted; nothing" in summary(one)
     assert "; 2 domains of other launchers were counted; nothing" in summary(two)
+    few = replace(found, hosts_not_asked=296)
+    assert "; 296 hosts with servers were not asked; nothing" in summary(few)
 
 
 def test_the_exit_status_tells_clean_findings_and_incomplete_apart() -> None:

@@ -14,7 +14,8 @@ A3  A difference of power states is certain only if it lasted for the seconds of
 A4  Whatever one more look could refute is possible, and its reason says what could explain it.
     Where Nova cannot be looked at again (a file) each finding that rests on Nova is possible.
 A5  What is missing is named in `Audit.incomplete`: a host that failed, a cell that is down, a list
-    that was cut or tells no hosts. Nothing is certain that the missing part could explain.
+    that was cut or tells no hosts. Nothing is certain that the missing part could explain, or a
+    host that was not asked.
 A6  Copies that Nova keeps by right are no finding: of a resize that waits for the user, of an
     evacuated guest, of a shelved one, and all of a server that Nova is changing. A copy that runs
     beside another is told of even then, as possible.
@@ -111,6 +112,7 @@ def judge(
         domains=sum(len(look.domains or ()) for look in looks),
         servers=len((first.after or first.before).servers),
         others=_others(looks, first.before),
+        hosts_not_asked=len(names.not_asked),
     )
 
 

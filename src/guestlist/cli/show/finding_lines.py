@@ -145,11 +145,15 @@ def summary(audit: Audit) -> str:
         found = f"{total:,} findings, {certain:,} certain and {total - certain:,} possible"
     others = sum(audit.others.values())
     counted = [f"{words.number(others, 'domain')} of other launchers"] if others else []
+    left = audit.hosts_not_asked
+    asked = "was not asked" if left == 1 else "were not asked"
+    not_asked = [f"{words.number(left, 'host')} with servers {asked}"] if left else []
     return "; ".join(
         [
             f"{found}: {words.number(audit.domains, 'domain')} on "
             f"{words.number(audit.hosts, 'host')} against {words.number(audit.servers, 'server')}",
             *(f"{each} {'was' if others == 1 else 'were'} counted" for each in counted),
+            *not_asked,
             "nothing was changed",
         ]
     )
