@@ -700,6 +700,24 @@ def test_a_signal_while_it_waits_ends_it_quietly(
 # Again and again
 
 
+def test_the_first_audit_of_watch_tells_a_terminal_what_it_waits_for(place: Place) -> None:
+    place.lists(row(ONE, "SHUTOFF", 4), row(TWO), row(OFF, "SHUTOFF", 4))
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", AGAIN, *place.words, "--watch", "--settle", "1000"],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env=environment(),
+    ) as command:
+        os.close(theirs)
+        said = b""
+        while b"looks again in 1000 s" not in said:
+            said += os.read(ours, 65536)
+        command.send_signal(signal.SIGINT)
+        assert command.communicate() == (b"", None)
+        os.close(ours)
+
+
 @contextlib.contextmanager
 def watching(place: Place, *words: str, script: str = MAIN) -> Iterator[subprocess.Popen[str]]:
     """Run `guestlist audit --watch` for the length of the block."""
