@@ -25,7 +25,8 @@ from guestlist.errors import short
 class HostNames:
     """The hosts of one round by the names that Nova has for them.
 
-    `problems` names, each in a line, the hosts that Nova's names do not reach.
+    `problems` names, each in a line, the hosts that Nova's names do not reach. `not_asked` are
+    Nova's names of hosts that have servers and were not looked at.
     """
 
     def __init__(self, looks: Sequence[HostLook], servers: Mapping[UUID, Server]) -> None:
@@ -40,6 +41,9 @@ class HostNames:
             for name, hosts in shared.items()
         )
         self._unnamed = frozenset(self._find_unnamed(servers))
+        elsewhere = (each for each in servers.values() if self.home(each) is None)
+        named = (each.hypervisor_hostname or each.host for each in elsewhere)
+        self.not_asked: tuple[str, ...] = tuple(dict.fromkeys(filter(None, named)))
 
     def home(self, server: Server) -> str | None:
         """Return the host where Nova has the server; None if it was not looked at."""

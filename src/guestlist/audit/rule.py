@@ -14,7 +14,8 @@ A3  A difference of power states is certain only if it lasted for the seconds of
 A4  Whatever one more look could refute is possible, and its reason says what could explain it.
     Where Nova cannot be looked at again (a file) each finding that rests on Nova is possible.
 A5  What is missing is named in `Audit.incomplete`: a host that failed, a cell that is down, a list
-    that was cut. Nothing is certain that the missing part could explain.
+    that was cut or tells no hosts. Nothing is certain that the missing part could explain, or a
+    host that was not asked.
 A6  Copies that Nova keeps by right are no finding: of a resize that waits for the user, of an
     evacuated guest, of a shelved one, and all of a server that Nova is changing. A copy that runs
     beside another is told of even then, as possible.
@@ -94,7 +95,7 @@ def judge(
     names = _names(first)
     found = _standing(first, names)
     if second is None:
-        verdicts = [each.doubted(_unseen(first)) for each in found.values()]
+        verdicts = [each.doubted(_unseen(first, each)) for each in found.values()]
     else:
         again = _standing(second, names)
         verdicts = []
@@ -114,6 +115,7 @@ def judge(
         domains=sum(len(look.domains or ()) for look in looks),
         servers=len((first.after or first.before).servers),
         others=_others(looks, first.before),
+        hosts_not_asked=len(names.not_asked),
     )
 
 
@@ -159,9 +161,11 @@ def _told_by_id(
     return next((again[each] for each in same if each in again and each not in found), None)
 
 
-def _unseen(first: Round) -> str:
+def _unseen(first: Round, each: Difference) -> str:
     """Return why a difference is only possible that no second round has looked at."""
     if first.after is None and first.failure is None:
+        if each.kind is Kind.UNKNOWN_TO_NOVA:
+            return "the servers came from a file: Nova may have deleted this one, or made it since"
         return "the servers came from a file, and Nova may have changed them since"
     return "Nova could not be asked a second time"
 
@@ -229,7 +233,19 @@ def _incomplete(
     if failure is not None:
         yield f"the suspects could not be looked at again: {failure}"
     yield from names.problems
+    yield from _untold_hosts(first.before)
     yield from _unreached_projects(first, found.values())
+
+
+def _untold_hosts(nova: NovaLook) -> Iterator[str]:
+    """Yield how many servers have no word about a host: a list without --long tells none."""
+    told = [each for each in nova.servers.values() if each.status != expected.UNKNOWN]
+    if untold := sum(not each.has_host for each in told):
+        number = "1 server" if untold == 1 else f"{untold:,} servers"
+        yield (
+            f"Nova's list tells no host of {number}: domains on the wrong host and missing ones "
+            "are not found; make the list with --long, as an administrator"
+        )
 
 
 def _unreached_projects(first: Round, found: Iterable[Difference]) -> Iterator[str]:
