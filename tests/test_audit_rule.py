@@ -301,6 +301,17 @@ class TestByRight:
         assert not audit([row], a=[domain(state=SHUTOFF)]).findings
         assert kinds(audit([row], a=[domain()])) == [(Kind.RUNNING_THOUGH_SHUTOFF, POSSIBLE)]
 
+    def test_a_softly_deleted_server_that_nova_deletes_between_the_rounds(self):
+        """Nova writes no task and no action when it deletes what was deleted softly."""
+        first = Round(nova(), looked(a=[domain(state=SHUTOFF)]), nova(at=20.0))
+        by_id = asked(server(status="SOFT_DELETED"))
+        second = Round(
+            nova(by_id, at=50.0, by_id=[ONE]),
+            looked(at=60.0, a=[]),
+            nova(by_id, at=70.0, by_id=[ONE]),
+        )
+        assert rule.judge(first, second, settle=SETTLE).findings == ()
+
     def test_a_server_that_is_being_rescued_or_was_softly_deleted(self):
         rows = [server(status="RESCUE"), server(TWO, "SOFT_DELETED")]
         assert not audit(rows, a=[domain(), domain(TWO, SHUTOFF)]).findings
@@ -473,6 +484,18 @@ class TestMissing:
     def test_a_host_that_was_not_asked_makes_nobody_missing(self):
         assert not audit([server(TWO), server(host="z")], a=[domain(TWO)]).findings
 
+    def test_a_host_that_was_not_asked_may_run_what_is_missing(self):
+        result = audit([server(), server(TWO, host="z")], a=[])
+        assert kinds(result) == [(Kind.MISSING, POSSIBLE)]
+        assert "a host that was not asked may run it, such as z" in result.findings[0].reason
+        assert (result.complete, result.hosts_not_asked) == (True, 1)
+
+    def test_a_host_that_was_not_asked_may_have_the_copy_that_counts(self):
+        rows = [server(host="z"), server(TWO)]
+        result = audit(rows, a=[domain(state=SHUTOFF), domain(TWO)])
+        assert kinds(result) == [(Kind.WRONG_HOST, CERTAIN), (Kind.POWER_STATE, POSSIBLE)]
+        assert "z, which was not asked, may have the copy" in result.findings[1].reason
+
     def test_a_host_under_another_name(self):
         rows = [server(host="other"), server(TWO, host="other")]
         result = audit(rows, a=[domain(), domain(TWO)])
@@ -537,6 +560,19 @@ class TestMissing:
     def test_servers_that_come_while_the_hosts_are_asked_prove_no_wrong_name(self):
         first = Round(nova(), looked(a=[]), nova(server(), server(TWO), at=20.0))
         assert rule.judge(first, settle=SETTLE).complete
+
+
+def test_a_list_that_tells_no_hosts_is_named_as_missing():
+    """A5: else a list without --long would look like a clean audit."""
+    rows = [server(host=None, hypervisor_hostname=None, has_host=False), server(TWO)]
+    (line,) = audit(rows, a=[domain(), domain(TWO)]).incomplete
+    assert line.startswith("Nova's list tells no host of 1 server: ")
+
+
+def test_a_cell_that_is_down_is_not_named_twice():
+    down = server(status="UNKNOWN", host=None, hypervisor_hostname=None, has_host=False)
+    result = audit([down], missing=["a cell of Nova is down"], a=[domain()])
+    assert result.incomplete == ("a cell of Nova is down",)
 
 
 def test_ten_thousand_servers_that_agree_leave_no_suspect():

@@ -96,7 +96,7 @@ DISK = Finding(
     hosts=("node1",),
     uuid=TWO.uuid,
     name=TWO.name,
-    reason="node1 has the domain, and not the file of its disk",
+    reason="the disk is gone from node1",
     libvirt={"node1": {"domain": TWO.name, "state": "running", "reason": "booted", "id": 9}},
     nova={"status": "ACTIVE", "task_state": "rebooting"},
     next_step="keep the guest running",
@@ -162,6 +162,19 @@ def test_a_domain_of_another_name_is_named() -> None:
     assert table(shared)[3:5] == ["  libvirt  node1: running", "  libvirt  node2: -, named b"]
 
 
+def test_both_sides_of_a_shared_name_can_be_looked_up() -> None:
+    facts = {"node1": RUNS.libvirt["node1"], "node2": {"domain": ONE.name, "uuid": str(TWO.uuid)}}
+    nova = {**RUNS.nova, "instance_name": "instance-0000000b"}
+    lines = table(replace(RUNS, kind=Kind.SHARED_NAME, libvirt=facts, nova=nova))
+    assert lines[4] == f"  libvirt  node2: -, uuid {TWO.uuid}"
+    assert lines[5].startswith("  Nova     SHUTOFF, named instance-0000000b, power state shutdown")
+
+
+def test_a_list_that_tells_no_task_is_not_said_to_have_none() -> None:
+    short = {"status": "ACTIVE", "task_state": None, "power_state": None}
+    assert "  Nova     ACTIVE" in table(replace(RUNS, nova=short))
+
+
 def test_the_certainty_is_coloured() -> None:
     text = report([RUNS, TAP], headers=True, width=80, colours=True)
     assert "\x1b[31mcertain\x1b[0m" in text
@@ -189,6 +202,7 @@ def test_json_and_yaml_tell_all() -> None:
     told = valid("audit", printed(found, "-f", "json"))
     assert told["counts"] == {
         "hosts": 4,
+        "hosts_not_asked": 0,
         "domains": 412,
         "servers": 410,
         "others": {"libguestfs": 2},
@@ -293,6 +307,8 @@ def test_the_summary_counts(found: Audit, said: str) -> None:
     one, two = replace(found, others={"other": 1}), replace(found, others={"a": 1, "b": 1})
     assert "; 1 domain of other launchers was counted; nothing" in summary(one)
     assert "; 2 domains of other launchers were counted; nothing" in summary(two)
+    few = replace(found, hosts_not_asked=296)
+    assert "; 296 hosts with servers were not asked; nothing" in summary(few)
 
 
 def test_the_exit_status_tells_clean_findings_and_incomplete_apart() -> None:
@@ -682,6 +698,24 @@ def test_a_signal_while_it_waits_ends_it_quietly(
 
 
 # Again and again
+
+
+def test_the_first_audit_of_watch_tells_a_terminal_what_it_waits_for(place: Place) -> None:
+    place.lists(row(ONE, "SHUTOFF", 4), row(TWO), row(OFF, "SHUTOFF", 4))
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", AGAIN, *place.words, "--watch", "--settle", "1000"],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env=environment(),
+    ) as command:
+        os.close(theirs)
+        said = b""
+        while b"looks again in 1000 s" not in said:
+            said += os.read(ours, 65536)
+        command.send_signal(signal.SIGINT)
+        assert command.communicate() == (b"", None)
+        os.close(ours)
 
 
 @contextlib.contextmanager

@@ -161,8 +161,10 @@ class World:
                     line.wrong.append(f"the audit failed: {error}")
                     continue
                 line.worst = max(line.worst, time.monotonic() - began)
+                so_far = len(line.wrong)
                 self._count(line, result, planted, explains)
-                self.progress(str(line))
+                for each in (str(line), *line.wrong[so_far:]):
+                    self.progress(each)
         finally:
             looks.close()
 
@@ -395,7 +397,7 @@ def _options() -> argparse.Namespace:
         help="seconds for which a power state has to differ; pauses last up to %(default)s - 2",
     )
     parser.add_argument(
-        "--verbose", action="store_true", help="after each audit, the operations and the counts"
+        "--verbose", action="store_true", help="after each audit, the counts, and what was wrong"
     )
     parser.add_argument("--seed", type=int, default=None, help="repeats a choice of operations")
     options = parser.parse_args()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -164,7 +165,6 @@ class NovaApi(NovaProcess):
             "default_log_levels": "stevedore=CRITICAL",
         }
         return options | {
-            "database": {"connection": self._database(CELL0)},
             "api_database": {"connection": self._database("api")},
             "api": {"max_limit": self._max_limit, "response_validation": "error"},
         }
@@ -172,10 +172,8 @@ class NovaApi(NovaProcess):
     def _make_database(self) -> None:
         """Copy the databases with Nova's schema: one of the API, and one for each cell."""
         super()._make_database()
-        cell = self.directory / "nova.sqlite"
         for name in self._cells:
-            shutil.copyfile(cell, self.directory / f"{name}.sqlite")
-        cell.unlink()
+            shutil.copyfile(self.directory / "nova.sqlite", self.directory / f"{name}.sqlite")
         api, kept = self.directory / "api.sqlite", self._python.parents[1] / "nova-api.sqlite"
         if not kept.exists():
             with contextlib.closing(sqlite3.connect(api)) as connection:
@@ -184,7 +182,9 @@ class NovaApi(NovaProcess):
             subprocess.run(
                 [*manage, *self._configuration, "api_db", "sync"], check=True, capture_output=True
             )
-            shutil.copyfile(api, kept)
+            own = kept.with_suffix(f".{os.getpid()}")
+            shutil.copyfile(api, own)
+            own.rename(kept)
             (self.directory / "nova.log").unlink(missing_ok=True)
         shutil.copyfile(kept, api)
 

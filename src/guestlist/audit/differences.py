@@ -17,6 +17,7 @@ from guestlist.audit import expected
 from guestlist.audit.findings import Kind
 from guestlist.audit.names import HostNames
 from guestlist.audit.rows import HostLook, LostDisk, NovaLook, Server
+from guestlist.errors import short
 from guestlist.records import Instance
 from guestlist.states import DomainState
 
@@ -194,21 +195,28 @@ class _Comparison:
         judged = [each for each in copies if each.look.host == home or len(copies) == 1]
         for each in judged:
             if expected.power_differs(server, each.domain.state):
-                is_away = each.look.host != home and home in self._failed
-                doubts = (
-                    (f"{home}, which failed, may have the copy that counts",) if is_away else ()
-                )
-                yield Difference(Kind.POWER_STATE, server.uuid, (each,), server, doubts=doubts)
+                another = self._other_copy(server, each, home)
+                yield Difference(Kind.POWER_STATE, server.uuid, (each,), server, doubts=another)
+
+    def _other_copy(self, server: Server, copy: Copy, home: str | None) -> tuple[str, ...]:
+        """Return the doubt that the host where Nova has the server has a copy, and was not seen."""
+        if copy.look.host != home and home in self._failed:
+            return (f"{home}, which failed, may have the copy that counts",)
+        name = server.hypervisor_hostname or server.host
+        if home is None and name and self._names.can_place(copy.look.host):
+            return (f"{short(name)}, which was not asked, may have the copy that counts",)
+        return ()
 
     def _of_missing(self, server: Server) -> Iterator[Difference]:
         home = self._looks.get(self._names.home(server) or "")
         if home is None or home.domains is None or expected.at_work(server):
             return
         if expected.is_on_a_host(server):
-            doubts = tuple(f"{host}, which failed, may run it" for host in self._failed)
-            if not self._names.can_place(home.host):
-                doubts = (_MISNAMED, *doubts)
-            yield Difference(Kind.MISSING, server.uuid, (), server, home, doubts=doubts)
+            doubts = [] if self._names.can_place(home.host) else [_MISNAMED]
+            doubts += [f"{host}, which failed, may run it" for host in self._failed]
+            for name in self._names.not_asked[:1]:
+                doubts.append(f"a host that was not asked may run it, such as {short(name)}")
+            yield Difference(Kind.MISSING, server.uuid, (), server, home, doubts=tuple(doubts))
 
     def _of_names(self) -> Iterator[Difference]:
         """Yield the domains that have the name of another server's domain.

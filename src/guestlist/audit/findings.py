@@ -75,7 +75,8 @@ class Audit:
     `findings` have the certain ones first, then the order of `Kind`, then host and name.
     `incomplete` names, each in a line, what was missing on either side; empty: the audit is
     complete. `domains` and `servers` are how many were compared, and `others` how many domains of
-    other launchers were counted and not accused, by launcher.
+    other launchers were counted and not accused, by launcher. `hosts_not_asked` are how many other
+    hosts Nova has servers on.
     """
 
     findings: tuple[Finding, ...]
@@ -84,6 +85,7 @@ class Audit:
     domains: int
     servers: int
     others: Mapping[str, int]
+    hosts_not_asked: int = 0
 
     @property
     def complete(self) -> bool:

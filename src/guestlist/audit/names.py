@@ -36,7 +36,8 @@ class HostNames:
         steady: those of them that did not change while the hosts were asked. What the others say
             about a name may have come true only after the look at its host.
 
-    `problems` names, each in a line, the hosts that Nova's names do not reach.
+    `problems` names, each in a line, the hosts that Nova's names do not reach. `not_asked` are
+    Nova's names of hosts that have servers and were not looked at.
     """
 
     def __init__(
@@ -57,6 +58,9 @@ class HostNames:
             for name, hosts in shared.items()
         )
         self._unnamed = frozenset(self._find_unnamed(servers, steady))
+        elsewhere = (each for each in servers.values() if self.home(each) is None)
+        named = (each.hypervisor_hostname or each.host for each in elsewhere)
+        self.not_asked: tuple[str, ...] = tuple(dict.fromkeys(filter(None, named)))
 
     def home(self, server: Server) -> str | None:
         """Return the host where Nova has the server; None if it was not looked at."""

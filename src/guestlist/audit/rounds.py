@@ -93,7 +93,8 @@ def audit(
 
 
 def _first(hosts: Hosts, nova: Nova, tell: Callable[[str], object]) -> Round:
-    tell("asking Nova for its servers")
+    if nova.can_look_again:
+        tell("asking Nova for its servers")
     before = nova.servers()
     tell("asking the hosts for their domains")
     looks = hosts.look()

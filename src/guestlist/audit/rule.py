@@ -16,7 +16,8 @@ A3  Some differences are certain only if they lasted for the seconds of `settle`
 A4  Whatever one more look could refute is possible, and its reason says what could explain it.
     Where Nova cannot be looked at again (a file) each finding that rests on Nova is possible.
 A5  What is missing is named in `Audit.incomplete`: a host that failed, a cell that is down, a list
-    that was cut. Nothing is certain that the missing part could explain.
+    that was cut or tells no hosts. Nothing is certain that the missing part could explain, or a
+    host that was not asked.
 A6  Copies that Nova keeps by right are no finding: of a resize that waits for the user, of an
     evacuated guest, of a shelved one, and all of a server that Nova is changing. A copy that runs
     beside another is told of even then, as possible; and what differs while only the record of a
@@ -38,6 +39,9 @@ from guestlist.audit.findings import Audit, Certainty, Finding, Kind
 from guestlist.audit.names import HostNames
 from guestlist.audit.rows import HostLook, NovaLook, Round, Server
 from guestlist.errors import short
+
+_TOLD_BY_ID = (Kind.DELETED_IN_NOVA, Kind.RUNNING_THOUGH_SHUTOFF, Kind.WRONG_HOST)
+"""What a domain may be that Nova's lists do not know, when Nova is asked for it by id."""
 
 _OF_POWER = frozenset((Kind.POWER_STATE, Kind.RUNNING_THOUGH_SHUTOFF))
 _MUST_LAST = _OF_POWER | {Kind.ACTIVE_ON_TWO_HOSTS, Kind.SHARED_UUID, Kind.TAP_WITHOUT_DOMAIN}
@@ -100,7 +104,7 @@ def judge(
     names = _names(first)
     found = _standing(first, names)
     if second is None:
-        verdicts = [each.doubted(_unseen(first)) for each in found.values()]
+        verdicts = [each.doubted(_unseen(first, each)) for each in found.values()]
     else:
         again = _standing(second, names)
         verdicts = []
@@ -120,6 +124,7 @@ def judge(
         domains=sum(len(look.domains or ()) for look in looks),
         servers=len((first.after or first.before).servers),
         others=_others(looks, first.before),
+        hosts_not_asked=len(names.not_asked),
     )
 
 
@@ -159,23 +164,27 @@ def _told_by_id(
     """Return what the second round says of a domain that the lists did not know.
 
     The lists lack servers that are deleted or softly deleted; a question by id tells them. It may
-    say it of one of several copies; the gravest is told. That a domain is missing it cannot say:
-    the first round saw it, and Nova may be reclaiming it, without a task.
+    say it of one of several copies. The domain must still be there: Nova deletes what was deleted
+    softly without a task and an action (nova/compute/manager.py, `_reclaim_queued_deletes`).
     """
     if key.kind is not Kind.UNKNOWN_TO_NOVA:
         return None
-    hosts = set(key.hosts)
     same = (
         each
         for new, each in again.items()
-        if new.uuid == key.uuid and hosts.issuperset(new.hosts) and each.copies and new not in found
+        if new.kind in _TOLD_BY_ID
+        and new.uuid == key.uuid
+        and set(new.hosts) <= set(key.hosts)
+        and new not in found
     )
-    return min(same, key=lambda each: list(Kind).index(each.kind), default=None)
+    return min(same, key=lambda each: _TOLD_BY_ID.index(each.kind), default=None)
 
 
-def _unseen(first: Round) -> str:
+def _unseen(first: Round, each: Difference) -> str:
     """Return why a difference is only possible that no second round has looked at."""
     if first.after is None and first.failure is None:
+        if each.kind is Kind.UNKNOWN_TO_NOVA:
+            return "the servers came from a file: Nova may have deleted this one, or made it since"
         return "the servers came from a file, and Nova may have changed them since"
     return "Nova could not be asked a second time"
 
@@ -243,7 +252,19 @@ def _incomplete(
     if failure is not None:
         yield f"the suspects could not be looked at again: {failure}"
     yield from names.problems
+    yield from _untold_hosts(first.before)
     yield from _unreached_projects(first, found.values())
+
+
+def _untold_hosts(nova: NovaLook) -> Iterator[str]:
+    """Yield how many servers have no word about a host: a list without --long tells none."""
+    told = [each for each in nova.servers.values() if each.status != expected.UNKNOWN]
+    if untold := sum(not each.has_host for each in told):
+        number = "1 server" if untold == 1 else f"{untold:,} servers"
+        yield (
+            f"Nova's list tells no host of {number}: domains on the wrong host and missing ones "
+            "are not found; make the list with --long, as an administrator"
+        )
 
 
 def _unreached_projects(first: Round, found: Iterable[Difference]) -> Iterator[str]:

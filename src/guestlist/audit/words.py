@@ -111,8 +111,8 @@ _REASONS: dict[Kind, Callable[[Difference], str]] = {
     ),
     Kind.POWER_STATE: _power,
     Kind.DISK_GONE: lambda each: (
-        f"{_on(each)} has the domain, which is {_state(each)}, and not "
-        f"the file of its disk {short(each.subject or '')}"
+        f"the disk {short(each.subject or '')} is gone from {_on(each)}, and the domain that has "
+        f"it is {_state(each)}"
     ),
     Kind.TAP_WITHOUT_DOMAIN: lambda each: (
         f"{_on(each)} has the tap device {short(each.subject or '')}, and no domain that uses it"
@@ -127,28 +127,31 @@ _REASONS: dict[Kind, Callable[[Difference], str]] = {
 }
 
 _NEXT = {
-    Kind.ACTIVE_ON_TWO_HOSTS: "stop nothing yet: see which copy has the disk and the network, "
-    "with 'openstack server migration list --server {uuid}' and 'virsh domblklist {uuid}' on both "
-    "hosts",
+    Kind.ACTIVE_ON_TWO_HOSTS: "stop nothing and resume nothing yet: see which copy has the disk "
+    "and the network, with 'openstack server migration list --server {uuid}' and 'virsh domblklist "
+    "{uuid}' on both hosts",
     Kind.RUNNING_THOUGH_SHUTOFF: "before the server is started again: see who started the domain, "
     "with 'virsh domstate --reason {uuid}' and 'openstack server event list {uuid}'",
-    Kind.WRONG_HOST: "see how it came there, with 'openstack server migration list --server "
-    "{uuid}', and whether its disk is the one that Nova knows, with 'virsh domblklist {uuid}'",
+    Kind.WRONG_HOST: "before the server is rebooted or deleted through Nova: see how the domain "
+    "came there, with 'openstack server migration list --server {uuid}', and whether its disk is "
+    "the one that Nova knows, with 'virsh domblklist {uuid}'",
     Kind.DELETED_IN_NOVA: "see whether it was deleted on purpose, with 'openstack "
-    "--os-compute-api-version 2.21 server event list {uuid}'; Nova's periodic task destroys it "
-    "(running_deleted_instance_action)",
+    "--os-compute-api-version 2.21 server event list {uuid}', and soon: Nova destroys the domain "
+    "and its disks, unless running_deleted_instance_action in nova.conf says otherwise",
     Kind.UNKNOWN_TO_NOVA: "see who owned it, with 'virsh dumpxml {uuid}' (nova:owner); keep its "
     "disks until that is known",
-    Kind.MISSING: "see what was asked of it last, with 'openstack server event list {uuid}', and "
-    "whether its disk is still on the host",
-    Kind.POWER_STATE: "see whether Nova follows, with 'openstack server show {uuid}' after ten "
-    "minutes, and whether nova-compute runs on the host",
+    Kind.MISSING: "before a hard reboot makes the domain again: make sure that no host runs it; "
+    "see whether its disk is still there, and what was asked of the server last, with 'openstack "
+    "server event list {uuid}'",
+    Kind.POWER_STATE: "see why the domain is in this state, with 'virsh domstate --reason {uuid}', "
+    "whether nova-compute runs on the host, and after ten minutes whether Nova follows, with "
+    "'openstack server show {uuid}'",
     Kind.DISK_GONE: "keep the guest running, if it runs: its data may be reachable only through "
     "it; see whether the file system of {subject} is mounted",
     Kind.TAP_WITHOUT_DOMAIN: "see which port it belonged to, with 'openstack port list | grep' and "
     "the characters after tap, and whether that port is bound elsewhere",
     Kind.SHARED_NAME: "see what Nova calls each, with 'openstack server show' and the two UUIDs, "
     "field OS-EXT-SRV-ATTR:instance_name",
-    Kind.SHARED_UUID: "see which copy is the newer, with 'openstack server migration list --server "
-    "{uuid}', before either is undefined",
+    Kind.SHARED_UUID: "neither start nor undefine the copy that Nova does not have: see first "
+    "which one is the newer, with 'openstack server migration list --server {uuid}'",
 }

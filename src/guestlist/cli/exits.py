@@ -39,7 +39,7 @@ class Exit(IntEnum):
 
 
 MEANINGS = {
-    Exit.OK: "every host answered; an empty list is an answer",
+    Exit.OK: "every host answered; an empty list is an answer; an audit found nothing",
     Exit.FAILED: "a failure without a number of its own",
     Exit.USAGE: "invalid command line; no host was asked",
     Exit.PARTIAL: "some hosts answered and some failed; an audit is incomplete",

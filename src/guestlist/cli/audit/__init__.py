@@ -35,8 +35,9 @@ examples:
 The audit only reads: it changes nothing, on no host and in no Nova. A finding is
 'certain' if a second look at the host and at Nova confirmed it; else it is 'possible',
 and its reason says what another look could show. A file of servers cannot be asked
-again: with --servers, what rests on Nova's word is never certain. What the audit could
-not look at is named on standard error as 'incomplete'.
+again: with --servers every finding is possible. What the audit could not look at is
+named on standard error as 'incomplete'. Hosts that are not asked do not make it so:
+give all hosts of the cloud.
 
 hosts.yml has lines such as 'node1: qemu+tls://node1/system'; the name is the one that
 Nova knows the host by. The cloud of --os-cloud is in clouds.yaml, and its user must be
@@ -69,7 +70,7 @@ def add_options(audit: argparse.ArgumentParser) -> None:
         "--servers",
         metavar="FILE",
         help="JSON of 'openstack server list --all-projects --long', or of Nova's API; '-' for "
-        "standard input",
+        "standard input; made just before the audit",
     )
     nova.add_argument(
         "--os-cloud",

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import json
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import NoReturn
@@ -45,7 +46,8 @@ def run(options: argparse.Namespace, sides: Sides) -> NoReturn:
     troubles = _Troubles(f"the audit is repeated every {options.watch:g} s")
     is_first = True
     while True:
-        threads.start(partial(_audit, sides, queue), "guestlist-audit")
+        tell = terminal.complain if is_first and terminal.person_reads_errors() else None
+        threads.start(partial(_audit, sides, queue, tell), "guestlist-audit")
         outcome = queue.get()
         if isinstance(outcome, str):
             troubles.tell([outcome])
@@ -61,10 +63,10 @@ def run(options: argparse.Namespace, sides: Sides) -> NoReturn:
             queue.get(options.watch)
 
 
-def _audit(sides: Sides, queue: NewsQueue[_Outcome]) -> None:
+def _audit(sides: Sides, queue: NewsQueue[_Outcome], tell: Callable[[str], object] | None) -> None:
     """Make one audit and put its outcome into the queue."""
     try:
-        outcome: _Outcome = sides.audit()
+        outcome: _Outcome = sides.audit(tell)
     except Exception as error:
         log.debug("the failure in full:", exc_info=error)
         is_surprise = not isinstance(error, GuestlistError)

@@ -62,7 +62,7 @@ def _notes(finding: Finding) -> Iterator[tuple[str, str]]:
         if facts:
             yield "libvirt", f"{host}: {_of_libvirt(finding, facts)}"
     if finding.nova:
-        yield "Nova", _of_nova(finding.nova)
+        yield "Nova", _of_nova(finding, finding.nova)
     yield "reason", finding.reason
     yield "next", finding.next_step
 
@@ -76,15 +76,26 @@ def _of_libvirt(finding: Finding, facts: Facts) -> str:
     number = f", id {facts['id']}" if facts.get("id") is not None else ""
     name = facts.get("domain", finding.name)
     other = f", named {name}" if name != finding.name else ""
-    return f"{facts.get('state', '-')}{reason}{number}{other}"
+    uuid = facts.get("uuid", str(finding.uuid))
+    another = f", uuid {uuid}" if uuid != str(finding.uuid) else ""
+    return f"{facts.get('state', '-')}{reason}{number}{other}{another}"
 
 
-def _of_nova(facts: Facts) -> str:
-    """Return what Nova says: `SHUTOFF, power state shutdown, no task, on node1, since …`."""
+def _of_nova(finding: Finding, facts: Facts) -> str:
+    """Return what Nova says: `SHUTOFF, power state shutdown, no task, on node1, changed …`.
+
+    A list without --long tells no power state, and no task either: then "no task" would be a guess.
+    """
     parts = [str(facts.get("status", "-"))]
+    name = facts.get("instance_name")
+    if name is not None and name != finding.name:
+        parts.append(f"named {name}")
     if facts.get("power_state") is not None:
         parts.append(f"power state {facts['power_state']}")
-    parts.append(f"task {facts['task_state']}" if facts.get("task_state") else "no task")
+    if facts.get("task_state"):
+        parts.append(f"task {facts['task_state']}")
+    elif facts.get("power_state") is not None:
+        parts.append("no task")
     if host := facts.get("hypervisor_hostname") or facts.get("host"):
         parts.append(f"on {host}")
     if facts.get("updated"):
@@ -134,11 +145,15 @@ def summary(audit: Audit) -> str:
         found = f"{total:,} findings, {certain:,} certain and {total - certain:,} possible"
     others = sum(audit.others.values())
     counted = [f"{words.number(others, 'domain')} of other launchers"] if others else []
+    left = audit.hosts_not_asked
+    asked = "was not asked" if left == 1 else "were not asked"
+    not_asked = [f"{words.number(left, 'host')} with servers {asked}"] if left else []
     return "; ".join(
         [
             f"{found}: {words.number(audit.domains, 'domain')} on "
             f"{words.number(audit.hosts, 'host')} against {words.number(audit.servers, 'server')}",
             *(f"{each} {'was' if others == 1 else 'were'} counted" for each in counted),
+            *not_asked,
             "nothing was changed",
         ]
     )

@@ -128,6 +128,7 @@ def audit_record(
         "incomplete": list(audit.incomplete),
         "counts": {
             "hosts": audit.hosts,
+            "hosts_not_asked": audit.hosts_not_asked,
             "domains": audit.domains,
             "servers": audit.servers,
             "others": dict(audit.others),
