@@ -16,6 +16,7 @@ from guestlist.states import DomainState
 
 ONE = UUID(int=1)
 TWO = UUID(int=2)
+THREE = UUID(int=3)
 SETTLE = 20.0
 
 RUNNING, SHUTOFF, PAUSED = DomainState.RUNNING, DomainState.SHUTOFF, DomainState.PAUSED
@@ -55,6 +56,13 @@ def looked(at=10.0, **domains):
             failure=f"no answer from {name}" if those is None else None,
         )
         for name, those in domains.items()
+    )
+
+
+def renamed(looks, **names):
+    """Return the looks, those at hosts of these names with other names."""
+    return tuple(
+        replace(each, names=tuple(names.get(name, name) for name in each.names)) for each in looks
     )
 
 
@@ -178,6 +186,13 @@ class TestFound:
         assert result.findings[0].uuid == ONE
         assert result.findings[0].certainty is Certainty.CERTAIN
 
+    def test_a_guest_that_runs_away_from_home_though_it_was_deleted_softly(self):
+        rows = [server(TWO), server(THREE, host="b")]
+        copies = {"a": [domain(state=SHUTOFF), domain(TWO)], "b": [domain(), domain(THREE)]}
+        result = audit(rows, by_id=[server(status="SOFT_DELETED")], **copies)
+        assert kinds(result) == [(Kind.RUNNING_THOUGH_SHUTOFF, CERTAIN)]
+        assert result.findings[0].hosts == ("qemu+tls://b/system",)
+
     def test_certain_ones_come_first(self):
         rows = [server(status="SHUTOFF"), server(TWO, "VERIFY_RESIZE")]
         result = audit(rows, a=[domain(), domain(TWO)], b=[domain(TWO)])
@@ -221,9 +236,36 @@ class TestByRight:
         row = server(status="SHUTOFF", task_state="powering-on")
         assert not audit([row], a=[domain()]).findings
 
-    def test_a_migration_that_has_not_ended(self):
-        row = server(migrations=(Migration("1", "live-migration", "post-migrating"),))
-        assert not audit([server()], by_id=[row], a=[], b=[domain()]).findings
+    def test_a_guest_that_runs_twice_while_nova_changes_it_is_possible(self):
+        row = server(status="MIGRATING", task_state="migrating")
+        result = audit([row], a=[domain()], b=[domain()])
+        assert kinds(result) == [(Kind.ACTIVE_ON_TWO_HOSTS, POSSIBLE)]
+
+    @pytest.mark.parametrize("status", ["running", "post-migrating", "running (post-copy)"])
+    def test_a_migration_that_has_not_ended_is_a_doubt(self, status):
+        """It may also never end: the compute service stopped, and its record stays."""
+        row = server(migrations=(Migration("1", "live-migration", status),))
+        result = audit([server()], by_id=[row], a=[], b=[domain()])
+        assert kinds(result) == [(Kind.WRONG_HOST, POSSIBLE)]
+        assert "migration" in result.findings[0].reason
+
+    def test_a_server_that_was_deleted_while_it_migrated(self):
+        move = Migration("1", "live-migration", "running", "a", "b")
+        deleted = server(status="DELETED", migrations=(move,))
+        result = audit([], by_id=[deleted], b=[domain(state=PAUSED)])
+        assert kinds(result) == [(Kind.DELETED_IN_NOVA, POSSIBLE)]
+
+    def test_the_old_copy_of_a_resize_to_another_cell_keeps_its_name_there(self):
+        rows = [
+            server(status="VERIFY_RESIZE", host="b", instance_name="instance-00000055"),
+            server(TWO, host="c", instance_name="instance-00000001"),
+        ]
+        copies = {
+            "a": [domain(state=SHUTOFF)],
+            "b": [domain(name="instance-00000055")],
+            "c": [domain(TWO, name="instance-00000001")],
+        }
+        assert not audit(rows, **copies).findings
 
     def test_the_old_copy_of_a_resize_that_waits(self):
         row = server(status="VERIFY_RESIZE")
@@ -241,6 +283,17 @@ class TestByRight:
         result = audit([server()], by_id=[moved], a=[domain()], b=[domain()])
         assert kinds(result) == [(Kind.ACTIVE_ON_TWO_HOSTS, POSSIBLE)]
         assert "evacuated" in result.findings[0].reason
+
+    def test_an_evacuated_guest_that_was_stopped_and_whose_old_copy_runs_is_possible(self):
+        move = Migration("1", "evacuation", "done", "b", "a")
+        row = server(status="SHUTOFF")
+        result = audit(
+            [row], by_id=[replace(row, migrations=(move,))], a=[domain(state=SHUTOFF)], b=[domain()]
+        )
+        assert set(kinds(result)) == {
+            (Kind.RUNNING_THOUGH_SHUTOFF, POSSIBLE),
+            (Kind.WRONG_HOST, POSSIBLE),
+        }
 
     def test_a_shelved_server_without_a_domain_and_with_a_cold_one(self):
         row = server(status="SHELVED_OFFLOADED", host=None)
@@ -333,6 +386,15 @@ class TestTime:
         )
         assert rule.judge(first, second, settle=SETTLE).findings == ()
 
+    def test_a_softly_deleted_server_that_nova_reclaims_meanwhile(self):
+        """Nova destroys the domain first, then the record, and writes no task."""
+        first = Round(nova(), looked(a=[domain(state=SHUTOFF)]), nova(at=20.0))
+        row = asked(server(status="SOFT_DELETED"))
+        second = Round(
+            nova(row, at=50.0, by_id=[ONE]), looked(at=60.0, a=[]), nova(row, at=70.0, by_id=[ONE])
+        )
+        assert rule.judge(first, second, settle=SETTLE).findings == ()
+
     def test_a_power_state_that_differed_too_shortly(self):
         rows = [server(status="SHUTOFF")]
         first = Round(nova(*rows), looked(a=[domain()]), nova(*rows, at=20.0))
@@ -347,6 +409,21 @@ class TestTime:
         ]
         assert kinds(rule.judge(first, second, settle=10.0)) == [
             (Kind.RUNNING_THOUGH_SHUTOFF, CERTAIN)
+        ]
+
+    def test_a_second_copy_that_was_seen_too_shortly(self):
+        """A live migration was cancelled, and its destination has still to delete its domain."""
+        row = server()
+        copies = {"a": [domain()], "b": [domain(state=PAUSED)]}
+        first = Round(nova(row), looked(**copies), nova(row, at=20.0))
+        second = Round(
+            nova(asked(row), at=22.0, by_id=[ONE]),
+            looked(at=24.0, **copies),
+            nova(asked(row), at=26.0, by_id=[ONE]),
+        )
+        assert rule.suspects(first).must_last
+        assert kinds(rule.judge(first, second, settle=SETTLE)) == [
+            (Kind.ACTIVE_ON_TWO_HOSTS, POSSIBLE)
         ]
 
     def test_a_file_makes_each_finding_possible(self):
@@ -445,6 +522,44 @@ class TestMissing:
         result = audit(rows, a=[domain(), domain(TWO)])
         assert result.findings == ()
         assert not result.complete
+
+    @pytest.mark.parametrize(
+        ("asked_for", "of_nova"), [("n.north", "n.south"), ("10.0.0.1", "10.0.0.2")]
+    )
+    def test_two_long_names_with_one_beginning_are_two_hosts(self, asked_for, of_nova):
+        rows = [server(host=of_nova), server(TWO, host=of_nova)]
+        first = Round(nova(*rows), renamed(looked(a=[]), a=asked_for), nova(*rows, at=20.0))
+        assert not rule.suspects(first)
+
+    def test_one_copy_by_right_does_not_prove_the_name_of_a_host(self):
+        """The host "typo" is Nova's "z", and has the old copy of a resize to b, too."""
+        rows = [server(host="z"), server(TWO, "VERIFY_RESIZE", host="b")]
+        result = audit(rows, typo=[domain(), domain(TWO, SHUTOFF)], b=[domain(TWO)])
+        assert result.findings == ()
+        assert "typo" in result.incomplete[0]
+
+    def test_a_name_that_leads_to_another_host(self):
+        """The file of hosts has the URI of a at the name of b."""
+        result = audit([server(), server(TWO, host="b")], b=[domain()])
+        assert kinds(result) == [(Kind.MISSING, POSSIBLE)]
+        assert (
+            "has none of the servers that Nova has on a host of that name" in result.incomplete[0]
+        )
+
+    def test_two_names_that_lead_to_each_other(self):
+        result = audit([server(), server(TWO, host="b")], a=[domain(TWO)], b=[domain()])
+        assert result.findings == ()
+        assert len(result.incomplete) == 2
+
+    def test_a_daemon_without_any_guest_is_most_likely_the_wrong_one(self):
+        """As qemu:///session is on a host whose guests are with qemu:///system."""
+        result = audit([server(), server(TWO)], a=[])
+        assert kinds(result) == [(Kind.MISSING, POSSIBLE)] * 2
+        assert not result.complete
+
+    def test_servers_that_come_while_the_hosts_are_asked_prove_no_wrong_name(self):
+        first = Round(nova(), looked(a=[]), nova(server(), server(TWO), at=20.0))
+        assert rule.judge(first, settle=SETTLE).complete
 
 
 def test_a_list_that_tells_no_hosts_is_named_as_missing():

@@ -150,6 +150,11 @@ def test_an_unknown_status_stays_text():
 def test_names_are_taken_as_they_are():
     hostile = "a\x00b\x1b[31m\u202e\n"
     assert only([NEW | {"Name": hostile}]).name == hostile
+    assert only([NEW | {"Name": "é𝄞"}]).name == "é𝄞"
+
+
+def test_half_a_character_is_no_text_that_yaml_could_carry():
+    assert only([NEW | {"Name": "a\ud834b"}]).name == "a\ufffdb"
 
 
 def test_the_times_are_those_of_the_reading():

@@ -151,10 +151,15 @@ def status(row: Mapping[str, Any], key: str) -> str:
 
 
 def text(row: Mapping[str, Any], key: str) -> str | None:
-    """Return a text; None if the row has none."""
+    """Return a text; None if the row has none.
+
+    JSON may hold half a character (a lone surrogate), which no output could carry: it becomes "�".
+    """
     value = row.get(key)
-    if value is None or isinstance(value, str):
+    if value is None or (isinstance(value, str) and value.isascii()):
         return value
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     raise BadRow(f"has {shown(value)} as {key}, which is no text")
 
 

@@ -19,10 +19,14 @@ from guestlist.audit.names import HostNames
 from guestlist.audit.rows import HostLook, LostDisk, NovaLook, Server
 from guestlist.errors import short
 from guestlist.records import Instance
+from guestlist.states import DomainState
 
 _DOWN = "Nova does not tell where the server is"
+_MOVING = "the record of a migration of the server says that it has not ended"
+_CHANGING = "Nova is changing the server"
 _SHELVED = "Nova has shelved the server and keeps no domain of it"
 _NOT_MOUNTED = "its directory is not there either: its file system may only not be mounted here"
+_MISNAMED = "the host that was asked may be another one than Nova calls by that name"
 STARTING = "a guest may be about to start on this host"
 """The doubt about a tap device: Nova makes the device before libvirt has the domain."""
 
@@ -84,7 +88,8 @@ def differences(
     hosts: Sequence[HostLook], nova: NovaLook, *, names: HostNames
 ) -> dict[Key, Difference]:
     """Return what differs, by key. If servers were asked for by id, the others are left out."""
-    return {each.key: each for each in _Comparison(hosts, nova, names).found()}
+    found = _Comparison(hosts, nova, names).found()
+    return {each.key: each.doubted(*_moving(each.server)) for each in found}
 
 
 class _Comparison:
@@ -110,8 +115,7 @@ class _Comparison:
         for look in self._hosts:
             for disk in look.lost_disks or ():
                 yield from self._of_disk(look, disk)
-            for tap in look.taps or ():
-                yield self._of_tap(look, tap)
+            yield from self._of_taps(look)
 
     def _is_asked(self, uuid: UUID) -> bool:
         """Return whether Nova would have told of this UUID."""
@@ -128,7 +132,10 @@ class _Comparison:
             yield from self._active_twice(uuid, copies, server)
         elif server.status == expected.UNKNOWN:
             yield from self._active_twice(uuid, copies, server, self._nova.missing or (_DOWN,))
-        elif not expected.at_work(server):
+        elif expected.at_work(server):
+            running = [each for each in copies if each.domain.state is DomainState.RUNNING]
+            yield from self._active_twice(uuid, running, server, [_CHANGING])
+        else:
             yield from self._of_places(server, copies)
             yield from self._of_power(server, copies)
 
@@ -179,7 +186,8 @@ class _Comparison:
         if expected.is_shut_off(server):
             for each in copies:
                 if each.domain.active:
-                    doubts = (_SHELVED,) if expected.has_no_place(server) else ()
+                    shelved = [_SHELVED] if expected.has_no_place(server) else []
+                    doubts = (*shelved, *_rights([each], home, server, self._names))
                     kind = Kind.RUNNING_THOUGH_SHUTOFF
                     yield Difference(kind, server.uuid, (each,), server, doubts=doubts)
             if any(each.domain.active for each in copies):
@@ -204,7 +212,8 @@ class _Comparison:
         if home is None or home.domains is None or expected.at_work(server):
             return
         if expected.is_on_a_host(server):
-            doubts = [f"{host}, which failed, may run it" for host in self._failed]
+            doubts = [] if self._names.can_place(home.host) else [_MISNAMED]
+            doubts += [f"{host}, which failed, may run it" for host in self._failed]
             for name in self._names.not_asked[:1]:
                 doubts.append(f"a host that was not asked may run it, such as {short(name)}")
             yield Difference(Kind.MISSING, server.uuid, (), server, home, doubts=tuple(doubts))
@@ -229,7 +238,9 @@ class _Comparison:
     def _may_be_named(self, copy: Copy, name: str) -> bool:
         server = self._nova.servers.get(copy.domain.uuid)
         return server is not None and (
-            server.instance_name in (None, name) or expected.at_work(server)
+            server.instance_name in (None, name)
+            or expected.at_work(server)
+            or expected.awaits_decision(server)  # in another cell Nova gives it another name
         )
 
     def _shared_name(self, copy: Copy, others: Sequence[Copy]) -> Difference:
@@ -252,10 +263,13 @@ class _Comparison:
                 Kind.DISK_GONE, server.uuid, copies, server, subject=subject, doubts=doubts
             )
 
-    def _of_tap(self, look: HostLook, tap: str) -> Difference:
+    def _of_taps(self, look: HostLook) -> Iterator[Difference]:
+        if not look.taps:
+            return
         starting = any(may_start(each, look.host, self._names) for each in self._servers())
         doubts = (*([STARTING] if starting else []), *self._nova.missing)
-        return Difference(Kind.TAP_WITHOUT_DOMAIN, None, host=look, subject=tap, doubts=doubts)
+        for tap in look.taps:
+            yield Difference(Kind.TAP_WITHOUT_DOMAIN, None, host=look, subject=tap, doubts=doubts)
 
     def _servers(self) -> Iterable[Server]:
         return self._nova.servers.values()
@@ -263,7 +277,7 @@ class _Comparison:
 
 def may_start(server: Server, host: str, names: HostNames) -> bool:
     """Return whether Nova may be about to start the server's guest on this host."""
-    if not expected.at_work(server):
+    if not (expected.at_work(server) or expected.is_moving(server)):
         return False
     if names.home(server) == host:
         return True
@@ -271,6 +285,10 @@ def may_start(server: Server, host: str, names: HostNames) -> bool:
         return server.status in ("MIGRATING", "RESIZE", "REVERT_RESIZE", "REBUILD")
     moves = [each for each in server.migrations if expected.is_under_way(each)]
     return any(names.is_dest(host, each) or names.is_source(host, each) for each in moves)
+
+
+def _moving(server: Server | None) -> tuple[str, ...]:
+    return (_MOVING,) if server is not None and expected.is_moving(server) else ()
 
 
 def _rights(

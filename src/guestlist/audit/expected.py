@@ -58,8 +58,15 @@ DELETED = "DELETED"
 
 def at_work(server: Server) -> bool:
     """Return whether Nova is changing the server, so that nothing can be said of it now."""
-    moving = any(is_under_way(each) for each in server.migrations or ())
-    return server.task_state is not None or server.status in _AT_WORK or moving
+    return server.task_state is not None or server.status in _AT_WORK
+
+
+def is_moving(server: Server) -> bool:
+    """Return whether a migration of the server has not ended, as far as its record tells.
+
+    A compute service that stops within a migration may leave a record behind that never ends.
+    """
+    return any(is_under_way(each) for each in server.migrations or ())
 
 
 def is_under_way(migration: Migration) -> bool:

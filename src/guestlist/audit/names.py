@@ -3,11 +3,15 @@
 In: looks at hosts, and the servers of Nova. Out: for a server its host (`HostLook.host`). Nova
 calls a host by the name of the compute service (`host`) and by that of its hypervisor
 (`hypervisor_hostname`), which is libvirt's own hostname. One of them may be a short form of the
-other.
+other: "node1" of "node1.north.example", and not "node1.south.example".
 
-A name that two hosts have names neither. A host that is named nowhere in Nova, while Nova places
-its guests on a host that was not looked at, is most likely that host under another name: its guests
-are not judged by their place, and the audit says so.
+A name that two hosts have names neither. The name of a host, or its URI, is most likely wrong
+
+- if the name is nowhere in Nova, and Nova places a guest of it on a host that was not looked at;
+- if Nova has servers there, and the host has none of them, but active guests of other hosts, or,
+  of two servers or more, no guest of Nova's at all.
+
+Its guests are then not judged by their place, nor is what it lacks certain, and the audit says so.
 
 Source: nova/virt/libvirt/host.py (`Host.get_hostname`).
 """
@@ -18,6 +22,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from uuid import UUID
 
+from guestlist.audit import expected
 from guestlist.audit.rows import HostLook, Migration, Server
 from guestlist.errors import short
 
@@ -25,12 +30,24 @@ from guestlist.errors import short
 class HostNames:
     """The hosts of one round by the names that Nova has for them.
 
+    Args:
+        looks: the looks at the hosts.
+        servers: the servers of Nova.
+        steady: those of them that did not change while the hosts were asked. What the others say
+            about a name may have come true only after the look at its host.
+
     `problems` names, each in a line, the hosts that Nova's names do not reach. `not_asked` are
     Nova's names of hosts that have servers and were not looked at.
     """
 
-    def __init__(self, looks: Sequence[HostLook], servers: Mapping[UUID, Server]) -> None:
+    def __init__(
+        self,
+        looks: Sequence[HostLook],
+        servers: Mapping[UUID, Server],
+        steady: Mapping[UUID, Server],
+    ) -> None:
         self._looks = looks
+        self._full = {look.host: [_full(name) for name in look.names] for look in looks}
         self._by_name, shared = _by_name(looks, _full)
         by_short, _ = _by_name(looks, _short)
         clear = _clear_short_names(servers.values())
@@ -40,7 +57,7 @@ class HostNames:
             "each the name that Nova has for it, in a file of hosts (--hosts)"
             for name, hosts in shared.items()
         )
-        self._unnamed = frozenset(self._find_unnamed(servers))
+        self._unnamed = frozenset(self._find_unnamed(servers, steady))
         elsewhere = (each for each in servers.values() if self.home(each) is None)
         named = (each.hypervisor_hostname or each.host for each in elsewhere)
         self.not_asked: tuple[str, ...] = tuple(dict.fromkeys(filter(None, named)))
@@ -50,7 +67,7 @@ class HostNames:
         return self._named(server.hypervisor_hostname) or self._named(server.host)
 
     def can_place(self, host: str) -> bool:
-        """Return whether Nova's names for this host are known, so that its guests can be placed."""
+        """Return whether the host is the one that Nova knows by its name, as far as guests tell."""
         return host not in self._unnamed
 
     def is_source(self, host: str, migration: Migration) -> bool:
@@ -64,27 +81,54 @@ class HostNames:
     def _named(self, name: str | None) -> str | None:
         if not name:
             return None
-        return self._by_name.get(_full(name)) or self._by_short.get(_short(name))
+        full = _full(name)
+        if host := self._by_name.get(full):
+            return host
+        host = self._by_short.get(_short(name))
+        if host is None or not any(_is_short_form(full, each) for each in self._full[host]):
+            return None
+        return host
 
-    def _find_unnamed(self, servers: Mapping[UUID, Server]) -> Iterable[str]:
-        """Yield the hosts whose guests Nova has on hosts that were not looked at, all of them."""
+    def _find_unnamed(
+        self, servers: Mapping[UUID, Server], steady: Mapping[UUID, Server]
+    ) -> Iterable[str]:
+        """Yield the hosts whose name, or whose URI, is most likely wrong."""
+        homes = Counter(
+            self.home(each)
+            for each in steady.values()
+            if expected.is_on_a_host(each) and not expected.at_work(each)
+        )
         named = {self.home(each) for each in servers.values()}
         for look in self._looks:
-            if look.host in named:
+            if look.domains is None:
                 continue
-            known = [servers[one.uuid] for one in look.domains or () if one.uuid in servers]
-            placed = [each for each in known if each.hypervisor_hostname or each.host]
-            if not placed or any(self.home(each) for each in placed):
-                continue
-            elsewhere = Counter(each.hypervisor_hostname or each.host or "" for each in placed)
-            theirs = ", ".join(short(name) for name, _ in elsewhere.most_common(3))
-            mine = " or ".join(map(short, look.names)) or "no name"
-            self.problems += (
-                f"{short(look.host)} is known as {mine}, and Nova has no server on a host of that "
-                f"name: it has the guests of this host on {theirs}; give Nova's name for the host "
-                "in a file of hosts (--hosts)",
-            )
-            yield look.host
+            known = [(one, steady[one.uuid]) for one in look.domains if one.uuid in steady]
+            placed = [(one, each) for one, each in known if each.hypervisor_hostname or each.host]
+            theirs = [self.home(each) for _, each in placed]
+            if look.host not in named:
+                is_wrong = None in theirs
+            elif any(one.active for one, _ in placed):
+                is_wrong = homes[look.host] > 0 and look.host not in theirs
+            else:
+                has_any = any(one.ours or one.uuid in servers for one in look.domains)
+                is_wrong = homes[look.host] > 1 and not has_any
+            if is_wrong:
+                self.problems += (self._problem(look, [each for _, each in placed]),)
+                yield look.host
+
+    def _problem(self, look: HostLook, placed: Iterable[Server]) -> str:
+        """Return the line about a host whose name, or whose URI, is most likely wrong."""
+        elsewhere = Counter(each.hypervisor_hostname or each.host or "" for each in placed)
+        theirs = ", ".join(short(name) for name, _ in elsewhere.most_common(3))
+        mine = " or ".join(map(short, look.names)) or "no name"
+        has = (
+            f"Nova has the guests of this host on {theirs}" if theirs else "it has no guest at all"
+        )
+        return (
+            f"{short(look.host)} is known as {mine}, and has none of the servers that Nova has on "
+            f"a host of that name: {has}; correct its URI, or give Nova's name for the host in a "
+            "file of hosts (--hosts)"
+        )
 
 
 def _full(name: str) -> str:
@@ -93,6 +137,11 @@ def _full(name: str) -> str:
 
 def _short(name: str) -> str:
     return _full(name).partition(".")[0]
+
+
+def _is_short_form(one: str, other: str) -> bool:
+    """Return whether one of two names is the other, or the beginning of its labels."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def _by_name(

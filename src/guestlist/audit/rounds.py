@@ -18,8 +18,8 @@ from guestlist.audit.rows import HostLook, NovaLook, Round
 from guestlist.errors import GuestlistError, one_line
 
 SETTLE = 20.0
-"""Seconds for which a power state has to differ: Nova's driver waits 15 s before it believes that a
-guest has stopped (nova/virt/libvirt/host.py, `_event_emit_delayed`)."""
+"""Seconds for which some differences have to last (`rule`, A3). Nova's driver waits 15 s before it
+believes that a guest has stopped (nova/virt/libvirt/host.py, `_event_emit_delayed`)."""
 
 
 class Nova(Protocol):
@@ -63,8 +63,8 @@ def audit(
     Args:
         hosts: the hosts to look at.
         nova: what Nova believes.
-        settle: seconds for which a power state has to differ before it can be certain; they are
-            waited for only if one differs.
+        settle: seconds for which a power state, a second copy or a tap device has to differ before
+            it can be certain; they are waited for only if one does.
         tell: is called with a line for people before each step that takes time.
 
     Raises:
@@ -78,7 +78,7 @@ def audit(
     suspects = rule.suspects(first)
     if not suspects or not nova.can_look_again:
         return rule.judge(first, settle=settle)
-    if suspects.has_power_state and settle > 0:
+    if suspects.must_last and settle > 0:
         tell(f"{suspects.in_words} differ: the audit looks again in {settle:g} s")
         time.sleep(settle)
     else:

@@ -9,8 +9,10 @@ A1  A finding rests on a look at a host and on looks at Nova before and after it
 A2  A certain finding stood in both rounds. Around the second look at the hosts Nova's record was
     the same: status, task, host, time of change, migrations and actions. Nova was not at work on
     the server. So no operation that Nova began can be the cause.
-A3  A difference of power states is certain only if it lasted for the seconds of `settle`: Nova
-    hears of a guest that stops by itself later than libvirt.
+A3  Some differences are certain only if they lasted for the seconds of `settle`. Power states: Nova
+    hears of a guest that stops by itself later than libvirt. A second copy: the destination of a
+    live migration that was cancelled deletes its domain after the record has settled. A tap device:
+    Nova attaches it to a running guest without a task.
 A4  Whatever one more look could refute is possible, and its reason says what could explain it.
     Where Nova cannot be looked at again (a file) each finding that rests on Nova is possible.
 A5  What is missing is named in `Audit.incomplete`: a host that failed, a cell that is down, a list
@@ -18,7 +20,8 @@ A5  What is missing is named in `Audit.incomplete`: a host that failed, a cell t
     host that was not asked.
 A6  Copies that Nova keeps by right are no finding: of a resize that waits for the user, of an
     evacuated guest, of a shelved one, and all of a server that Nova is changing. A copy that runs
-    beside another is told of even then, as possible.
+    beside another is told of even then, as possible; and what differs while only the record of a
+    migration says that it has not ended, because such a record may stay for ever.
 A7  Domains of other launchers are counted, by launcher, and not accused.
 A8  Each fault that was there before the audit began, and that no doubt explains, is found in it.
 """
@@ -41,6 +44,8 @@ _TOLD_BY_ID = (Kind.DELETED_IN_NOVA, Kind.RUNNING_THOUGH_SHUTOFF, Kind.WRONG_HOS
 """What a domain may be that Nova's lists do not know, when Nova is asked for it by id."""
 
 _OF_POWER = frozenset((Kind.POWER_STATE, Kind.RUNNING_THOUGH_SHUTOFF))
+_MUST_LAST = _OF_POWER | {Kind.ACTIVE_ON_TWO_HOSTS, Kind.SHARED_UUID, Kind.TAP_WITHOUT_DOMAIN}
+"""What Nova may leave for a moment, while its record says nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,8 @@ class Suspects:
     uuids: frozenset[UUID]
     hosts: frozenset[str]
     number: int
-    has_power_state: bool
+    must_last: bool
+    """Whether one of them is certain only after some seconds (A3)."""
 
     def __bool__(self) -> bool:
         return self.number > 0
@@ -68,16 +74,19 @@ def suspects(first: Round) -> Suspects:
     uuids = {copy.domain.uuid for each in found.values() for copy in each.copies}
     uuids |= {each.uuid for each in found.values() if each.uuid is not None}
     hosts = {look.host for each in found.values() for look in each.looks}
+    tapped: dict[str, HostLook] = {}
     for each in found.values():
         if each.server is not None and (home := names.home(each.server)) is not None:
             hosts.add(home)
         if each.kind is Kind.TAP_WITHOUT_DOMAIN and each.host is not None:
-            uuids |= set(_starting(first, each.host, names))
+            tapped[each.host.host] = each.host
+    for look in tapped.values():
+        uuids |= set(_starting(first, look, names))
     return Suspects(
         uuids=frozenset(uuids),
         hosts=frozenset(hosts),
         number=len(found),
-        has_power_state=any(key.kind in _OF_POWER for key in found),
+        must_last=any(key.kind in _MUST_LAST for key in found),
     )
 
 
@@ -89,7 +98,7 @@ def judge(
     Args:
         first: the round at everything.
         second: the round at the suspects; None if there was none.
-        settle: seconds for which a power state has to differ.
+        settle: seconds for which some differences have to last (A3).
         failure: why a second round that was due could not be made.
     """
     names = _names(first)
@@ -120,7 +129,10 @@ def judge(
 
 
 def _names(first: Round) -> HostNames:
-    return HostNames(first.hosts, (first.after or first.before).servers)
+    before = first.before.servers
+    servers = (first.after or first.before).servers
+    steady = {uuid: each for uuid, each in servers.items() if before.get(uuid) == each}
+    return HostNames(first.hosts, servers, steady)
 
 
 def _standing(looks: Round, names: HostNames) -> dict[Key, Difference]:
@@ -151,14 +163,21 @@ def _told_by_id(
 ) -> Difference | None:
     """Return what the second round says of a domain that the lists did not know.
 
-    The lists lack servers that are deleted or softly deleted; a question by id tells them. The
-    domain must still be there: Nova deletes what was deleted softly without a task and an action
-    (nova/compute/manager.py, `_reclaim_queued_deletes`).
+    The lists lack servers that are deleted or softly deleted; a question by id tells them. It may
+    say it of one of several copies. The domain must still be there: Nova deletes what was deleted
+    softly without a task and an action (nova/compute/manager.py, `_reclaim_queued_deletes`).
     """
     if key.kind is not Kind.UNKNOWN_TO_NOVA:
         return None
-    same = (key._replace(kind=kind) for kind in _TOLD_BY_ID)
-    return next((again[each] for each in same if each in again and each not in found), None)
+    same = (
+        each
+        for new, each in again.items()
+        if new.kind in _TOLD_BY_ID
+        and new.uuid == key.uuid
+        and set(new.hosts) <= set(key.hosts)
+        and new not in found
+    )
+    return min(same, key=lambda each: _TOLD_BY_ID.index(each.kind), default=None)
 
 
 def _unseen(first: Round, each: Difference) -> str:
@@ -189,7 +208,7 @@ def _doubts(each: Difference, first: Round, second: Round, settle: float) -> Ite
             yield "Nova's record changed while the host was asked"
         elif later is not None and later.status != expected.DELETED and _is_short(later):
             yield "Nova did not tell the server's migrations and actions"
-    if each.kind in _OF_POWER and not _is_deleted_softly(each):
+    if each.kind in _MUST_LAST and not (each.kind in _OF_POWER and _is_deleted_softly(each)):
         lasted = min(look.began for look in looks) - max(look.ended for look in first.hosts)
         if lasted < settle:
             yield f"it was seen for less than {settle:g} s"

@@ -51,8 +51,8 @@ REPEAT = 60.0
 """Seconds between two audits of --watch."""
 
 SETTLE = 20.0
-"""Seconds until a power state is looked at again. Nova's own driver waits 15 s before it believes
-that a guest has stopped."""
+"""Seconds until what may last for a moment is looked at again. Nova's own driver waits 15 s before
+it believes that a guest has stopped."""
 
 
 def add_options(audit: argparse.ArgumentParser) -> None:
@@ -84,8 +84,8 @@ def add_options(audit: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=common.seconds,
         default=SETTLE,
-        help="how long to wait before a power state that differs is looked at again (default: "
-        "%(default)g)",
+        help="how long to wait before a power state that differs, a second copy or a tap device is "
+        "looked at again (default: %(default)g)",
     )
     domains.add_argument(
         "--no-disks",
