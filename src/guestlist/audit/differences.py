@@ -24,7 +24,7 @@ from guestlist.states import DomainState
 _DOWN = "Nova does not tell where the server is"
 _MOVING = "the record of a migration of the server says that it has not ended"
 _CHANGING = "Nova is changing the server"
-_SHELVED = "Nova has shelved the server and keeps no domain of it"
+_SHELVED = "the compute service may still be removing it"
 _NOT_MOUNTED = "its directory is not there either: its file system may only not be mounted here"
 _MISNAMED = "the host that was asked may be another one than Nova calls by that name"
 STARTING = "a guest may be about to start on this host"
