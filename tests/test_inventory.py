@@ -279,7 +279,7 @@ def test_a_host_lends_its_options_and_keeps_its_connection(daemon, rpc):
 def test_changes_show_a_reader_only_what_it_can_use():
     """Its constructor, `put` and `end` were there for the inventory, and in sight of every user."""
     shown = {name for name in dir(Changes) if not name.startswith("_")}
-    assert shown == {"close", "get", "missed", "snapshot"}
+    assert shown == {"close", "get", "missed", "snapshot", "wait"}
 
 
 def test_g4_g7_each_change_has_its_kind_and_its_times(node, daemon):

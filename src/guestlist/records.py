@@ -7,7 +7,7 @@ Touches no libvirt and checks nothing: text in a record is as hostile as its sou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 from uuid import UUID
 
+from guestlist.by_name import ByName
 from guestlist.errors import GuestlistError
 from guestlist.launcher import Launcher
 from guestlist.states import DomainState, known_reason
@@ -313,7 +314,7 @@ class Instance:
         return known_reason(self.state, self.reason) or f"reason {self.reason}"
 
 
-class Snapshot(Mapping[UUID, Instance]):
+class Snapshot(ByName[Instance]):
     """One instant of a host: its instances by UUID. Iterates by name, then by UUID.
 
     `cost` is the number of calls to libvirt that it took. `stale_for` is the seconds for which the
@@ -322,7 +323,7 @@ class Snapshot(Mapping[UUID, Instance]):
     their guests are stuck; if libvirt could not be asked, `statistics_failure` says why.
     """
 
-    __slots__ = ("_by_uuid", "_in_order", "cost", "stale_for", "statistics_failure", "unanswered")
+    __slots__ = ("cost", "stale_for", "statistics_failure", "unanswered")
 
     def __init__(
         self,
@@ -333,8 +334,7 @@ class Snapshot(Mapping[UUID, Instance]):
         statistics_failure: GuestlistError | None = None,
         stale_for: float = 0.0,
     ) -> None:
-        self._by_uuid: Mapping[UUID, Instance] = {each.uuid: each for each in instances}
-        self._in_order = False
+        super().__init__({each.uuid: each for each in instances})
         self.stale_for = stale_for
         self.cost = cost
         self.unanswered = frozenset(unanswered)
@@ -345,26 +345,9 @@ class Snapshot(Mapping[UUID, Instance]):
         """The instances, by name."""
         return tuple(self._ordered().values())
 
-    def __getitem__(self, uuid: UUID) -> Instance:
-        return self._by_uuid[uuid]
-
-    def __iter__(self) -> Iterator[UUID]:
-        return iter(self._ordered())
-
-    def __len__(self) -> int:
-        return len(self._by_uuid)
-
     def __repr__(self) -> str:
         stale = f", stale for {self.stale_for:.1f} s" if self.stale_for else ""
         return f"<Snapshot of {len(self)} instances{stale}>"
-
-    def _ordered(self) -> Mapping[UUID, Instance]:
-        """Sort when first read: a live view changes far more often than it is read."""
-        if not self._in_order:
-            ordered = sorted(self._by_uuid.values(), key=lambda each: (each.name, each.uuid))
-            self._by_uuid = {each.uuid: each for each in ordered}
-            self._in_order = True
-        return self._by_uuid
 
 
 def snapshot_over(

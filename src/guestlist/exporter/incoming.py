@@ -4,25 +4,15 @@ In: the domains of a scrape with their states, and the lifecycle events. Out: th
 host must not announce, because they run on another host. Two hosts that announce one guest make
 each query that joins `on(domain)` an error.
 
-**How a migration looks to libvirt** (QEMU; measured on 9.0, and read in its source):
-
-- The target is paused (starting up) while its QEMU starts, then paused (migrating) until the guest
-  runs. STARTED (migrated) comes between these two, so long before the guest runs; RESUMED
-  (migrated) comes when it does. If the migration fails, STOPPED (failed) comes, and the domain is
-  gone.
-- The source runs until the last phase. Then it is paused (migrating) too, after SUSPENDED
-  (migrated). If the migration fails then, the source runs again.
-- With post-copy the guest runs on the target while its source is paused (post-copy).
-
-So only a domain that is paused (migrating) or paused (starting up) is in question, and its last
-event decides. Where no event was heard, because the exporter has just begun, one call decides: on
-the target libvirt refuses to tell about the job, at once, without the guest's monitor ("available
-only on the source host"). A call that does not come back is therefore one to a source.
+`guestlist.migration` says how a migration looks to libvirt. Only a domain that is paused
+(migrating) or paused (starting up) is in question, and its last event decides. Where no event was
+heard, because the exporter has just begun, one call decides: on the target libvirt refuses to tell
+about the job, at once, without the guest's monitor ("available only on the source host"). A call
+that does not come back is therefore one to a source.
 
 A failed post-copy (paused, post-copy failed) is announced by both hosts: an operator must see it.
 
-Source: libvirt src/qemu/qemu_migration.c (qemuMigrationDstPrepareActive, qemuMigrationDstFinish,
-qemuMigrationSrcConfirmPhase), qemu_driver.c (qemuDomainGetJobStatsInternal).
+Source: libvirt src/qemu/qemu_driver.c (qemuDomainGetJobStatsInternal).
 """
 
 from __future__ import annotations
@@ -37,14 +27,20 @@ from guestlist.exporter.by_domain import ByDomain
 from guestlist.exporter.job_calls import JobCalls
 from guestlist.inventory import Inventory
 from guestlist.inventory.lifetime import listen
+from guestlist.migration import (
+    PAUSED_MIGRATING,
+    PAUSED_POSTCOPY,
+    PAUSED_STARTING_UP,
+    STARTED_MIGRATED,
+    STOPPED_FAILED,
+    STOPPED_MIGRATED,
+    Told,
+)
 from guestlist.states import DomainState
 from guestlist.unpatched import threading
 
 if TYPE_CHECKING:
     import libvirt
-
-_MIGRATING, _STARTING_UP, _POSTCOPY = 2, 11, 12
-"""Reasons of PAUSED (VIR_DOMAIN_PAUSED_*)."""
 
 _NOT_ACTIVE = DomainState.NOSTATE, DomainState.SHUTOFF
 """States that a domain may have for a moment before it starts up."""
@@ -53,14 +49,8 @@ LONGEST_START = 10.0
 """Seconds after which a domain of which nothing was heard, and that still starts up, is asked
 about. A start takes less than a second, and libvirt answers only when it is over."""
 
-Told = tuple[int, int]
-"""A lifecycle event and its detail, libvirt's numbers."""
-
-_ARRIVES: Told = (Lifecycle.STARTED, 1)
-"""STARTED (migrated)."""
-
-_LEAVES: frozenset[Told] = frozenset({(Lifecycle.STOPPED, 3), (Lifecycle.STOPPED, 5)})
-"""STOPPED (migrated) and STOPPED (failed): the domain is gone, and may arrive again."""
+_LEAVES: frozenset[Told] = frozenset({STOPPED_MIGRATED, STOPPED_FAILED})
+"""The domain is gone, and may arrive again."""
 
 
 class Seen(Protocol):
@@ -85,12 +75,12 @@ class Seen(Protocol):
 
 def is_in_question(state: DomainState, reason: int) -> bool:
     """Return whether a domain in this state may be the target of a migration."""
-    return state is DomainState.PAUSED and reason in (_MIGRATING, _STARTING_UP)
+    return state is DomainState.PAUSED and reason in (PAUSED_MIGRATING, PAUSED_STARTING_UP)
 
 
 def runs_elsewhere(state: DomainState, reason: int) -> bool:
     """Return whether the guest of this source has moved to its target: post-copy."""
-    return state is DomainState.PAUSED and reason == _POSTCOPY
+    return state is DomainState.PAUSED and reason == PAUSED_POSTCOPY
 
 
 def is_incoming(
@@ -110,8 +100,8 @@ def is_incoming(
     if not is_in_question(state, reason):
         return False
     if last in _LEAVES:
-        return True if reason == _MIGRATING else refused
-    return refused if last is None else last == _ARRIVES
+        return True if reason == PAUSED_MIGRATING else refused
+    return refused if last is None else last == STARTED_MIGRATED
 
 
 class Incoming:
@@ -201,7 +191,7 @@ class Incoming:
         if self._verdict(each) is not None:
             return False
         starts_for = self._clock() - self._since[each.uuid][1]
-        return each.reason != _STARTING_UP or starts_for > LONGEST_START
+        return each.reason != PAUSED_STARTING_UP or starts_for > LONGEST_START
 
     def _verdict(self, each: Seen) -> bool | None:
         if each.id is not None and self._settled.get(each.uuid) == each.id:

@@ -109,6 +109,11 @@ class HostExporter:
         """The host's name in messages."""
         return self._live.label
 
+    @property
+    def live(self) -> Inventory:
+        """The live view of the host, which is closed with the exporter."""
+        return self._live
+
     def start(self) -> None:
         """Start to follow the host; opens its connections."""
         self._live.start()

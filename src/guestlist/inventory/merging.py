@@ -25,6 +25,7 @@ from guestlist.inventory.changes import (
     Stopped,
     Undefined,
 )
+from guestlist.migration import PAUSED_STARTING_UP
 from guestlist.records import Instance
 from guestlist.states import DomainState
 
@@ -34,9 +35,6 @@ which shares all that is the same."""
 
 MOST_EVENTS = 32
 """Events that a change carries, the last ones: a domain may change faster than libvirt answers."""
-
-_PAUSED_STARTING_UP = 11
-"""VIR_DOMAIN_PAUSED_STARTING_UP."""
 
 
 class Observation(NamedTuple):
@@ -76,7 +74,7 @@ def merge(
         said = told.get(uuid, ()) if told else ()
         if before is after and not said:
             continue
-        kind = _kind(before, after, said)
+        kind = kind_of(before, after, said)
         if kind is not None:
             changes.append(kind(before, after, tuple(said[-MOST_EVENTS:]), answer.at))
     return (apply(view, changes) if changes else view), tuple(changes)
@@ -104,15 +102,15 @@ def must_pass(before: Instance | None, after: Instance | None) -> bool:
         return False
     if after.state == DomainState.SHUTDOWN:
         return True
-    if after.state == DomainState.PAUSED and after.reason == _PAUSED_STARTING_UP:
+    if after.state == DomainState.PAUSED and after.reason == PAUSED_STARTING_UP:
         return True
     return not after.active and (before is None or before.active)
 
 
-def _kind(
+def kind_of(
     before: Instance | None, after: Instance | None, told: Iterable[Event]
 ) -> type[Change] | None:
-    """Return the kind of a change; None if nothing has changed."""
+    """Return the kind of a change, by the events of it; None if nothing has changed."""
     if after is None:
         return None if before is None else _end(told)
     if before is None:

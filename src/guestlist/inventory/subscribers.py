@@ -70,6 +70,10 @@ class Changes(Iterator[News], AsyncIterator[News]):
             if not self._queue.wait(left):
                 raise TimeoutError(f"nothing changed for {timeout:g} s")
 
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until `get` returns at once, `timeout` seconds at most; return whether it does."""
+        return self._queue.wait(timeout)
+
     def close(self) -> None:
         """End it, for its reader too; harmless twice. Does nothing in a forked process."""
         if not process.belongs_to_parent():
