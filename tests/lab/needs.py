@@ -1,8 +1,8 @@
 """A pytest plugin: what each test needs of this machine, and the run without all of that.
 
 In: tests. A test that uses a fixture `needs_libvirtd`, `needs_qemu`, `needs_qemu_img`,
-`needs_prometheus` or `needs_nova`, directly or through another fixture, needs that. A parameter
-that makes its test need something has the mark `needs`:
+`needs_prometheus`, `needs_etcd` or `needs_nova`, directly or through another fixture, needs that.
+A parameter that makes its test need something has the mark `needs`:
 `pytest.param("daemon", marks=pytest.mark.needs("libvirtd"))`.
 
 Out: every such test is marked `heavy`. `--quick` leaves the heavy tests out and tries fewer
@@ -24,6 +24,7 @@ from pathlib import Path
 import pytest
 from lab import quick
 from lab.daemon import daemon_available
+from lab.etcd import RELEASES, etcd_available
 from lab.images import qemu_img_available
 from lab.nova import SERIES, nova_available
 from lab.prometheus import prometheus_available
@@ -70,6 +71,17 @@ def needs_prometheus() -> None:
     require(prometheus_available())
 
 
+@pytest.fixture(scope="session", params=RELEASES)
+def needs_etcd(request: pytest.FixtureRequest) -> str:
+    """An etcd can be run here: each release of Debian's in turn; its name."""
+    release: str = request.param
+    missing = etcd_available(release)
+    if missing and release != RELEASES[0]:  # not every mirror has the newer ones
+        pytest.skip(missing)
+    require(missing)
+    return release
+
+
 @pytest.fixture(scope="session")
 def needs_nova() -> None:
     """The Nova under test can be run here."""
@@ -77,7 +89,7 @@ def needs_nova() -> None:
 
 
 def needs_of(item: pytest.Item) -> set[str]:
-    """Return what a test needs: "libvirtd", "qemu", "qemu_img", "prometheus", "nova"."""
+    """Return what a test needs: "libvirtd", "qemu", "qemu_img", "prometheus", "etcd", "nova"."""
     fixtures: list[str] = getattr(item, "fixturenames", [])
     by_fixture = {name.removeprefix(_PREFIX) for name in fixtures if name.startswith(_PREFIX)}
     return by_fixture.union(*(mark.args for mark in item.iter_markers("needs")))
