@@ -7,12 +7,13 @@ one line per failure that says what was asked, which host was asked and what to 
 standard error.
 
     arguments    the command line and its parser      options   options of several commands
-    ls, usage, watch, exporter, audit, check, completion
+    ls, usage, watch, fleet, exporter, agent, audit, check, completion
                                                       a package for each command: its options in
                                                       `__init__`, what it does in `run`
     show         what can be shown, in which format, and the terminal
     hosts        the hosts that the options name
     live_hosts   the same hosts, as live views        hidden    what the filters hide
+    etcd_options the etcd that the options name, as etcdctl's do
     exits        the exit statuses                    ending    what is closed before the end
 
 Below, `guestlist.several` asks and follows many hosts at once.
@@ -129,6 +130,8 @@ def _missing(error: ImportError) -> str:
             return f"cannot load libvirt's Python binding: {error}; {remedy}"
         case "aiohttp" | "bcrypt" as package:
             return f"cannot load {package}: {error}; run: pip install 'guestlist[exporter]'"
+        case "grpc" | "google" as package:
+            return f"cannot load {package}: {error}; run: pip install 'guestlist[fleet]'"
         case "openstack" | "keystoneauth1" as package:
             return f"cannot load {package}: {error}; run: pip install 'guestlist[openstack]'"
         case package:

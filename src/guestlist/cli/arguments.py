@@ -17,11 +17,22 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 import guestlist
-from guestlist.cli.exits import MEANINGS, Exit
+from guestlist.cli import exits
+from guestlist.cli.exits import Exit
 from guestlist.cli.show import terminal
 from guestlist.errors import short
 
-COMMANDS = ("ls", "usage", "watch", "exporter", "audit", "check", "completion")
+COMMANDS = (
+    "ls",
+    "usage",
+    "watch",
+    "fleet",
+    "exporter",
+    "agent",
+    "audit",
+    "check",
+    "completion",
+)
 
 _LONGEST_MESSAGE = 1_000
 """Characters of an error message, which may quote the words."""
@@ -34,19 +45,13 @@ examples:
   guestlist usage              what they use of the host: vCPUs, memory, disks
   guestlist watch              what happens to them, as it happens
   guestlist exporter           the same as metrics, for Prometheus
+  guestlist agent              the same published in etcd, for 'guestlist fleet'
   guestlist audit --help       what differs between libvirt and Nova
   guestlist check              what this libvirt can do, and what to upgrade
   guestlist ls --help          more about listing, with examples
 
   source <(guestlist completion bash)      completion in this shell
 """
-
-_OF_SIGNALS = {
-    129: "ended by SIGHUP: its terminal was closed",
-    130: "interrupted by Ctrl-C",
-    141: "the reader of standard output has left",
-    143: "ended by SIGTERM",
-}
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -79,7 +84,7 @@ def _parsers(names: Iterable[str]) -> tuple[_Parser, dict[str, _Parser]]:
     top = _Parser(
         prog="guestlist",
         description=(guestlist.__doc__ or "").partition("\n")[0],
-        epilog=f"{_EXAMPLES}\n{_exit_statuses()}",
+        epilog=f"{_EXAMPLES}\n{exits.in_words()}",
     )
     top.add_argument("--version", action="version", version=f"guestlist {guestlist.__version__}")
     commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND")
@@ -90,7 +95,7 @@ def _parsers(names: Iterable[str]) -> tuple[_Parser, dict[str, _Parser]]:
             name,
             help=command.ABOUT,
             description=f"{command.ABOUT[0].upper()}{command.ABOUT[1:]}.",
-            epilog=f"{command.EXAMPLES}\n{_exit_statuses()}",
+            epilog=f"{command.EXAMPLES}\n{exits.in_words()}",
         )
         command.add_options(parsers[name])
     return top, parsers
@@ -98,11 +103,6 @@ def _parsers(names: Iterable[str]) -> tuple[_Parser, dict[str, _Parser]]:
 
 def _package(name: str) -> Any:
     return import_module(f"guestlist.cli.{name}")
-
-
-def _exit_statuses() -> str:
-    statuses = [*MEANINGS.items(), *_OF_SIGNALS.items()]
-    return "\n".join(["exit status:", *(f"  {status:<5d}{words}" for status, words in statuses)])
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):

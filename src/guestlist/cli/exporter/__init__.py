@@ -55,12 +55,19 @@ def add_options(exporter: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write one scrape to standard output instead of serving",
     )
-    _add_host(exporter.add_argument_group("which host"))
-    _add_web(exporter.add_argument_group("how to serve"))
-    _add_collectors(
+    add_host(
+        exporter.add_argument_group("which host"),
+        "how long a connection may take to open, and --print to be ready",
+    )
+    add_web(exporter.add_argument_group("how to serve"))
+    add_collectors(
         exporter.add_argument_group("what to collect (--no-collector.NAME switches one off)")
     )
-    log = exporter.add_argument_group("the log, on standard error")
+    add_log(exporter.add_argument_group("the log, on standard error"))
+
+
+def add_log(log: argparse._ActionsContainer) -> None:
+    """Add the options of the log."""
     log.add_argument("--log.level", dest="log_level", choices=_LEVELS, default="info")
     log.add_argument(
         "-v",
@@ -96,7 +103,10 @@ def check_options(options: argparse.Namespace, exporter: argparse.ArgumentParser
     options.addresses = options.web_listen_address or [Address("127.0.0.1", PORT)]
 
 
-def _add_host(host: argparse._ActionsContainer) -> None:
+def add_host(
+    host: argparse._ActionsContainer, patience: str = "how long a connection may take to open"
+) -> None:
+    """Add the options that say which host, and how to connect. `patience` is on --timeout."""
     host.add_argument(
         "-c",
         "--connect",
@@ -124,12 +134,12 @@ def _add_host(host: argparse._ActionsContainer) -> None:
         metavar="SECONDS",
         type=common.seconds,
         default=10.0,
-        help="how long a connection may take to open, and --print to be ready (default: "
-        "%(default)g)",
+        help=f"{patience} (default: %(default)g)",
     )
 
 
-def _add_web(web: argparse._ActionsContainer) -> None:
+def add_web(web: argparse._ActionsContainer) -> None:
+    """Add the options that say how to serve."""
     web.add_argument(
         "--web.listen-address",
         dest="web_listen_address",
@@ -166,7 +176,8 @@ def _add_web(web: argparse._ActionsContainer) -> None:
     )
 
 
-def _add_collectors(what: argparse._ActionsContainer) -> None:
+def add_collectors(what: argparse._ActionsContainer) -> None:
+    """Add the options that say what to collect."""
     for name, collector in COLLECTORS.items():
         word = "on" if collector.is_default else "off"
         for prefix, value in (("", True), ("no-", False)):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import signal
 import socket
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,9 +36,23 @@ _ENDS_ON = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 def run(options: argparse.Namespace) -> Exit:
     """Serve until a signal ends it; with `--print`, print and end."""
     log.listen(options.log_level, options.log_format)
-    make = partial(_exporter, options)
-    uri = options.uri or uris.resolved(None) or DRIVERS[0]
-    return _print(options, make(uri)) if options.prints else _serve(options, make(uri))
+    exporter = made(options)
+    return _print(options, exporter) if options.prints else serve(options, exporter)
+
+
+def made(options: argparse.Namespace) -> HostExporter:
+    """Return the exporter of the host that the options name, not yet started."""
+    return _exporter(options, uri_of(options))
+
+
+def uri_of(options: argparse.Namespace) -> str:
+    """Return the URI of the host that the options name."""
+    return options.uri or uris.resolved(None) or DRIVERS[0]
+
+
+def host(options: argparse.Namespace, uri: str) -> Host:
+    """Return a host, which asks nothing before it is used."""
+    return Host(uri, readonly=True, open_timeout=options.timeout, prompts=False)
 
 
 def _print(options: argparse.Namespace, exporter: HostExporter) -> Exit:
@@ -55,8 +70,13 @@ def _print(options: argparse.Namespace, exporter: HostExporter) -> Exit:
     return Exit.OK
 
 
-def _serve(options: argparse.Namespace, exporter: HostExporter) -> Exit:
-    from guestlist.exporter.web.server import serve  # noqa: PLC0415  --print needs no aiohttp
+def serve(
+    options: argparse.Namespace,
+    exporter: HostExporter,
+    start_beside: Callable[[], object] = lambda: None,
+) -> Exit:
+    """Serve until a signal ends it; `start_beside` is called once it is sure that it can."""
+    from guestlist.exporter.web import server  # noqa: PLC0415  --print needs no aiohttp
 
     try:
         site = _site(options, exporter)
@@ -68,8 +88,9 @@ def _serve(options: argparse.Namespace, exporter: HostExporter) -> Exit:
     if site.targets is not None:
         ending.on_end(site.targets.close)
     exporter.start()
+    start_beside()
     heeded = [each for each in _ENDS_ON if signal.getsignal(each) is not signal.SIG_IGN]
-    number = serve(site, sockets, heeded)
+    number = server.serve(site, sockets, heeded)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise ending.Ended(number, None)
@@ -101,9 +122,8 @@ def _sockets(options: argparse.Namespace) -> list[socket.socket]:
 
 def _exporter(options: argparse.Namespace, uri: str) -> HostExporter:
     """Return the exporter of a host, not yet started."""
-    host = Host(uri, readonly=True, open_timeout=options.timeout, prompts=False)
     return HostExporter(
-        host,
+        host(options, uri),
         collectors=options.collectors,
         compat=options.compat,
         interval=options.collector_interval,

@@ -1,0 +1,120 @@
+"""The writes of one host: each one fenced by the host's term, and chained to the write before it.
+
+In: a term, writes, the host's record. Out: what the store has of this host; or that a write was
+done, and at which revision. Every transaction compares two things before it does anything:
+
+- the fence: the host's live key was created at this term. Else another agent may have the host.
+- the chain: the host's record was last written by this agent's last write. Else the store was
+  restored from an older state, a write whose answer was lost was done after all, or something else
+  writes these keys: nothing that is remembered of the store is sure, and it must be read again.
+
+Source: etcd's published API, api/etcdserverpb/rpc.proto (TxnRequest, Compare).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from guestlist.fleet.agent.keys import HostKeys
+from guestlist.fleet.agent.term import Term, TermLost
+from guestlist.fleet.etcd import kv
+from guestlist.fleet.etcd.connection import Etcd
+from guestlist.fleet.etcd.span import Span
+
+MOST_OPERATIONS = 100
+"""Keys that one transaction writes besides the host's record; etcd's default limit is 128."""
+
+
+class ChainBroken(Exception):
+    """The host's record is not what this agent wrote last: the store must be read again."""
+
+
+class Contents(NamedTuple):
+    """What the store has of one host, at one revision: its record, domains and tombstones."""
+
+    record: kv.KeyValue | None
+    domains: Sequence[kv.KeyValue]
+    tombstones: Sequence[kv.KeyValue]
+
+
+class Chain:
+    """The writes of one host under one term."""
+
+    def __init__(self, etcd: Etcd, keys: HostKeys, term: Term) -> None:
+        self._etcd = etcd
+        self._keys = keys
+        self.term = term
+        self.last: int = 0
+        """The revision of the last write of the host's record, by this agent or before it."""
+
+    def read(self) -> Contents:
+        """Read all keys of this host, and go on from there.
+
+        Raises:
+            TermLost.
+            EtcdError.
+
+        Cost: 1 call.
+        """
+        spans = Span(self._keys.record), self._keys.domains, self._keys.tombstones
+        done = kv.transact(self._etcd, [self._fence], [kv.Get(each) for each in spans])
+        if not done.held:
+            raise self._lost()
+        record, domains, tombstones = (
+            each.rows if isinstance(each, kv.Page) else () for each in done.answers
+        )
+        self.last = record[0].mod_revision if record else 0
+        return Contents(record[0] if record else None, domains, tombstones)
+
+    def write(self, operations: Sequence[kv.Operation], record: bytes) -> int:
+        """Write keys and the host's record at once; return the revision.
+
+        Raises:
+            TermLost, ChainBroken: nothing was written.
+            EtcdError: `UnknownOutcome` where it may be written.
+
+        Cost: 1 call.
+        """
+        self.last = self._do([*operations, kv.Put(self._keys.record, record)])
+        return self.last
+
+    def check(self) -> None:
+        """Compare the fence and the chain; write nothing. Works also while the store is full.
+
+        Raises:
+            TermLost, ChainBroken.
+            EtcdError.
+
+        Cost: 1 call.
+        """
+        self._do([])
+
+    def end(self, record: bytes) -> None:
+        """Write the host's record for the last time, and give up its live key.
+
+        Raises:
+            TermLost, ChainBroken: nothing was written.
+            EtcdError.
+        """
+        self._do([kv.Put(self._keys.record, record), kv.Delete(Span(self._keys.live))])
+
+    def _do(self, operations: Sequence[kv.Operation]) -> int:
+        chain = kv.modified_at(self._keys.record, self.last)
+        look = kv.Get(Span(self._keys.live), keys_only=True)  # in place of the writes: why not
+        done = kv.transact(self._etcd, [self._fence, chain], operations, [look])
+        if done.held:
+            return done.revision
+        match done.answers:
+            case [kv.Page(rows=[live])] if live.create_revision == self.term.number:
+                raise ChainBroken(
+                    f"the record of the host was last written at another revision than {self.last}"
+                )
+        raise self._lost()
+
+    @property
+    def _fence(self) -> kv.Compare:
+        return kv.created_at(self._keys.live, self.term.number)
+
+    def _lost(self) -> TermLost:
+        return TermLost(f"term {self.term.number} is over: its live key is gone, or another's")

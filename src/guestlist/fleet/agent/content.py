@@ -1,0 +1,198 @@
+"""What the store should have of one host: its domains and tombstones, as the values of keys.
+
+In: what the store had when this agent took the host over, and the news of the live view since. Out:
+the values of each domain's two keys, and of the host's record. Makes no call.
+
+What an earlier agent has published of the host counts as known: so a domain that was there before
+and is gone now is told, as one of which no event says what became of it. After a doubt the agent
+knows better than the store, and nothing that the store has is taken for news.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from uuid import UUID
+
+import guestlist
+from guestlist.event import Event
+from guestlist.fleet import layout, values
+from guestlist.fleet.agent.chain import Contents
+from guestlist.fleet.agent.keys import HostKeys
+from guestlist.fleet.agent.publishing import NOTHING, Batch, Entry
+from guestlist.fleet.etcd import kv
+from guestlist.fleet.etcd.span import Span
+from guestlist.fleet.phases import LATE, Phases, Update
+from guestlist.fleet.rows import Fate
+from guestlist.inventory.changes import News, Resynced
+from guestlist.records import Snapshot
+from guestlist.unpatched import time
+
+MOST_STRAYS = 16
+"""Keys of this host that name no domain, and are deleted in one transaction."""
+
+
+class Content:
+    """What the store should have of one host. One thread at a time."""
+
+    def __init__(self, keys: HostKeys) -> None:
+        self._keys = keys
+        self._phases: Phases | None = None
+        self._last = self._term = self._sequence = 0
+        self._strays: list[bytes] = []
+        self._unexplained_at = -math.inf
+
+    @property
+    def next_due(self) -> float | None:
+        """When `expire` has something to return (monotonic); None: not without news."""
+        return None if self._phases is None else self._phases.next_due
+
+    @property
+    def expects_event(self) -> bool:
+        """Whether an event may be on its way that tells what became of a domain."""
+        return time.monotonic() < self._unexplained_at + LATE
+
+    @property
+    def uuids(self) -> set[UUID]:
+        """The domains of which the store should have something."""
+        if self._phases is None:
+            return set()
+        return {*self._phases.publications, *self._phases.tombstones}
+
+    def entry(self, uuid: UUID) -> Entry:
+        """Return what the store should have of a domain."""
+        if self._phases is None:
+            return NOTHING
+        publication = self._phases.publications.get(uuid)
+        tombstone = self._phases.tombstones.get(uuid)
+        return Entry(
+            publication and values.publication_value(publication),
+            tombstone and values.tombstone_value(tombstone),
+        )
+
+    # The view
+
+    def take(self, news: News) -> list[UUID]:
+        """Take news of the view; return the domains that it may change."""
+        if self._phases is None:
+            return []
+        updates = self._phases.take(news)
+        if any(each.tombstone and each.tombstone.fate is Fate.UNKNOWN for each in updates):
+            self._unexplained_at = time.monotonic()
+        return _uuids(updates)
+
+    def hear(self, event: Event) -> list[UUID]:
+        """Take an event of an end, which may explain a change; return the domains it may change."""
+        return [] if self._phases is None else _uuids(self._phases.hear(event))
+
+    def compare(self, snapshot: Snapshot) -> list[UUID]:
+        """Take the whole view; return the domains that it may change."""
+        return self.take(Resynced(snapshot, 0, datetime.now(UTC)))
+
+    def expire(self) -> list[UUID]:
+        """Take back what is told for a while only; return the domains that it changes."""
+        return [] if self._phases is None else _uuids(self._phases.expire())
+
+    # The store
+
+    def is_of_another(self, contents: Contents) -> bool:
+        """Return whether another agent wrote last: before this one, or in its place."""
+        if self._phases is None:
+            return True
+        if contents.record is None or contents.record.mod_revision <= self._last:
+            return False
+        record = layout.host_record(contents.record)
+        return isinstance(record, layout.BadRow) or record.term != self._term
+
+    def begin(self, contents: Contents, hold: float) -> None:
+        """Begin with what another agent has published; `hold` as for `Phases`.
+
+        What of it this version cannot read is not known, and is written over.
+        """
+        read = self._keys.layout.read((*contents.domains, *contents.tombstones))
+        self._phases = Phases(
+            self._keys.host,
+            publications=read.publications,
+            tombstones=read.tombstones,
+            hold=hold,
+        )
+
+    def found(self, contents: Contents, term: int) -> tuple[dict[UUID, Entry], dict[UUID, int]]:
+        """Take what was read of the store; return it by domain, and when each key was created."""
+        entries: dict[UUID, Entry] = {}
+        born: dict[UUID, int] = {}
+        self._strays = []
+        for uuid, each in self._by_uuid(contents.domains):
+            entries[uuid] = Entry(domain=each.value)
+            born[uuid] = each.create_revision
+        for uuid, each in self._by_uuid(contents.tombstones):
+            entries[uuid] = entries.get(uuid, NOTHING)._replace(tombstone=each.value)
+        self._last, self._term, self._sequence = 0, term, 0
+        if contents.record is not None:
+            record = layout.host_record(contents.record)
+            self._last = contents.record.mod_revision
+            self._sequence = 0 if isinstance(record, layout.BadRow) else record.sequence
+        return entries, born
+
+    def operations(self, batch: Batch) -> list[kv.Operation]:
+        """Return the writes of a batch, and of keys that name no domain, which are deleted."""
+        found: list[kv.Operation] = [kv.Delete(Span(key)) for key in self._strays]
+        for uuid, (old, new) in batch.changes.items():
+            keys = self._keys.domain(uuid), self._keys.tombstone(uuid)
+            for key, was, wanted in zip(keys, old, new, strict=True):
+                if wanted is None and was is not None:
+                    found.append(kv.Delete(Span(key)))
+                elif wanted is not None and wanted != was:
+                    found.append(kv.Put(key, wanted))
+        return found
+
+    def record(self, term: int, count: int, synced: bool, failure: str | None) -> bytes:
+        """Return the next value of the host's record."""
+        return values.record_value(
+            values.HostRecord(
+                term,
+                synced,
+                self._sequence + 1,
+                count,
+                f"guestlist {guestlist.__version__}",
+                datetime.now(UTC).isoformat(timespec="milliseconds"),
+                failure or "",
+            )
+        )
+
+    def wrote(self, revision: int) -> None:
+        """Note that the store has taken a batch, and the record with it."""
+        self._strays = []
+        self._sequence += 1
+        self._last = revision
+
+    def note_born(self, uuids: Iterable[UUID], born: Callable[[UUID], int]) -> None:
+        """Note when the keys of domains were created; 0: there is none."""
+        if self._phases is not None:
+            for uuid in uuids:
+                if (revision := born(uuid)) > 0:
+                    self._phases.published(uuid, revision)
+
+    def _by_uuid(self, rows: Iterable[kv.KeyValue]) -> Iterator[tuple[UUID, kv.KeyValue]]:
+        """Yield keys with the domain that each one names; keep those that name none."""
+        for each in rows:
+            uuid = _uuid_of(each.key)
+            if uuid is None:
+                self._strays = [*self._strays, each.key][:MOST_STRAYS]
+            else:
+                yield uuid, each
+
+
+def _uuid_of(key: bytes) -> UUID | None:
+    """Return the domain that a key names; None: it names none."""
+    text = key.rpartition(b"/")[2].decode(errors="replace")
+    try:
+        uuid = UUID(text)
+    except ValueError:
+        return None
+    return uuid if str(uuid) == text else None
+
+
+def _uuids(updates: Iterable[Update]) -> list[UUID]:
+    return [each.uuid for each in updates]
