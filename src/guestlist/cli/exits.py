@@ -36,13 +36,14 @@ class Exit(IntEnum):
     TOO_MANY = 8
     UNSUPPORTED = 9
     FINDINGS = 10
+    HOLES = 11
 
 
 MEANINGS = {
     Exit.OK: "every host answered; an empty list is an answer; an audit found nothing",
     Exit.FAILED: "a failure without a number of its own",
     Exit.USAGE: "invalid command line; no host was asked",
-    Exit.PARTIAL: "some hosts answered and some failed; an audit is incomplete",
+    Exit.PARTIAL: "some hosts answered and some failed; a fleet or an audit is not complete",
     Exit.UNREACHABLE: "no connection could be opened",
     Exit.DENIED: "access denied",
     Exit.LOST: "the connection was lost before the answer was complete",
@@ -50,6 +51,14 @@ MEANINGS = {
     Exit.TOO_MANY: "more domains than one libvirt message carries",
     Exit.UNSUPPORTED: "not supported by this libvirt or its hypervisor driver",
     Exit.FINDINGS: "an audit is complete and found a difference, certain or possible",
+    Exit.HOLES: "'fleet check' found a hole, or 'fleet setup' refused because of one",
+}
+
+_OF_SIGNALS = {
+    129: "ended by SIGHUP: its terminal was closed",
+    130: "interrupted by Ctrl-C",
+    141: "the reader of standard output has left",
+    143: "ended by SIGTERM",
 }
 
 _BY_ERROR: dict[type[Exception], Exit] = {
@@ -64,6 +73,15 @@ _BY_ERROR: dict[type[Exception], Exit] = {
     NovaLost: Exit.LOST,
 }
 
+_OF_ETCD = {"Unreachable": Exit.UNREACHABLE, "Denied": Exit.DENIED}
+"""By the names of errors of an etcd, whose client most commands do without."""
+
+
+def in_words() -> str:
+    """Return all statuses and their meanings, for --help."""
+    statuses = [*MEANINGS.items(), *_OF_SIGNALS.items()]
+    return "\n".join(["exit status:", *(f"  {status:<5d}{words}" for status, words in statuses)])
+
 
 def verdict(answered: int, failures: Sequence[Exception]) -> Exit:
     """Return the status for this number of answers and these failures.
@@ -74,4 +92,5 @@ def verdict(answered: int, failures: Sequence[Exception]) -> Exit:
         return Exit.OK
     if answered:
         return Exit.PARTIAL
-    return _BY_ERROR.get(type(failures[0]), Exit.FAILED)
+    of = type(failures[0])
+    return _BY_ERROR.get(of) or _OF_ETCD.get(of.__name__, Exit.FAILED)

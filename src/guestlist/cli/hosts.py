@@ -8,7 +8,7 @@ becomes of one that hangs, is up to `guestlist.several.asking`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import guestlist
@@ -47,28 +47,31 @@ def ask(
     question: Callable[[Host], T],
     launched_by: LaunchedBy | None = None,
     domains: Callable[[T], Collection[UUID]] | None = None,
+    among: Mapping[str, Host] | None = None,
 ) -> tuple[list[HostReply[T]], exits.Exit]:
     """Ask each host; return the replies, and the exit status that the failures of others make.
 
     `domains` returns the UUIDs of the domains in a value. With it, hosts to which two URIs lead are
-    found.
+    found. `among` has the hosts by the names that replies have; None: those of -c, by their URIs.
     """
     replies: dict[Host, HostReply[T]] = {}
     failures = []
-    for outcome in _asked(named(options, launched_by), question, options.timeout):
+    names = {host: name for name, host in (among or {}).items()}
+    asked = named(options, launched_by) if among is None else list(names)
+    for outcome in _asked(asked, question, options.timeout):
         if isinstance(outcome, HostAnswer):
             uri, value = outcome.value
-            replies[outcome.host] = HostReply(uri, value)
+            replies[outcome.host] = HostReply(names.get(outcome.host, uri), value)
         else:
             failures.append(outcome.error)
             _report(outcome)
     if domains is not None and len(replies) > 1:
         from guestlist.several import doubles  # noqa: PLC0415  not for a single host
 
-        asked = [(host, domains(reply.value)) for host, reply in replies.items()]
+        answers = [(host, domains(reply.value)) for host, reply in replies.items()]
         timeout = options.timeout
         repeated = doubles.repeated(
-            asked, lambda some: _identities(some, doubles.identity, timeout)
+            answers, lambda some: _identities(some, doubles.identity, timeout)
         )
         for host, first in repeated.items():
             replies[host] = replies[host]._replace(same_as=replies[first].host)
@@ -104,7 +107,7 @@ def made(
     host is asked, from a terminal: with several hosts, several programs would ask at once. The
     hosts are closed when a signal ends the run.
     """
-    _listen(log_handler or terminal.LogLines(), verbose=options.verbose)
+    show_log(log_handler, verbose=options.verbose)
     found = [
         Host(
             uri,
@@ -163,12 +166,12 @@ def _report(failure: HostFailure) -> None:
         terminal.complain_of_surprise(failure.host.label, error)
 
 
-def _listen(handler: logging.Handler, *, verbose: bool) -> None:
+def show_log(handler: logging.Handler | None = None, *, verbose: bool) -> None:
     """Send the library's log to the handler, and libvirt's own messages nowhere.
 
-    Without `verbose` the log is its warnings and errors only.
+    None: to standard error. Without `verbose` the log is its warnings and errors only.
     """
     log.setLevel(logging.DEBUG if verbose else logging.WARNING)
-    log.handlers[:] = [handler]
+    log.handlers[:] = [handler or terminal.LogLines()]
     log.propagate = False
     process.quiet()

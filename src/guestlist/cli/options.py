@@ -23,6 +23,9 @@ it. Numbers have none. To undo it, remove the apostrophe at the beginning and th
 after a semicolon, then the escapes; --raw writes neither.
 """
 
+BY_HOST = "by host as given, then by name"
+"""The order of a table of several hosts, in words."""
+
 
 def add_hosts(command: argparse.ArgumentParser) -> None:
     """Add the options that say which hosts to ask, and how."""
@@ -37,13 +40,23 @@ def add_hosts(command: argparse.ArgumentParser) -> None:
         "terminal, ssh may ask for a password; otherwise ssh fails if it needs one, unless the "
         "URI says no_tty=0",
     )
+    add_patience(command)
+
+
+def add_patience(
+    command: argparse.ArgumentParser,
+    about: str = "how long a host may take to answer, the time to type a password included",
+) -> None:
+    """Add the options on how long to wait, and how much to tell of failures.
+
+    `about` says what --timeout limits.
+    """
     command.add_argument(
         "--timeout",
         metavar="SECONDS",
         type=seconds,
         default=30.0,
-        help="how long a host may take to answer, the time to type a password included (default: "
-        "%(default)g)",
+        help=f"{about} (default: %(default)g)",
     )
     command.add_argument(
         "-v",
@@ -72,7 +85,7 @@ def add_ours(group: argparse._ActionsContainer) -> None:
 def add_order(
     group: argparse._ActionsContainer,
     known: Iterable[str],
-    usual: str = "by host as given, then by name",
+    usual: str = BY_HOST,
 ) -> None:
     """Add the options of a table and of CSV. `known` are the columns to sort by.
 

@@ -63,6 +63,11 @@ def add_options(audit: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="more hosts to ask: Nova's names of them and their URIs, in YAML",
     )
+    add_comparison(audit)
+
+
+def add_comparison(audit: argparse.ArgumentParser) -> None:
+    """Add the options that say what to compare the hosts with, how, and how to show it."""
     nova = audit.add_argument_group(
         "what Nova believes", "One of these two is needed."
     ).add_mutually_exclusive_group(required=True)

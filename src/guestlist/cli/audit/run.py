@@ -16,7 +16,7 @@ import guestlist
 from guestlist.audit.findings import Audit
 from guestlist.cli import exits
 from guestlist.cli.audit import watching
-from guestlist.cli.audit.sides import Sides
+from guestlist.cli.audit.sides import AskedHosts, Sides
 from guestlist.cli.exits import Exit
 from guestlist.cli.show import terminal
 from guestlist.cli.show.columns import in_order, record
@@ -29,10 +29,13 @@ from guestlist.settings_file import BadSettings
 log = logging.getLogger(guestlist.__name__)
 
 
-def run(options: argparse.Namespace) -> Exit:
-    """Make an audit and print what it found; with `--watch`, repeat it until a signal ends it."""
+def run(options: argparse.Namespace, hosts: AskedHosts | None = None) -> Exit:
+    """Make an audit and print what it found; with `--watch`, repeat it until a signal ends it.
+
+    `hosts` as for `Sides.of`.
+    """
     try:
-        sides = Sides.of(options)
+        sides = Sides.of(options, hosts)
         if options.watch is not None:
             watching.run(options, sides)
         began = datetime.now(UTC)

@@ -45,9 +45,12 @@ class Sides:
         self._settle = settle
 
     @classmethod
-    def of(cls, options: argparse.Namespace) -> Sides:
-        """Return the sides that the options name. Nothing is asked yet."""
-        return cls(_hosts(options), _nova(options), options.settle)
+    def of(cls, options: argparse.Namespace, hosts: AskedHosts | None = None) -> Sides:
+        """Return the sides that the options name. Nothing is asked yet.
+
+        `hosts` are asked in place of those that the options name.
+        """
+        return cls(hosts or _hosts(options), _nova(options), options.settle)
 
     def audit(self, tell: Callable[[str], object] | None = None) -> Audit:
         """Make an audit. `tell` gets a line before each step that takes time.

@@ -10,10 +10,12 @@ In: the parser of the command. Out: the same, with the options of `ls`.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from guestlist.cli import options as common
 from guestlist.cli.show import columns, terminal
+from guestlist.cli.show.columns import Column, DomainRow
 
 ABOUT = "list the domains of one host or several"
 
@@ -62,18 +64,40 @@ _LINE_FORMATS = ("name", "uuid")
 def add_options(ls: argparse.ArgumentParser) -> None:
     """Add the options of `ls`."""
     common.add_hosts(ls)
-    domains = ls.add_argument_group(
-        "which domains to list",
-        "By default: the active ones (running, paused, …) that Nova launched.",
-    )
-    domains.add_argument("--inactive", action="store_true", help="also those that are shut off")
-    domains.add_argument("--foreign", action="store_true", help="also those that others launched")
+    domains = add_domains(ls)
     domains.add_argument("--dom0", action="store_true", help="also Xen's Domain-0")
     domains.add_argument(
         "-a", "--all", action="store_true", help="all domains: --inactive --foreign --dom0"
     )
     common.add_ours(domains)
-    how = ls.add_argument_group("how to show them")
+    add_look(ls, columns.COLUMNS).add_argument(
+        "--live",
+        action="store_true",
+        help="keep the table on the screen, and update it while the host changes, until Ctrl-C",
+    )
+
+
+def add_domains(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the options that say which domains to list, and return their group."""
+    domains = command.add_argument_group(
+        "which domains to list",
+        "By default: the active ones (running, paused, …) that Nova launched.",
+    )
+    domains.add_argument("--inactive", action="store_true", help="also those that are shut off")
+    domains.add_argument("--foreign", action="store_true", help="also those that others launched")
+    return domains
+
+
+def add_look(
+    command: argparse.ArgumentParser,
+    known: Mapping[str, Column[DomainRow]],
+    usual: str = common.BY_HOST,
+) -> argparse._ArgumentGroup:
+    """Add the options that say how to show domains, in these columns, and return their group.
+
+    `usual` is the order if none is asked for, in words.
+    """
+    how = command.add_argument_group("how to show them")
     common.add_format(how, (*common.TABLE_FORMATS, *_LINE_FORMATS))
     how.add_argument(
         "-q",
@@ -87,7 +111,7 @@ def add_options(ls: argparse.ArgumentParser) -> None:
         "-0",
         "--null",
         action="store_true",
-        help="with -q (ls -q0) or -f uuid: end each exact name or UUID with NUL instead of a "
+        help="with -q (-q0) or -f uuid: end each exact name or UUID with NUL instead of a "
         "line's end, for xargs -0",
     )
     which = how.add_mutually_exclusive_group()
@@ -95,6 +119,7 @@ def add_options(ls: argparse.ArgumentParser) -> None:
         "--columns",
         metavar="A,B,…",
         action=_Columns,
+        known=known,
         help="these columns, in this order; 'help' lists them",
     )
     which.add_argument(
@@ -104,23 +129,13 @@ def add_options(ls: argparse.ArgumentParser) -> None:
         help="all columns; in a table, columns that repeat another one are left out. Columns from "
         "'vcpus' on cost one call per domain, with --columns and --sort as well",
     )
-    common.add_order(how, columns.COLUMNS)
-    how.add_argument(
-        "--live",
-        action="store_true",
-        help="keep the table on the screen, and update it while the host changes, until Ctrl-C",
-    )
+    common.add_order(how, known, usual)
+    return how
 
 
 def check_options(options: argparse.Namespace, ls: argparse.ArgumentParser) -> None:
     """Refuse options that exclude each other; set `exact`."""
-    if options.format in _LINE_FORMATS:
-        for option, given in {"--columns": options.columns, "--long": options.long}.items():
-            if given:
-                formats = ", ".join(common.TABLE_FORMATS)
-                ls.error(f"{option} goes with -f {formats}, not with {options.format}")
-    is_raw = common.check_exact(options, ls, "--raw", "csv")
-    options.exact = is_raw or common.check_exact(options, ls, "--null", *_LINE_FORMATS)
+    check_look(options, ls)
     if options.live:
         if options.format != "table":
             ls.error(f"--live goes with -f table, not with {options.format}")
@@ -128,8 +143,23 @@ def check_options(options: argparse.Namespace, ls: argparse.ArgumentParser) -> N
             ls.error("--live wants a terminal; for a pipe or a file there is 'guestlist watch'")
 
 
+def check_look(options: argparse.Namespace, command: argparse.ArgumentParser) -> None:
+    """Refuse options of `add_look` that exclude each other; set `exact`."""
+    if options.format in _LINE_FORMATS:
+        for option, given in {"--columns": options.columns, "--long": options.long}.items():
+            if given:
+                formats = ", ".join(common.TABLE_FORMATS)
+                command.error(f"{option} goes with -f {formats}, not with {options.format}")
+    is_raw = common.check_exact(options, command, "--raw", "csv")
+    options.exact = is_raw or common.check_exact(options, command, "--null", *_LINE_FORMATS)
+
+
 class _Columns(argparse.Action):
     """`--columns a,b,c`, in upper or lower case; `--columns help` prints the list and ends."""
+
+    def __init__(self, known: Mapping[str, Column[DomainRow]], **options: Any) -> None:
+        super().__init__(**options)
+        self._known = known
 
     def __call__(
         self,
@@ -141,11 +171,11 @@ class _Columns(argparse.Action):
         """Take the names."""
         names = [name.strip().lower() for name in values.split(",")]
         if names == ["help"]:
-            terminal.write(columns.help_text())
+            terminal.write(columns.help_text(self._known))
             parser.exit()
         try:
-            setattr(namespace, self.dest, columns.chosen(names))
+            setattr(namespace, self.dest, columns.chosen(names, self._known))
         except KeyError as error:
-            known = ", ".join(columns.COLUMNS)
+            known = ", ".join(self._known)
             message = f"there is no column '{error.args[0]}'; there are: {known}"
             raise argparse.ArgumentError(self, message) from None

@@ -3,6 +3,8 @@
 In: rows, changes, numbers. Out: text on standard output or standard error. Asks no host.
 
     columns        what a table, JSON, YAML and CSV can show of a row
+    fleet_columns  what can be shown of a fleet: its guests, its hosts
+    fleet_news     what a reader of a fleet is told, for people and for programs
     render         records in the format asked for
     table          a table, for people
     words          numbers and times, for people

@@ -15,6 +15,7 @@ from guestlist.cli.show import words
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from guestlist.fleet.rows import FleetRow
     from guestlist.records import Details, Instance, NovaMetadata, Owner
     from guestlist.usage import InstanceUsage
 
@@ -53,6 +54,8 @@ class DomainRow(NamedTuple):
     instance: Instance
     now: datetime | None = None
     """The time of the question; None: no column tells an age."""
+    guest: FleetRow | None = None
+    """The row of the fleet that it is; None: one host was asked (`fleet_columns`)."""
 
 
 class UsageRow(NamedTuple):
@@ -121,13 +124,13 @@ def _age_seconds(row: DomainRow) -> Value:
     return _of_nova(age)(row)
 
 
-def _by_name(*columns: Column[R]) -> Mapping[str, Column[R]]:
+def by_name(*columns: Column[R]) -> Mapping[str, Column[R]]:
     return {column.name: column for column in columns}
 
 
 _STATE_COLOURS = {"running": "32", "paused": "33", "crashed": "31", "shut off": "2"}
 
-COLUMNS: Mapping[str, Column[DomainRow]] = _by_name(
+COLUMNS: Mapping[str, Column[DomainRow]] = by_name(
     Column("host", "URI of the host", lambda row: row.host, least=8, folds=True),
     Column("id", "libvirt's id of an active domain", lambda row: row.instance.id),
     Column("name", "libvirt's name", lambda row: row.instance.name, least=8, folds=True),
@@ -254,7 +257,7 @@ BRIEF = ("host", "id", "name", "uuid", "state", "active", "launcher")
 SAID_SHORTER = frozenset({"active", "project_id", "user_id", "created_at"})
 """What a table of all columns leaves out: another column says it in fewer cells."""
 
-USAGE_COLUMNS: Mapping[str, Column[UsageRow]] = _by_name(
+USAGE_COLUMNS: Mapping[str, Column[UsageRow]] = by_name(
     Column("host", "URI of the host", lambda row: row.host, least=8, folds=True),
     Column("name", "libvirt's name", lambda row: row.instance.name, least=8, folds=True),
     Column("uuid", "UUID, the same in Nova", lambda row: str(row.instance.uuid), least=6),
@@ -310,13 +313,15 @@ USAGE_COLUMNS: Mapping[str, Column[UsageRow]] = _by_name(
 """The columns of `guestlist usage`, by name."""
 
 
-def chosen(names: Iterable[str]) -> tuple[Column[DomainRow], ...]:
-    """Return the columns of these names, in this order, each once.
+def chosen(
+    names: Iterable[str], known: Mapping[str, Column[DomainRow]] = COLUMNS
+) -> tuple[Column[DomainRow], ...]:
+    """Return the columns of these names, of those that are known, in this order, each once.
 
     Raises:
         KeyError: there is no column of that name.
     """
-    return tuple(COLUMNS[name] for name in dict.fromkeys(names))
+    return tuple(known[name] for name in dict.fromkeys(names))
 
 
 def record(columns: Iterable[Column[R]], row: R) -> Record:
@@ -344,7 +349,7 @@ def in_order(rows: Iterable[R], column: Column[R] | None, *, reverse: bool = Fal
     return [row for _, row in known] + unknown
 
 
-def help_text() -> str:
-    """Return what `--columns help` prints."""
-    width = max(map(len, COLUMNS)) + 2
-    return "".join(f"{column.name:<{width}}{column.about}\n" for column in COLUMNS.values())
+def help_text(known: Mapping[str, Column[DomainRow]] = COLUMNS) -> str:
+    """Return what `--columns help` prints of these columns."""
+    width = max(map(len, known)) + 2
+    return "".join(f"{column.name:<{width}}{column.about}\n" for column in known.values())

@@ -42,6 +42,7 @@ _COLOURS = {
     "gone": "31",
     "connection lost": "31",
     "stale": "31",
+    "syncing": "33",
     "back in step": "32",
 }
 
@@ -88,8 +89,8 @@ class Lines:
                     ("", "connection lost" if lost else "stale", f": {escape(str(news.error))}")
                 ]
             case _:
-                told = [_told(news)] if _is_worth_a_line(news) else []
-        return "".join(self._line(host, news.learned_at, *parts) for parts in told)
+                told = [in_parts(news)] if is_worth_a_line(news) else []
+        return "".join(self.line(host, news.learned_at, *parts) for parts in told)
 
     def _resynced(self, host: str, news: Resynced) -> Iterator[tuple[str, str, str]]:
         there = words.number(len(news.snapshot), "domain")
@@ -104,7 +105,8 @@ class Lines:
             yield "", "back in step", f": {there}"
         self._met.add(host)
 
-    def _line(self, host: str, at: datetime, name: str, word: str, rest: str) -> str:
+    def line(self, host: str, at: datetime, name: str, word: str, rest: str) -> str:
+        """Return one line, of its parts; a part that is empty is left out."""
         shown = escape(host)
         parts = [
             f"{at.astimezone():%H:%M:%S}",
@@ -124,7 +126,7 @@ def _present(snapshot: Snapshot) -> Iterator[tuple[str, str, str]]:
         yield instance.name, "present", f": {instance.state}{_reason(instance)}"
 
 
-def _is_worth_a_line(change: Change) -> bool:
+def is_worth_a_line(change: Change) -> bool:
     """Return whether something happened to the domain itself.
 
     A change of the view may be less: the details of a domain are read a moment after its start.
@@ -135,7 +137,7 @@ def _is_worth_a_line(change: Change) -> bool:
     return rebooted or any(_differences(change))
 
 
-def _told(change: Change) -> tuple[str, str, str]:
+def in_parts(change: Change) -> tuple[str, str, str]:
     """Return the domain's name, what happened, and the rest of the line."""
     word = _WORDS[type(change)]
     if isinstance(change, Started) and change.before and change.before.active:

@@ -28,10 +28,11 @@ def news_record(host: str, news: News) -> dict[str, Any]:
             return {**common, "missed": news.missed, "instances": instances}
         case Stale():
             return {**common, "since": _instant(news.since), "error": str(news.error)}
-    return {**common, **_of_domain(news)}
+    return {**common, **of_domain(news)}
 
 
-def _of_domain(change: Change) -> dict[str, Any]:
+def of_domain(change: Change) -> dict[str, Any]:
+    """Return what a change tells of its domain."""
     return {
         "told_at": None if change.told_at is None else _instant(change.told_at),
         "uuid": str(change.uuid),

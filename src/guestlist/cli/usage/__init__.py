@@ -1,4 +1,10 @@
-"""`guestlist usage`: its options. `run` asks the hosts and prints."""
+"""`guestlist usage`: its options, and what it does with them.
+
+In: the parser of the command. Out: the same, with the options of `usage`.
+
+    run     asks the hosts and prints
+    shown   what instances use, in the format asked for
+"""
 
 from __future__ import annotations
 
@@ -49,7 +55,12 @@ def add_options(usage: argparse.ArgumentParser) -> None:
         help="also those that others launched, as Nova's own driver counts",
     )
     common.add_ours(domains)
-    how = usage.add_argument_group("how to show it")
+    add_look(usage)
+
+
+def add_look(command: argparse.ArgumentParser) -> None:
+    """Add the options that say how to show what instances use."""
+    how = command.add_argument_group("how to show it")
     common.add_format(how, common.TABLE_FORMATS)
     common.add_order(how, columns.USAGE_COLUMNS)
 
