@@ -3,9 +3,14 @@
 callers_report      the page and the plot of `./dev bench callers`
 dashboards_report   the page of `./dev bench dashboards`
 exporter_report     the page of `./dev bench exporter`
+fleet_report        the page of `./dev bench fleet`
 inventory_report    those of `./dev bench inventory`
 listing_report      those of `./dev bench listing`
 nova_report         those of `./dev bench nova`
+fleet_results       what `./dev bench fleet` measured, as records
+fleet_writing       a fleet of any size in an etcd, written as agents write it
+fleet_readers       a process that reads a fleet once, in one way
+fleet_watcher       a process that watches a fleet, and says when it saw what
 exporter_results    what `./dev bench exporter` measured, as records
 dashboards_results  what `./dev bench dashboards` found, as records
 scraping            an exporter in step with its host, and scrapes of it
