@@ -8,14 +8,16 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from lab.etcd import RELEASES, etcd_available
+from lab.needs import require
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def run(script: str, *arguments: object) -> str:
+def run(script: str, *arguments: object, timeout: float = 100) -> str:
     """Return what the script prints."""
     command = [sys.executable, ROOT / script, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout
@@ -42,7 +44,7 @@ def check_shown(shown: str) -> None:
 
 @pytest.mark.usefixtures("daemon")
 def test_the_demo_counts_one_call_on_the_wire_against_more_than_a_thousand():
-    shown = run("demo/demo.py")
+    shown = run("demo/host.py")
     check_shown(shown)
     assert "calls on the wire" in shown
     assert re.search(r"instance-00000002  started \(booted\)$", shown, re.MULTILINE)
@@ -53,10 +55,35 @@ def test_the_demo_counts_one_call_on_the_wire_against_more_than_a_thousand():
 
 @pytest.mark.heavy
 def test_without_a_daemon_the_demo_says_so_and_counts_calls_into_libvirt():
-    shown = run("demo/demo.py", "--no-daemon")
+    shown = run("demo/host.py", "--no-daemon")
     check_shown(shown)
     assert "No private libvirtd (--no-daemon was given)" in shown
     assert "on the wire" not in shown
+
+
+@pytest.fixture(scope="session")
+def needs_etcd() -> None:
+    """The etcd of any release can be run here: the demo takes the newest."""
+    missing = [etcd_available(each) for each in RELEASES]
+    require(None if None in missing else missing[0])
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("needs_etcd", "needs_libvirtd", "needs_qemu")
+def test_the_demo_of_the_fleet_loses_no_guest_that_migrates():
+    shown = run("demo/fleet.py", timeout=380)
+    guest = "instance-00000003"
+    listed = re.findall(rf"^(node\d) .* {guest} .* (resident|migrating)$", shown, re.MULTILINE)
+    assert listed == [("node1", "migrating"), ("node2", "resident")]
+    assert re.search(r"(\d+) lists were complete,\s+and\s+the\s+guest\s+was\s+in\s+each", shown)
+    assert "\ngive user viewer role guestlist/default/reader\n" in shown
+    assert f"node1  {guest}  changed: resident -> migrating" in shown
+    assert re.search(rf"node2  {guest}  changed: handover -> resident\n", shown)
+    assert re.search(r"^guestlist: not complete: 1 of 4 hosts missing", shown, re.MULTILINE)
+    assert re.search(r"^node3 +unknown +\d.*holds no lease", shown, re.MULTILINE)
+    assert re.search(r"node3  back in step$", shown, re.MULTILINE)
+    assert re.search(rf"^possible +on the wrong host +node2 +{guest} ", shown, re.MULTILINE)
+    assert shown.count("\npossible ") == 2
 
 
 @pytest.mark.usefixtures("daemon")

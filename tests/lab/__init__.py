@@ -12,6 +12,7 @@
     command    the command `guestlist` as a process, and hosts to give it; `watch` while it runs
                (watching), on a pseudo-terminal (terminal), with hostile names (hostile), and the
                schemas that its JSON keeps (schemas)
+    etcd       real etcds of one member or three, with a relay before each (relay)
     nova       a released Nova's driver as a process (nova_nursery, nova_service, nova_layouts)
     needs      which test needs what, and the run without daemon, QEMU and Nova (quick)
     fixtures   all this as pytest fixtures

@@ -33,7 +33,7 @@ PACKAGE = Path(guestlist.__file__).parents[1]
 MAIN = "from guestlist.cli import main; raise SystemExit(main())"
 """The command as a Python program."""
 
-_THEIRS = {"COLUMNS", "NO_COLOR", "LIBVIRT_DEFAULT_URI", "PYTHONPATH"}
+_THEIRS = {"COLUMNS", "NO_COLOR", "LIBVIRT_DEFAULT_URI", "PYTHONPATH", "ETCDCTL_ENDPOINTS"}
 
 
 def environment(**changes: str) -> dict[str, str]:

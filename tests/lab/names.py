@@ -110,7 +110,7 @@ def is_command(line: str) -> bool:
             if word not in positional[0].choices:
                 return False
             here = positional[0].choices[word]
-        elif not positional or word not in (positional[0].choices or ()):
+        elif not positional or word not in (positional[0].choices or (word,)):
             return False
     return True
 

@@ -14,7 +14,7 @@ QUICK = "GUESTLIST_QUICK"
 """The environment variable that says that this is a quick run."""
 
 
-PROGRAMS = ("libvirtd", "qemu-", "prometheus")
+PROGRAMS = ("etcd", "libvirtd", "qemu-", "prometheus")
 """How the names of heavy programs begin."""
 
 

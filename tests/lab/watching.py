@@ -14,9 +14,12 @@ from lab.schemas import valid
 class Watching:
     """`guestlist watch words…` while it runs; the end of the block kills it."""
 
+    command: tuple[str, ...] = ("watch",)
+    schema = "watch"
+
     def __init__(self, *words: str, **changes: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", MAIN, "watch", *words],
+            [sys.executable, "-c", MAIN, *self.command, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -49,7 +52,7 @@ class Watching:
     def told(self) -> dict[str, Any]:
         """Return the next JSON object, which is as the schema describes it."""
         assert self.process.stdout is not None
-        told: dict[str, Any] = valid("watch", self.process.stdout.readline())
+        told: dict[str, Any] = valid(self.schema, self.process.stdout.readline())
         return told
 
     def told_of(self, change: str) -> dict[str, Any]:

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +23,9 @@ from typing import Any, Protocol
 import libvirt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from demo.showing import environment, run, say, show_command, show_until
 from lab.churn import populated
 from lab.daemon import Daemon, daemon_available
 from lab.legacy import legacy_walk
@@ -61,8 +61,6 @@ _LOCAL = {
     "virDomainGetUUIDString",
 }
 """Calls that never leave the client library."""
-
-_PIPE_CLOSED = 141
 
 Listing = Callable[[], list[libvirt.virDomain]]
 
@@ -181,16 +179,9 @@ def show_commands(place: Place) -> None:
         "paused; a libguestfs appliance at work on a disk; two domains made by hand."
     )
     print(f"\n$ host='{host}'")
-    tools = Path(sys.executable).parent  # `guestlist` is installed beside this Python
-    path = os.pathsep.join([str(tools), os.environ.get("PATH", os.defpath)])
     for title, command in COMMANDS:
         say(title)
-        print(f"$ {command}", flush=True)
-        subprocess.run(
-            ["/bin/sh", "-c", command],
-            env={**os.environ, "PATH": path, "host": host},
-            check=True,
-        )
+        show_command(command, {"host": host})
 
 
 def show_watching(daemon: Daemon) -> None:
@@ -210,33 +201,20 @@ def show_watching(daemon: Daemon) -> None:
         ]
         print(f"\n$ host='{uri}'\n$ guestlist watch -c \"$host\" &", flush=True)
         with subprocess.Popen(
-            [Path(sys.executable).parent / "guestlist", "watch", "-c", uri],
+            ["guestlist", "watch", "-c", uri],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "NO_COLOR": "1"},
+            env=environment(NO_COLOR="1"),
         ) as watching:
             try:
                 for said, awaited, do in doings:
                     if said:
                         print(f"  # {said}", flush=True)
                     do()
-                    _show_until(watching, awaited)
+                    show_until(watching, awaited)
             finally:
                 watching.terminate()
-
-
-def _show_until(watching: subprocess.Popen[str], awaited: str) -> None:
-    assert watching.stdout is not None
-    for line in watching.stdout:
-        print(_bounded(line.rstrip("\n")), flush=True)
-        if awaited in line:
-            return
-    raise SystemExit("demo: guestlist watch ended by itself")
-
-
-def _bounded(line: str) -> str:
-    return line if len(line) <= 100 else f"{line[:99]}…"
 
 
 def compare(place: Place) -> None:
@@ -298,11 +276,6 @@ def ours(uri: str) -> Listing:
     return lambda: host.list_instance_domains(include_inactive=True)
 
 
-def say(text: str) -> None:
-    """Print a paragraph that explains what follows."""
-    print("\n" + textwrap.fill(text, width=80, break_on_hyphens=False))
-
-
 @contextlib.contextmanager
 def _place(options: argparse.Namespace) -> Iterator[Place]:
     why = "--no-daemon was given" if options.no_daemon else daemon_available()
@@ -345,14 +318,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except subprocess.CalledProcessError as error:
-        if error.returncode != _PIPE_CLOSED:
-            sys.exit(f"demo: status {error.returncode} of: {error.cmd[-1]}")
-        sys.exit(_PIPE_CLOSED)
-    except BrokenPipeError:  # the reader has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_PIPE_CLOSED)
+    run(main)
