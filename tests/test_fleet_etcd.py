@@ -549,6 +549,7 @@ def test_status_and_members_tell_what_runs(client: Client, shared: Etcd):
 
 
 def test_a_certificate_says_who_the_user_is(h1: Client):
+    kv.delete(h1, prefix(b"h1/"))
     kv.put(h1, b"h1/a", b"mine")
     assert [row.value for row in kv.read(h1, prefix(b"h1/")).rows] == [b"mine"]
     with pytest.raises(errors.Denied):
@@ -679,6 +680,7 @@ def test_files_that_are_no_certificates_are_refused_before_a_call(tmp_path: Path
 # In one process with others
 
 
+@pytest.mark.filterwarnings("ignore:Using fork:DeprecationWarning")  # eventlet's, in this process
 def test_a_forked_child_is_refused(client: Client):
     kv.get(client, b"k")
     receiving, sending = os.pipe()

@@ -835,6 +835,7 @@ def test_close_ends_a_list_in_another_thread(shared: Etcd, name: str) -> None:
         assert [type(each) for each in raised] == [errors.Unreachable]
 
 
+@pytest.mark.filterwarnings("ignore:Using fork:DeprecationWarning")  # eventlet's, in this process
 def test_a_child_that_was_forked_is_refused(client: Client, fleet: Fleet, name: str) -> None:
     PublishedHost(client, "node1", name).go_live()
     assert fleet.snapshot().complete
@@ -849,6 +850,7 @@ def test_a_child_that_was_forked_is_refused(client: Client, fleet: Fleet, name: 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+@pytest.mark.filterwarnings("ignore:Using fork:DeprecationWarning")  # eventlet's, in this process
 def test_a_child_that_was_forked_is_refused_the_news(
     client: Client, fleet: Fleet, name: str
 ) -> None:
