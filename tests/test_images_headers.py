@@ -168,6 +168,11 @@ def is_about_a_data_file(content: bytes) -> bool:
     return len(content) > 95 and content[7] == 3 and bool(content[79] & 4 or content[95] & 2)
 
 
+def has_countless_snapshots(content: bytes) -> bool:
+    """qemu-img lists them all, and guestlist reads 1 MiB of its answer: some 4,800 snapshots."""
+    return int.from_bytes(content[60:64]) > 4_000
+
+
 @settings(deadline=None, max_examples=int(os.environ.get("GUESTLIST_HEADERS", 3 * EXAMPLES)))
 @given(st.sampled_from(sorted(QCOW2)), changes)
 @example("version 3", [("size", 1 << 62)])
@@ -180,6 +185,7 @@ def is_about_a_data_file(content: bytes) -> bool:
 @example("version 3", [("L1 offset", 12345)])
 @example("version 3", [("snapshots", 1 << 30)])
 @example("version 3", [("snapshots", 1)])
+@example("backing file", [("snapshots", 4852)])
 @example("version 3", [("backing offset", 1 << 40)])
 @example("version 3", [("refcount clusters", 0)])
 @example("version 3", [("extension length", 1 << 31)])
@@ -188,7 +194,7 @@ def is_about_a_data_file(content: bytes) -> bool:
 def test_qcow2_has_a_size_where_qemu_opens_it(kind: str, changes: list[tuple[str, int]]):
     content = changed(originals()[kind], changes)
     ours, qemu = agree(content, "qcow2")
-    if is_about_a_data_file(content):
+    if is_about_a_data_file(content) or has_countless_snapshots(content):
         assert ours is None or qemu in (None, ours)
     else:
         assert ours == qemu
