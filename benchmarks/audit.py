@@ -195,7 +195,7 @@ def _measure(
         proxies = [stack.enter_context(Proxy(daemon)) for daemon in daemons]
         looks = stack.enter_context(_looks([proxy.uri() for proxy in proxies]))
         audit(looks, make())
-        one.calls = [Counter(proxy.calls) for proxy in proxies]
+        one.calls = [dict(Counter(proxy.calls)) for proxy in proxies]
     report(f"{source}, {missing} missing: {median(one.seconds):.2f} s, {one.found} found")
     return one
 
