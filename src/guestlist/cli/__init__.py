@@ -130,7 +130,7 @@ def _missing(error: ImportError) -> str:
             return f"cannot load libvirt's Python binding: {error}; {remedy}"
         case "aiohttp" | "bcrypt" as package:
             return f"cannot load {package}: {error}; run: pip install 'guestlist[exporter]'"
-        case "grpc" | "google" as package:
+        case "grpc" | "google" | "msgspec" as package:
             return f"cannot load {package}: {error}; run: pip install 'guestlist[fleet]'"
         case "openstack" | "keystoneauth1" as package:
             return f"cannot load {package}: {error}; run: pip install 'guestlist[openstack]'"

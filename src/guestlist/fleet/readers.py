@@ -51,16 +51,23 @@ class FleetWatch(Protocol):
     def close(self) -> None:
         """End it, for its reader too; harmless twice."""
 
-    def __iter__(self) -> Self: ...
+    def __iter__(self) -> Self:
+        return self
 
-    def __next__(self) -> FleetNews: ...
+    def __next__(self) -> FleetNews:
+        news = self.get()
+        if news is None:
+            raise StopIteration
+        return news
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-class FleetChanges:
+class FleetChanges(FleetWatch):
     """The news for one reader: an iterator, in a thread. Close it when you are done."""
 
     def __init__(
@@ -133,18 +140,3 @@ class FleetChanges:
 
     def _has_news(self) -> bool:
         return bool(self._news or self._missed or self._is_over)
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> FleetNews:
-        news = self.get()
-        if news is None:
-            raise StopIteration
-        return news
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

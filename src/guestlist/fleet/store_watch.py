@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Self
 
 from guestlist import threads
 from guestlist.fleet.etcd.connection import Etcd
@@ -22,6 +21,7 @@ from guestlist.fleet.etcd.kv import KeyValue
 from guestlist.fleet.etcd.watch import Watch
 from guestlist.fleet.etcd.watch_stream import Batch
 from guestlist.fleet.layout import Layout
+from guestlist.fleet.readers import FleetWatch
 from guestlist.fleet.rows import FleetNews, Relisted
 from guestlist.fleet.store_list import list_fleet
 from guestlist.fleet.store_state import StoreState
@@ -36,7 +36,7 @@ class Closed(Exception):
     """The watch was closed."""
 
 
-class StoreWatch:
+class StoreWatch(FleetWatch):
     """The news of a fleet: an endless iterator, which begins with a `Relisted`.
 
     Raises each failure once, and may be asked again, because the thread goes on trying:
@@ -58,15 +58,6 @@ class StoreWatch:
         """Whether the last that was told is a failure: each is told once."""
         self._bell = Bell()
         threads.start(self._run, "guestlist-fleet-watch")
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> FleetNews:
-        news = self.get()
-        if news is None:
-            raise StopIteration
-        return news
 
     def get(self, timeout: float | None = None) -> FleetNews | None:
         """Wait for the next news and return it; None when there will be no more.
@@ -92,12 +83,6 @@ class StoreWatch:
         self._bell.ring()
         if (watch := self._watch) is not None:
             watch.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _run(self) -> None:
         """List and watch until it is closed. On a thread of its own."""

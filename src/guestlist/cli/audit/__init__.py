@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 
+from guestlist.audit.rounds import SETTLE
 from guestlist.cli import options as common
 from guestlist.cli.show import findings
 
@@ -49,10 +50,6 @@ docs/schemas/audit.schema.json has the keys of JSON.
 
 REPEAT = 60.0
 """Seconds between two audits of --watch."""
-
-SETTLE = 20.0
-"""Seconds until what may last for a moment is looked at again. Nova's own driver waits 15 s before
-it believes that a guest has stopped."""
 
 
 def add_options(audit: argparse.ArgumentParser) -> None:
