@@ -21,6 +21,7 @@ from lab.nodes import Domain, appliance, handmade, node, nova_instance
 from lab.proxy import Proxy
 from lab.qemu import guest_xml, guests
 from lab.system import SystemDaemon, system_available
+from lab.wire import xdr_string
 
 from guestlist import Host, Snapshot
 from guestlist.audit import disks_gone, taps, this_machine
@@ -187,12 +188,21 @@ def test_a_host_given_twice_is_looked_at_once(
     one, other = twice
     with looking(one, other) as looks:
         for _ in range(2):
-            [look] = looks.look()
-            assert (look.host, names(look)) == (one, [OFF.name])
+            seen = [(look.host, look.failure, names(look)) for look in looks.look()]
+            assert seen == [(one, None, [OFF.name])]
     assert caplog.messages == [f"{other} is the same host as {one}"]
     with looking(one, ("node1", other)) as looks:
         [look] = looks.look()
     assert (look.host, look.names) == ("node1", ("node1",))
+
+
+def test_a_name_service_that_fails_now_and_then_makes_no_second_host(qemu_daemon: Daemon) -> None:
+    with Proxy(qemu_daemon) as proxy, guests(qemu_daemon.qemu_uri, [OFF]):
+        with Host(qemu_daemon.qemu_uri, readonly=True) as host:
+            full = f"{host.hostname().partition('.')[0]}.cloud.example"
+        proxy.rewrite("CONNECT_GET_HOSTNAME", lambda _: xdr_string(full.encode()))
+        with looking(qemu_daemon.qemu_uri, proxy.qemu_uri) as looks:
+            assert [look.host for look in looks.look()] == [qemu_daemon.qemu_uri]
 
 
 def test_a_host_is_asked_once_who_it_is(qemu_daemon: Daemon) -> None:

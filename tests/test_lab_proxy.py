@@ -427,8 +427,8 @@ def test_the_loop_closes_no_connection_itself(proxy: Proxy) -> None:
     """Garbage is collected on any thread; the loop would wait for a reply that only it brings."""
     gc.disable()
     try:
-        connection = libvirt.open(proxy.uri())
-        cycle: list[object] = [connection.lookupByName("test"), connection]
+        connection = libvirt.open(proxy.uri(nodes.node(HOST)))
+        cycle: list[object] = [connection.lookupByName(OURS.name), connection]
         cycle.append(cycle)
         del connection, cycle
         proxy._loop.do(_collect)

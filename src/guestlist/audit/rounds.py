@@ -15,11 +15,8 @@ from uuid import UUID
 from guestlist.audit import rule
 from guestlist.audit.findings import Audit
 from guestlist.audit.rows import HostLook, NovaLook, Round
+from guestlist.audit.settle import SETTLE
 from guestlist.errors import GuestlistError, one_line
-
-SETTLE = 20.0
-"""Seconds for which some differences have to last (`rule`, A3). Nova's driver waits 15 s before it
-believes that a guest has stopped (nova/virt/libvirt/host.py, `_event_emit_delayed`)."""
 
 
 class Nova(Protocol):

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     Identity = tuple[UUID, str, str, str] | None
     """The machine's UUID and its name, the type of its hypervisor, and "/system" or "/session",
     which have domains of their own. None if libvirt does not tell. The name tells machines apart to
-    which their maker has given one UUID.
+    which their maker has given one UUID. It stops at the first dot: libvirt asks the name service
+    for the domain each time, and tells the bare name when there is no answer
+    (src/util/virutil.c, `virGetHostname`).
     """
 
 
@@ -29,7 +31,8 @@ def identity(host: Host) -> Identity:
     hypervisor = host.hypervisor()
     if hypervisor.uuid is None:
         return None
-    return hypervisor.uuid, hypervisor.hostname, hypervisor.type, host.location.instance
+    name, _, _ = hypervisor.hostname.partition(".")
+    return hypervisor.uuid, name, hypervisor.type, host.location.instance
 
 
 def repeated(

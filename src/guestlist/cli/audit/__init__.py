@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 
-from guestlist.audit.rounds import SETTLE
+from guestlist.audit.settle import SETTLE
 from guestlist.cli import options as common
 from guestlist.cli.show import findings
 
