@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from uuid import UUID
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -13,9 +13,9 @@ from lab.published import guest
 from guestlist.fleet import values
 from guestlist.fleet.claims import Claims
 from guestlist.fleet.rows import HostState, Phase, Publication
-from guestlist.fleet.stored import number_of, numbers_of
+from guestlist.fleet.stored import number_of, read_keys
 
-START = b"/guestlist/v1/f/dom/h1/"
+ROOT = b"/guestlist/v1/f/dom/"
 GOOD = values.publication_value(Publication("h1", guest("instance-00000001")))
 
 _uuids = st.uuids().map(lambda each: str(each).encode())
@@ -29,25 +29,45 @@ _tails = st.one_of(
 )
 
 
-def number(tail: bytes) -> int | None:
+_hosts = st.sampled_from([b"h1", b"h1.example", b"h10", b"h2", b"0"])
+_rests = st.one_of(
+    _tails,
+    _uuids.map(lambda each: b"x/" + each),
+    _uuids.map(lambda each: b"/" + each),
+    _uuids.map(lambda each: ROOT + b"h1/" + each),
+)
+
+
+def alone(key: bytes) -> tuple[bytes, int] | None:
+    host, _, rest = key.removeprefix(ROOT).partition(b"/")
     try:
-        return number_of(tail)
+        return host, number_of(rest)
     except ValueError:
         return None
 
 
-@given(st.lists(_uuids))
-def test_the_uuids_of_a_page_are_those_of_its_keys(tails: list[bytes]):
-    assert numbers_of([START + each for each in tails]) == [
-        UUID(each.decode()).int for each in tails
-    ]
+def together(keys: list[bytes]) -> list[tuple[bytes, int]] | None:
+    found = read_keys(keys, ROOT)
+    if found is None:
+        return None
+    hosts = [host for host, count in found.hosts for _ in range(count)]
+    return list(zip(hosts, found.numbers, strict=True))
 
 
-@given(st.lists(_tails, max_size=4))
-def test_a_page_has_all_uuids_or_none(tails: list[bytes]):
-    alone = [number(each.rpartition(b"/")[2]) for each in tails]
-    expected = None if None in alone else alone
-    assert numbers_of([START + each for each in tails]) == expected
+@given(st.lists(st.tuples(_hosts, _uuids)))
+def test_a_page_is_read_as_each_of_its_keys(some: list[tuple[bytes, bytes]]):
+    keys = sorted({ROOT + host + b"/" + uuid for host, uuid in some})
+    assert together(keys) == [alone(key) for key in keys]
+
+
+@given(st.lists(st.tuples(_hosts, _rests), max_size=6), st.randoms())
+def test_a_page_has_all_domains_or_none(some: list[tuple[bytes, bytes]], random: Random):
+    keys = sorted({ROOT + host + b"/" + rest for host, rest in some})
+    each_alone = [alone(key) for key in keys]
+    assert together(keys) == (None if None in each_alone else each_alone)
+    random.shuffle(keys)
+    shuffled = together(keys)
+    assert shuffled is None or shuffled == [alone(key) for key in keys]
 
 
 @given(

@@ -598,10 +598,11 @@ def test_what_a_watch_keeps_is_what_a_list_has(client: Client, fleet: Fleet, nam
                     host.bury(each.uuid)
                 case _:
                     host.publish(each, phase=chance.choice([*Phase]), arrived=chance.random() < 0.3)
-        last = guest("last")
+        last, behind = guest("last"), guest("behind")
         hosts[0].take_lease()
         hosts[0].publish(last)
-        view.take_until(lambda: last.uuid in view.rows)
+        hosts[0].publish(behind)  # when it is told, all that `last` has changed is told, too
+        view.take_until(lambda: behind.uuid in view.rows)
         snapshot = fleet.snapshot()
         assert view.rows == dict(snapshot)
 

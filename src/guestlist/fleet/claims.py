@@ -11,8 +11,9 @@ collector of garbage has nothing to look at in them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, ValuesView
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence, ValuesView
+from itertools import chain, compress
+from operator import is_not
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
@@ -54,12 +55,12 @@ class Claims:
             present, absent = _parts(known)
             self._keep(number, (*_without(present, publication.host), publication), absent)
 
-    def publish_all(self, numbers: Iterable[int], publications: Iterable[Publication]) -> None:
+    def publish_all(self, numbers: Sequence[int], publications: Sequence[Publication]) -> None:
         """Take what hosts publish of guests, one after the other, as `publish`."""
-        first = self._of.setdefault
-        for number, publication in zip(numbers, publications, strict=True):
-            if first(number, publication) is not publication:
-                self.publish(number, publication)
+        known = list(map(self._of.setdefault, numbers, publications))
+        is_another = map(is_not, known, publications)
+        for number, publication in compress(zip(numbers, publications, strict=True), is_another):
+            self.publish(number, publication)
 
     def withdraw(self, number: int, host: str) -> None:
         """Take back what a host publishes of a guest."""
@@ -84,7 +85,7 @@ class Claims:
     def row(self, number: int, hosts: Hosts) -> FleetRow | None:
         """Return the row of a guest; None if there is none."""
         present, absent = _parts(self._of.get(number))
-        return judge(present, absent, hosts) if present or absent else None
+        return judge(tuple(map(made, present)), absent, hosts) if present or absent else None
 
     def rows(self, hosts: Hosts) -> Mapping[UUID, FleetRow]:
         """Return all rows by UUID. Neither the claims nor `hosts` may change from then on."""

@@ -7,8 +7,8 @@ others are taken.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from guestlist.fleet.etcd.kv import KeyValue
 from guestlist.fleet.layout import Layout, is_valid
 from guestlist.fleet.roster import Roster
 from guestlist.fleet.rows import HostState
-from guestlist.fleet.stored import TAIL, number_of, numbers_of, publication, publications
+from guestlist.fleet.stored import number_of, publication, publications, read_keys
 from guestlist.fleet.values import are_domains, host_record, tombstone, why_not
 
 KINDS = (b"dom", b"gone", b"host", b"live")
@@ -25,6 +25,8 @@ KINDS = (b"dom", b"gone", b"host", b"live")
 
 _OF_HOSTS = (b"host", b"live")
 """Those of which a host has one key, which ends with its name."""
+
+_AT_A_TIME = 200
 
 NAMES_NO_HOST = "its key does not end with the name of a host"
 
@@ -46,6 +48,7 @@ class Content:
         self.newest: KeyValue | None = None
         """The record of a host that was written last."""
         self._start = len(layout.root)
+        self._domains = layout.root + b"dom/"
 
     def place(self, key: bytes) -> Place:
         """Return where a key of the fleet belongs."""
@@ -65,26 +68,22 @@ class Content:
 
     def put_domains(self, rows: Sequence[KeyValue]) -> None:
         """Take a page of domains, as `put` does: a million of them in a few seconds."""
-        keys, page = [row.key for row in rows], [row.value for row in rows]
-        numbers = numbers_of(keys)
-        start = self._start + len(b"dom/")
-        names = [key[start:-TAIL] for key in keys]
-        counts = Counter(names)
-        if numbers is None or any(b"/" in each for each in counts) or not are_domains(page):
+        found, values, born = _columns(rows)
+        keys = read_keys(found, self._domains)
+        if keys is None or not are_domains(values):
             self._put_each(rows)
             return
-        hosts = {each: self.roster[_text(each)] for each in counts}
-        for name, count in counts.items():
-            hosts[name].domains += count
-        of = {name: each.host for name, each in hosts.items()}
-        found = publications([of[each] for each in names], numbers, rows, page)
-        self.claims.publish_all(numbers, found)
+        hosts: list[str] = []
+        for name, count in keys.hosts:
+            host = self.roster[_text(name)]
+            host.domains += count
+            hosts += [host.host] * count
+        self.claims.publish_all(keys.numbers, publications(hosts, keys.numbers, born, values))
 
     def _put_each(self, rows: Iterable[KeyValue]) -> None:
         """Take a page of domains of which one, at least, cannot be read."""
-        start = self._start + len(b"dom/")
         for row in rows:
-            name, _, rest = row.key[start:].partition(b"/")
+            name, _, rest = row.key[len(self._domains) :].partition(b"/")
             host = self.roster[_text(name)]
             host.domains += 1
             try:
@@ -155,3 +154,20 @@ class Content:
 def _text(name: bytes) -> str:
     """Return a host's name, as the key has it; what is no UTF-8 in it becomes escapes."""
     return name.decode("utf-8", "backslashreplace")
+
+
+def _columns(rows: Iterable[KeyValue]) -> tuple[list[bytes], list[bytes], list[int]]:
+    """Return the keys, the values and the revisions of creation of rows.
+
+    protobuf makes an object of a row each time that it is looked at, so each is looked at once; and
+    no more are kept than Python's collector of garbage lets pass.
+    """
+    keys: list[bytes] = []
+    values: list[bytes] = []
+    born: list[int] = []
+    rest = iter(rows)
+    while some := list(islice(rest, _AT_A_TIME)):
+        keys += [row.key for row in some]
+        values += [row.value for row in some]
+        born += [row.create_revision for row in some]
+    return keys, values, born

@@ -6,9 +6,11 @@ it came: a record of a million domains is made only for the domains that are sho
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from itertools import starmap
 from struct import iter_unpack
-from typing import cast
+from typing import NamedTuple, cast
 from uuid import UUID
 
 import msgspec
@@ -81,25 +83,54 @@ _stored = cast("Callable[[str, int, int, bytes], Publication]", StoredPublicatio
 
 
 def publications(
-    hosts: Iterable[str], numbers: Iterable[int], rows: Iterable[KeyValue], page: Iterable[bytes]
+    hosts: Iterable[str], numbers: Iterable[int], born: Iterable[int], values: Iterable[bytes]
 ) -> list[Publication]:
-    """Return the publications of domains whose values (`page`) have been checked."""
-    born = [row.create_revision for row in rows]
-    return list(map(_stored, hosts, numbers, born, page))
+    """Return the publications of domains whose values have been checked."""
+    return list(map(_stored, hosts, numbers, born, values))
 
 
-def numbers_of(keys: Sequence[bytes]) -> list[int] | None:
-    """Return the numbers of the UUIDs that keys end with, all at once; None: one does not."""
-    count = len(keys)
-    text = b"".join([key[-TAIL:] for key in keys])
-    dashes = (text[at::TAIL] == b"-" * count for at in (9, 14, 19, 24))
-    if len(text) != TAIL * count or text[::TAIL] != b"/" * count or not all(dashes):
+class Keys(NamedTuple):
+    """What the keys of a page say: their hosts, each with its number of keys, and all UUIDs."""
+
+    hosts: list[tuple[bytes, int]]
+    numbers: list[int]
+
+
+def read_keys(keys: Sequence[bytes], root: bytes) -> Keys | None:
+    """Return what keys of domains say, in etcd's order; None: ask each key by itself.
+
+    `root` is what stands before their hosts. In order the keys of a host are neighbours, so only
+    the first of them is looked at: the others begin as it does. They also end with a UUID and
+    nothing before it, because no key is shorter than that, and all together are no longer.
+    """
+    if keys != sorted(keys):
         return None
-    digits = text.translate(None, b"/-")
+    hosts: list[tuple[bytes, int]] = []
+    start = length = 0
+    while start < len(keys):
+        host = keys[start][len(root) : -TAIL]
+        if b"/" in host or not keys[start].startswith(b"%b%b/" % (root, host)):
+            return None
+        end = bisect_left(keys, b"%b%b0" % (root, host), start)  # "0" comes after "/"
+        hosts.append((host, end - start))
+        length += len(keys[start]) * (end - start)
+        start = end
+    if length != sum(map(len, keys)):
+        return None
+    numbers = _numbers(b"".join([key[1 - TAIL :] for key in keys]), len(keys))
+    return None if numbers is None else Keys(hosts, numbers)
+
+
+def _numbers(text: bytes, count: int) -> list[int] | None:
+    """Return so many UUIDs as numbers; None if the text is anything else."""
+    length = TAIL - 1
+    dashes = (text[at::length] == b"-" * count for at in (8, 13, 18, 23))
+    if len(text) != length * count or not all(dashes):
+        return None
+    digits = text.translate(None, b"-")
     if len(digits) != 32 * count or digits.translate(None, _OF_UUIDS):
         return None
-    halves = iter_unpack(">QQ", bytes.fromhex(digits.decode("ascii")))
-    return [high << 64 | low for high, low in halves]
+    return list(starmap(int.from_bytes, iter_unpack("16s", bytes.fromhex(digits.decode("ascii")))))
 
 
 def number_of(text: bytes) -> int:

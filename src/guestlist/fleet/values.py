@@ -9,10 +9,11 @@ Devices are not published, and neither is what Nova lets tenants choose.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -63,6 +64,12 @@ class Domain(_Value, omit_defaults=True, gc=False):
     memory_now_kib: _Number | None = None
     project: _Text | None = None
     user: _Text | None = None
+
+
+class _Present(Domain, omit_defaults=True, gc=False):
+    """A domain of the present version: `are_domains` makes a million of them."""
+
+    v: Literal[1]
 
 
 class _Gone(Domain, omit_defaults=True, kw_only=True, gc=False):
@@ -149,6 +156,7 @@ def _reader_of(kind: type[_T]) -> Callable[[bytes], _T]:
 
 _encode = msgspec.json.Encoder().encode
 _domain = _reader_of(Domain)
+_present_domain = msgspec.json.Decoder(_Present).decode
 _gone = _reader_of(_Gone)
 _version = _reader_of(_Value)
 _host_record = _reader_of(HostRecord)
@@ -208,9 +216,10 @@ def domain(value: bytes) -> Domain:
 def are_domains(page: Iterable[bytes]) -> bool:
     """Return whether `domain` takes all of these values."""
     try:
-        return all(found.v == VERSION for found in map(_domain, page))
-    except ValueError:
+        deque(map(_present_domain, page), maxlen=0)
+    except (ValueError, RecursionError):
         return False
+    return True
 
 
 def instance_of(uuid: UUID, value: Domain) -> Instance:
