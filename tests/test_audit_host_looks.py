@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -205,11 +207,25 @@ def test_a_name_service_that_fails_now_and_then_makes_no_second_host(qemu_daemon
             assert [look.host for look in looks.look()] == [qemu_daemon.qemu_uri]
 
 
+def test_a_uuid_that_libvirt_invents_makes_no_second_host(qemu_daemon: Daemon) -> None:
+    """Two clients that are the first to ask may be told two: only the later answer stays."""
+    answers = itertools.count()
+
+    def change(payload: bytes) -> bytes:
+        first = next(answers) == 0
+        return re.sub(rb"(?<=<uuid>)[0-9a-f-]{8}", b"01234567", payload) if first else payload
+
+    with Proxy(qemu_daemon) as proxy, guests(qemu_daemon.qemu_uri, [OFF]):
+        proxy.rewrite("CONNECT_GET_CAPABILITIES", change)
+        with looking(qemu_daemon.qemu_uri, proxy.qemu_uri) as looks:
+            assert [look.host for look in looks.look()] == [qemu_daemon.qemu_uri]
+
+
 def test_a_host_is_asked_once_who_it_is(qemu_daemon: Daemon) -> None:
     with Proxy(qemu_daemon) as proxy, guests(qemu_daemon.qemu_uri, [OFF]):
         with looking(qemu_daemon.qemu_uri, proxy.qemu_uri) as looks:
             looks.look()
-            assert proxy.calls.count("CONNECT_GET_CAPABILITIES") == 1
+            assert proxy.calls.count("CONNECT_GET_CAPABILITIES") == 2
             with proxy.counting() as calls:
                 looks.look()
             assert calls == [LIST]

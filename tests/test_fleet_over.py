@@ -262,7 +262,7 @@ def test_two_uris_of_one_host_make_no_double_run(qemu_daemon: Daemon, tmp_path: 
         with fleet_of(**uris) as fleet:
             assert fleet.snapshot().hosts[2].same_as == "a"
             assert where(fleet.snapshot()) == where(found)
-            assert rpc.calls.count("CONNECT_GET_CAPABILITIES") == 2  # once for each fleet
+            assert rpc.calls.count("CONNECT_GET_CAPABILITIES") == 4  # twice for each fleet
 
 
 def test_one_look_subscribes_to_each_host_and_lists_it_twice(daemon: Daemon) -> None:

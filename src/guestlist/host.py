@@ -261,6 +261,18 @@ class Host(Connected):
             "read the facts of the node", lambda session: session.node.lasting()
         )
 
+    def machine_uuid(self) -> UUID | None:
+        """Return the machine's UUID, which all connections to the host are told alike.
+
+        `hypervisor().uuid` may be another one, where libvirt has to invent it. None: libvirt has
+        none.
+
+        Cost: 5 calls, once per connection; 1 after `hypervisor`.
+        """
+        return self._sessions.ask(
+            "ask which machine it is", lambda session: session.node.machine_uuid()
+        )
+
     def hostname(self) -> str:
         """Return the host's name as its libvirt tells it. Cost: 1 call, once per connection."""
         return self._sessions.ask("ask for the name", lambda session: session.node.hostname())

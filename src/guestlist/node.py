@@ -81,6 +81,7 @@ class NodeMemory:
         self.hypervisor = hypervisor
         """The facts that last, once they are known."""
         self._hostname: str | None = None
+        self._machine: tuple[UUID | None] | None = None
 
     def hostname(self) -> str:
         """Return libvirt's name for the host.
@@ -99,6 +100,20 @@ class NodeMemory:
         """Return the facts that last; raises as `now`. Cost: 4 calls, once."""
         self.hypervisor = self.hypervisor or _hypervisor(self.peer)
         return self.hypervisor
+
+    def machine_uuid(self) -> UUID | None:
+        """Return the machine's UUID, the same over all connections; raises as `now`.
+
+        libvirt invents one where the firmware and libvirtd.conf have none, when a client first asks
+        for the capabilities; two clients that ask at that moment may be told two. The second answer
+        is the one that stays (src/util/viruuid.c, `virGetHostUUID`).
+
+        Cost: 5 calls, once; 1 where the facts that last are known.
+        """
+        if self._machine is None:
+            self.lasting()
+            self._machine = (_uuid(_capabilities(self.peer)),)
+        return self._machine[0]
 
     def now(self) -> Node:
         """Return the host as it is now.
@@ -123,23 +138,31 @@ class NodeMemory:
         return online
 
 
-def _hypervisor(peer: Peer) -> Hypervisor:
-    connection = peer.connection
+def _capabilities(peer: Peer) -> etree._Element:
     parser = etree.XMLParser(resolve_entities=False, no_network=True)
     try:
-        capabilities = etree.fromstring(connection.getCapabilities().encode(), parser)
+        return etree.fromstring(peer.connection.getCapabilities().encode(), parser)
     except etree.XMLSyntaxError as error:
         raise LibvirtFailure(
             f"cannot read the capabilities of {peer.label}: they are no XML ({one_line(error)}); "
             "is it libvirt that answers there?"
         ) from error
+
+
+def _uuid(capabilities: etree._Element) -> UUID | None:
+    return uuid_from(capabilities.findtext("host/uuid"))
+
+
+def _hypervisor(peer: Peer) -> Hypervisor:
+    connection = peer.connection
+    capabilities = _capabilities(peer)
     return Hypervisor(
         hostname=connection.getHostname(),
         type=connection.getType(),
         version=connection.getVersion(),
         processor=_processor(capabilities),
         guest_kinds=tuple(_guest_kinds(capabilities)),
-        uuid=uuid_from(capabilities.findtext("host/uuid")),
+        uuid=_uuid(capabilities),
     )
 
 

@@ -123,7 +123,7 @@ class HostLooks:
         A host that is given a second time, without a name, is left out.
 
         Cost: 1 call for each host; the first time also what opening costs, and 1 call for the
-        hostname of a host without a name. 4 calls more, once per connection, for each of two hosts
+        hostname of a host without a name. 5 calls more, once per connection, for each of two hosts
         that have a domain in common. On this machine 1 call for the XML of each domain, the first
         time and after each change; and where a disk is gone, 1 call for the list and 1 for the XML
         of its domain, every time.

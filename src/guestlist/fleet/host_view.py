@@ -95,7 +95,7 @@ class HostView:
             self._see(board)
 
     def identify(self) -> None:
-        """Ask the host for its identity. Cost: 4 calls, over the connection of its `Host`.
+        """Ask the host for its identity. Cost: 5 calls, over the connection of its `Host`.
 
         Raises:
             GuestlistError: the host does not tell.

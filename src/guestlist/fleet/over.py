@@ -71,7 +71,7 @@ class HostsFleet:
     Raises:
         ValueError: more hosts than `most`, or two of one name.
 
-    Cost: those of a live view for each host; and 4 calls, once, to each host that publishes a guest
+    Cost: those of a live view for each host; and 5 calls, once, to each host that publishes a guest
     which another host publishes too.
     """
 

@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 
 
 def identity(host: Host) -> Identity:
-    """Return the host's identity. Cost: 4 calls, once per connection."""
-    hypervisor = host.hypervisor()
-    if hypervisor.uuid is None:
+    """Return the host's identity. Cost: 5 calls, once per connection."""
+    uuid = host.machine_uuid()
+    if uuid is None:
         return None
+    hypervisor = host.hypervisor()
     name, _, _ = hypervisor.hostname.partition(".")
-    return hypervisor.uuid, name, hypervisor.type, host.location.instance
+    return uuid, name, hypervisor.type, host.location.instance
 
 
 def repeated(
