@@ -596,8 +596,8 @@ def test_an_unexpected_error_is_one_line(place: str) -> None:
         ("libvirt", ["watch"], "install python3-libvirt"),
         ("libvirt", ["usage"], "install python3-libvirt"),
         ("libvirtmod", ["check"], "pip install libvirt-python"),
-        ("yaml", ["ls", "-f", "yaml", "-c", TEST_HOST], "pip install guestlist"),
-        ("shtab", ["completion", "bash"], "pip install guestlist"),
+        ("yaml", ["ls", "-f", "yaml", "-c", TEST_HOST], "pip install 'guestlist[cli]'"),
+        ("shtab", ["completion", "bash"], "pip install 'guestlist[cli]'"),
     ],
 )
 def test_a_missing_package_is_one_line(

@@ -45,6 +45,19 @@ _EXIT_FUNCTIONS_OF_PYTHON = 1
 """Functions that the modules imported above have given to `atexit`: logging's, which has nothing to
 do here."""
 
+_BROUGHT_BY = {
+    "aiohttp": ("python3-aiohttp", "guestlist[exporter]"),
+    "bcrypt": ("python3-bcrypt", "guestlist[exporter]"),
+    "google": ("python3-protobuf", "guestlist[fleet]"),
+    "grpc": ("python3-grpcio", "guestlist[fleet]"),
+    "keystoneauth1": ("python3-keystoneauth1", "guestlist[openstack]"),
+    "msgspec": ("python3-msgspec", "guestlist[fleet]"),
+    "openstack": ("python3-openstacksdk", "guestlist[openstack]"),
+    "shtab": ("python3-shtab", "guestlist[cli]"),
+    "yaml": ("python3-yaml", "guestlist[cli]"),
+}
+"""The Debian package, and the extra of the wheel, that bring an optional package."""
+
 
 def command() -> NoReturn:
     """Run the command as this process, and end the process with its exit status.
@@ -124,15 +137,12 @@ def _die_of(number: signal.Signals) -> NoReturn:
 
 
 def _missing(error: ImportError) -> str:
-    match (error.name or "").partition(".")[0]:
-        case "libvirt" | "libvirtmod":
-            remedy = "install python3-libvirt (Debian, Fedora) or run: pip install libvirt-python"
-            return f"cannot load libvirt's Python binding: {error}; {remedy}"
-        case "aiohttp" | "bcrypt" as package:
-            return f"cannot load {package}: {error}; run: pip install 'guestlist[exporter]'"
-        case "grpc" | "google" | "msgspec" as package:
-            return f"cannot load {package}: {error}; run: pip install 'guestlist[fleet]'"
-        case "openstack" | "keystoneauth1" as package:
-            return f"cannot load {package}: {error}; run: pip install 'guestlist[openstack]'"
-        case package:
-            return f"cannot load {package or 'a package'}: {error}; run: pip install guestlist"
+    name = (error.name or "").partition(".")[0]
+    if name in {"libvirt", "libvirtmod"}:
+        remedy = "install python3-libvirt (Debian, Fedora) or run: pip install libvirt-python"
+        return f"cannot load libvirt's Python binding: {error}; {remedy}"
+    if name in _BROUGHT_BY:
+        debian, pip = _BROUGHT_BY[name]
+        remedy = f"install {debian} (Debian) or run: pip install '{pip}'"
+        return f"cannot load {name}: {error}; {remedy}"
+    return f"cannot load {name or 'a package'}: {error}; run: pip install guestlist"
