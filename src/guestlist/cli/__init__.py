@@ -100,6 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> Exit:
+    if "_ARGCOMPLETE" in os.environ:
+        _complete()
     options = arguments.parse(argv)
     if not getattr(options, "verbose", False):
         _silence_libvirt()
@@ -107,6 +109,14 @@ def _run(argv: Sequence[str] | None) -> Exit:
     status: Exit = command.run(options)
     ending.end_programs()  # of hosts that did not answer in time
     return status
+
+
+def _complete() -> NoReturn:
+    """Tell the shell that asks what may follow on its line, and end the process."""
+    from guestlist.cli.completion import answers  # noqa: PLC0415  only for a shell that asks
+
+    _silence_libvirt()
+    answers.answer(arguments.parser())
 
 
 def _silence_libvirt() -> None:
