@@ -329,7 +329,6 @@ LONG = [
     *(["ls", "-a", "-f", form] for form in ("name", "uuid")),
     *(["usage", "-a", "-f", form] for form in ("table", "json", "yaml", "csv")),
     *(["watch", "-a", "--once", "-f", form] for form in ("lines", "json")),
-    ["completion", "bash"],
     ["ls", "--help"],
 ]
 

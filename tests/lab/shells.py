@@ -51,6 +51,7 @@ class Shell:
     """
 
     def __init__(self, shell: str, home: Path, programs: Path, **changes: str) -> None:
+        self.name = shell
         self._home = home
         rc = home / {"bash": ".bashrc", "zsh": ".zshrc", "fish": "start.fish"}[shell]
         rc.write_text(_STARTUP[shell])
@@ -62,7 +63,7 @@ class Shell:
         self._ours, theirs = pty.openpty()
         os.set_blocking(self._ours, False)
         self._process = subprocess.Popen(
-            [shell, *options[shell]],
+            ["setsid", "--ctty", shell, *options[shell]],  # fish wants the terminal as its own
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -76,7 +77,6 @@ class Shell:
                 PATH=f"{programs}{os.pathsep}{os.environ['PATH']}",
                 **changes,
             ),
-            start_new_session=True,
         )
         os.close(theirs)
         self._shown = b""

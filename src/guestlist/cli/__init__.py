@@ -116,7 +116,7 @@ def _complete() -> NoReturn:
     from guestlist.cli.completion import answers  # noqa: PLC0415  only for a shell that asks
 
     _silence_libvirt()
-    answers.answer(arguments.parser())
+    answers.answer(arguments.parser(os.environ.get("COMP_LINE", "")))
 
 
 def _silence_libvirt() -> None:

@@ -57,9 +57,12 @@ class _Finder(CompletionFinder):
     def quote_completions(
         self, completions: list[str], cword_prequote: str, last_wordbreak_pos: int | None
     ) -> list[str]:
-        """Return the words as the shell takes them. fish and zsh quote them on their own."""
+        """Return the words as the shell takes them. fish and zsh quote them on their own.
+
+        fish leaves a ~ unquoted, so a word that begins with one is not offered there.
+        """
         if os.environ.get("_ARGCOMPLETE_SHELL") == "fish":
-            return completions
+            return [each for each in completions if not each.startswith("~")]
         if cword_prequote == "'":
             return [each.replace("'", r"'\''") for each in completions]
         if cword_prequote == '"':

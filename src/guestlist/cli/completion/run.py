@@ -17,10 +17,10 @@ from guestlist.cli.show import terminal
 _ZSH = r"""#compdef guestlist
 _guestlist() {
     [[ $PREFIX == \~* ]] && { _files; return; }
-    local line word
+    local typed="${(j: :)words[1,CURRENT-1]} $QIPREFIX$PREFIX" line word
     local -a whole begun
-    for line in "${(@f)$(COMP_LINE="${(j: :)words[1,CURRENT-1]} $QIPREFIX$PREFIX" \
-            COMP_POINT=1000000 COMP_TYPE=9 _ARGCOMPLETE=1 _ARGCOMPLETE_SHELL=fish \
+    for line in "${(@f)$(COMP_LINE=$typed COMP_POINT=$#typed COMP_TYPE=9 \
+            _ARGCOMPLETE=1 _ARGCOMPLETE_SHELL=fish \
             _ARGCOMPLETE_IFS=$'\n' _ARGCOMPLETE_DFS=$'\t' _ARGCOMPLETE_SUPPRESS_SPACE=1 \
             "${words[1]}" 8>&1 9>/dev/null 1>/dev/null 2>&1 </dev/null)}"; do
         [[ -n $line ]] || continue
