@@ -25,7 +25,7 @@ HOSTS = ROOT / "contrib" / "exporter" / "targets.yml"
 NEEDS = {
     "cli": {
         "PyYAML": ["ls", "-a", "-f", "yaml", "-c", TEST_HOST],
-        "shtab": ["completion", "bash"],
+        "argcomplete": ["completion", "bash"],
     },
     "exporter": {"aiohttp": ["exporter", "-c", TEST_HOST, "--web.listen-address=127.0.0.1:0"]},
     "fleet": {"grpcio": ["fleet", "ls", "--endpoints", "127.0.0.1:1"]},

@@ -47,13 +47,13 @@ do here."""
 
 _BROUGHT_BY = {
     "aiohttp": ("python3-aiohttp", "guestlist[exporter]"),
+    "argcomplete": ("python3-argcomplete", "guestlist[cli]"),
     "bcrypt": ("python3-bcrypt", "guestlist[exporter]"),
     "google": ("python3-protobuf", "guestlist[fleet]"),
     "grpc": ("python3-grpcio", "guestlist[fleet]"),
     "keystoneauth1": ("python3-keystoneauth1", "guestlist[openstack]"),
     "msgspec": ("python3-msgspec", "guestlist[fleet]"),
     "openstack": ("python3-openstacksdk", "guestlist[openstack]"),
-    "shtab": ("python3-shtab", "guestlist[cli]"),
     "yaml": ("python3-yaml", "guestlist[cli]"),
 }
 """The Debian package, and the extra of the wheel, that bring an optional package."""
@@ -113,6 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> Exit:
+    if "_ARGCOMPLETE" in os.environ:
+        _complete()
     options = arguments.parse(argv)
     if not getattr(options, "verbose", False):
         _silence_libvirt()
@@ -120,6 +122,14 @@ def _run(argv: Sequence[str] | None) -> Exit:
     status: Exit = command.run(options)
     ending.end_programs()  # of hosts that did not answer in time
     return status
+
+
+def _complete() -> NoReturn:
+    """Tell the shell that asks what may follow on its line, and end the process."""
+    from guestlist.cli.completion import answers  # noqa: PLC0415  only for a shell that asks
+
+    _silence_libvirt()
+    answers.answer(arguments.parser(os.environ.get("COMP_LINE", "")))
 
 
 def _silence_libvirt() -> None:
