@@ -585,7 +585,7 @@ def test_openstacksdk_is_needed_with_a_cloud_alone(place: Place) -> None:
     assert without_sdk(*place.words).returncode == Exit.OK
     ended = without_sdk("audit", "--hosts", str(place.hosts), "--os-cloud", "x")
     assert (ended.returncode, ended.stdout) == (Exit.FAILED, "")
-    assert ended.stderr.endswith("; run: pip install 'guestlist[openstack]'\n")
+    assert ended.stderr.endswith(" or run: pip install 'guestlist[openstack]'\n")
     assert ended.stderr.count("\n") == 1
 
 

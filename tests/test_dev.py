@@ -35,6 +35,9 @@ class Machine:
     def __post_init__(self) -> None:
         for name in ("dev", "pyproject.toml", "constraints.txt"):
             shutil.copy(ROOT / name, self.folder)
+        version = "src/guestlist/__init__.py"
+        (self.folder / version).parent.mkdir(parents=True)
+        shutil.copy(ROOT / version, self.folder / version)
         (self.folder / "bin").mkdir()
         self.program("python3", PYTHON)
         self.program("pkg-config", "exit 1")
@@ -117,6 +120,9 @@ def test_an_environment_is_made_once(machine: Machine):
     layers.write_text(layers.read_text().replace("line-length = 100", "line-length = 99"))
     assert "making .venv" not in machine.dev("setup")
     layers.write_text(layers.read_text().replace('"ruff",', ""))
+    assert "making .venv" in machine.dev("setup")
+    version = machine.folder / "src" / "guestlist" / "__init__.py"
+    version.write_text('__version__ = "99.0"\n')
     assert "making .venv" in machine.dev("setup")
 
 

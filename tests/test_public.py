@@ -73,7 +73,7 @@ def test_the_version_is_the_distributions():
 def test_nothing_of_development_is_an_extra():
     """The dependency groups in pyproject.toml are for `./dev`; pip offers a user an extra."""
     told = metadata("guestlist")
-    assert told.get_all("Provides-Extra") == ["exporter", "fleet", "openstack"]
+    assert told.get_all("Provides-Extra") == ["cli", "exporter", "fleet", "openstack"]
     required = {line.partition(" ")[0] for line in told.get_all("Requires-Dist")}
     assert not [line for line in required if line.startswith(("pytest", "mypy", "ruff", "ddt"))]
 

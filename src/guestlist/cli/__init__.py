@@ -45,6 +45,19 @@ _EXIT_FUNCTIONS_OF_PYTHON = 1
 """Functions that the modules imported above have given to `atexit`: logging's, which has nothing to
 do here."""
 
+_BROUGHT_BY = {
+    "aiohttp": ("python3-aiohttp", "guestlist[exporter]"),
+    "argcomplete": ("python3-argcomplete", "guestlist[cli]"),
+    "bcrypt": ("python3-bcrypt", "guestlist[exporter]"),
+    "google": ("python3-protobuf", "guestlist[fleet]"),
+    "grpc": ("python3-grpcio", "guestlist[fleet]"),
+    "keystoneauth1": ("python3-keystoneauth1", "guestlist[openstack]"),
+    "msgspec": ("python3-msgspec", "guestlist[fleet]"),
+    "openstack": ("python3-openstacksdk", "guestlist[openstack]"),
+    "yaml": ("python3-yaml", "guestlist[cli]"),
+}
+"""The Debian package, and the extra of the wheel, that bring an optional package."""
+
 
 def command() -> NoReturn:
     """Run the command as this process, and end the process with its exit status.
@@ -100,6 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> Exit:
+    if "_ARGCOMPLETE" in os.environ:
+        _complete()
     options = arguments.parse(argv)
     if not getattr(options, "verbose", False):
         _silence_libvirt()
@@ -107,6 +122,14 @@ def _run(argv: Sequence[str] | None) -> Exit:
     status: Exit = command.run(options)
     ending.end_programs()  # of hosts that did not answer in time
     return status
+
+
+def _complete() -> NoReturn:
+    """Tell the shell that asks what may follow on its line, and end the process."""
+    from guestlist.cli.completion import answers  # noqa: PLC0415  only for a shell that asks
+
+    _silence_libvirt()
+    answers.answer(arguments.parser(os.environ.get("COMP_LINE", "")))
 
 
 def _silence_libvirt() -> None:
@@ -124,15 +147,12 @@ def _die_of(number: signal.Signals) -> NoReturn:
 
 
 def _missing(error: ImportError) -> str:
-    match (error.name or "").partition(".")[0]:
-        case "libvirt" | "libvirtmod":
-            remedy = "install python3-libvirt (Debian, Fedora) or run: pip install libvirt-python"
-            return f"cannot load libvirt's Python binding: {error}; {remedy}"
-        case "aiohttp" | "bcrypt" as package:
-            return f"cannot load {package}: {error}; run: pip install 'guestlist[exporter]'"
-        case "grpc" | "google" | "msgspec" as package:
-            return f"cannot load {package}: {error}; run: pip install 'guestlist[fleet]'"
-        case "openstack" | "keystoneauth1" as package:
-            return f"cannot load {package}: {error}; run: pip install 'guestlist[openstack]'"
-        case package:
-            return f"cannot load {package or 'a package'}: {error}; run: pip install guestlist"
+    name = (error.name or "").partition(".")[0]
+    if name in {"libvirt", "libvirtmod"}:
+        remedy = "install python3-libvirt (Debian, Fedora) or run: pip install libvirt-python"
+        return f"cannot load libvirt's Python binding: {error}; {remedy}"
+    if name in _BROUGHT_BY:
+        debian, pip = _BROUGHT_BY[name]
+        remedy = f"install {debian} (Debian) or run: pip install '{pip}'"
+        return f"cannot load {name}: {error}; {remedy}"
+    return f"cannot load {name or 'a package'}: {error}; run: pip install guestlist"

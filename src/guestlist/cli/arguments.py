@@ -74,9 +74,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line."""
-    return _parsers(COMMANDS)[0]
+def parser(of: str = "") -> argparse.ArgumentParser:
+    """Return the parser of the whole command line.
+
+    `of` is a line whose last word is not complete: if the words before it name commands, the parser
+    knows only these.
+    """
+    before = of.rpartition(" ")[0].split()
+    return _parsers([name for name in COMMANDS if name in before] or COMMANDS)[0]
 
 
 def _parsers(names: Iterable[str]) -> tuple[_Parser, dict[str, _Parser]]:

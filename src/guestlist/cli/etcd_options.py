@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FLEET = "default"
 """The name of a fleet where none is given."""
 
-_VARIABLES = {
+VARIABLES = {
     "endpoints": "ETCDCTL_ENDPOINTS",
     "cacert": "ETCDCTL_CACERT",
     "cert": "ETCDCTL_CERT",
@@ -68,13 +68,13 @@ def add_etcd(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 def given(options: argparse.Namespace) -> list[str]:
     """Return the options of an etcd that are on the command line. Call it before `fill_in`."""
-    found = [f"--{name}" for name in _VARIABLES if getattr(options, name) is not None]
+    found = [f"--{name}" for name in VARIABLES if getattr(options, name) is not None]
     return found if options.fleet == FLEET else ["--fleet", *found]
 
 
 def fill_in(options: argparse.Namespace) -> None:
     """Take from the environment what the command line does not say."""
-    for option, variable in _VARIABLES.items():
+    for option, variable in VARIABLES.items():
         if getattr(options, option) is None:
             setattr(options, option, os.environ.get(variable) or None)
 

@@ -38,8 +38,8 @@ def add_options(agent: argparse.ArgumentParser) -> None:
     fleet.add_argument(
         "--host",
         metavar="NAME",
-        default=socket.gethostname(),
-        help="the name of this host in the fleet; Nova's name of it (default: %(default)s)",
+        help="the name of this host in the fleet; Nova's name of it (default: this machine's host "
+        "name)",
     )
     fleet.add_argument(
         "--ttl",
@@ -69,6 +69,8 @@ def check_options(options: argparse.Namespace, agent: argparse.ArgumentParser) -
     """Refuse options that exclude each other; set what the exporter's check sets."""
     exporter.check_options(options, agent)
     etcd_options.fill_in(options)
+    if options.host is None:
+        options.host = socket.gethostname()
     etcd_options.check(options, agent)
     for name in () if options.exports else _WITH_EXPORTER:
         if getattr(options, name):

@@ -1,23 +1,37 @@
-"""`guestlist completion`: its options. `run` makes the script."""
+"""`guestlist completion`: its options, and how the command answers a shell.
+
+In: the parser of the command. Out: the same, with the options of `completion`.
+
+    run          prints the code that a shell needs, once
+    answers      completes the line that a shell hands over, each time
+    completers   the values that complete an argument: names of domains, hosts, columns, files
+"""
 
 from __future__ import annotations
 
 import argparse
 
-ABOUT = "print a script for bash or zsh"
+ABOUT = "print the code for completion in bash, zsh or fish"
+
+SHELLS = ("bash", "zsh", "fish")
 
 EXAMPLES = """\
 examples:
   source <(guestlist completion bash)
-      in this shell
+      in this shell: bash, and zsh likewise
   mkdir -p ~/.local/share/bash-completion/completions
   guestlist completion bash > ~/.local/share/bash-completion/completions/guestlist
-      in every new bash
+      in every new bash that has the package bash-completion
   guestlist completion zsh > "${fpath[1]}/_guestlist"
       in every new zsh
+  guestlist completion fish > ~/.config/fish/completions/guestlist.fish
+      in every new fish
+
+The shell then asks guestlist itself what may follow: options, their values, hosts. For the
+name of a domain guestlist asks the hosts of -c, or the default host, for at most two seconds.
 """
 
 
 def add_options(completion: argparse.ArgumentParser) -> None:
     """Add the options of `completion`."""
-    completion.add_argument("shell", choices=("bash", "zsh"), help="the shell to make it for")
+    completion.add_argument("shell", choices=SHELLS, help="the shell to make it for")
