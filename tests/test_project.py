@@ -84,8 +84,8 @@ def test_the_metadata_has_the_addresses_of_the_project(metadata: Message) -> Non
     ],
 )
 def test_links_become_absolute(text: str, shown: str) -> None:
-    path = ROOT / "tools" / "readme_of_the_index.py"
-    spec = importlib.util.spec_from_file_location("readme_of_the_index", path)
+    path = ROOT / "tools" / "build_metadata.py"
+    spec = importlib.util.spec_from_file_location("build_metadata", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -36,8 +36,12 @@ _SETTINGS = (
     "/etc/pip.conf",
     "/etc/xdg/pip/pip.conf",
     "/etc/xdg/pip/constraints.txt",
-    "/etc/ssl/certs/ca-certificates.crt",
 )
+"""What a step needs of the machine to reach mirrors; it is not part of an image."""
+
+AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+_COPY_OF_THEM = "/etc/ssl/of-the-machine.crt"
+"""Where a step finds the machine's authorities: its own packages write their file anew."""
 
 TRIALS = (
     ["--version"],
@@ -147,7 +151,8 @@ def in_chroot(stage: Stage, words: list[str]) -> None:
 
 
 def _settings_of_pip() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    found = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    return {**found, "PIP_CERT": _COPY_OF_THEM} if Path(AUTHORITIES).is_file() else found
 
 
 def _base(image: str, place: Path, name: str) -> Path:
@@ -179,9 +184,9 @@ def _mirror() -> list[str]:
 
 def _give_settings(root: Path) -> None:
     """Copy what a step needs of the machine to reach a mirror, and make the usual devices."""
-    for path in map(Path, _SETTINGS):
-        if path.is_file():
-            copy = root / path.relative_to("/")
+    for path, where in (*((each, each) for each in _SETTINGS), (AUTHORITIES, _COPY_OF_THEM)):
+        if Path(path).is_file():
+            copy = root / where.lstrip("/")
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)
     for name, minor, major in (("null", 3, 1), ("zero", 5, 1), ("random", 8, 1), ("urandom", 9, 1)):

@@ -1,8 +1,9 @@
-"""README.md as a package index shows it: each link leads to a file of the release.
+"""The metadata of wheel and sdist that pyproject.toml cannot write down. hatchling calls it.
 
-In: README.md, whose links are relative, and `[project.urls]`. Out: the description in the metadata
-of wheel and sdist. hatchling calls it (`[tool.hatch.metadata.hooks.custom]`). It needs nothing but
-hatchling: distributions build guestlist with the hatchling that they have, and no plugin of it.
+In: README.md, whose links are relative, and `[project]`. Out: the description that a package index
+shows, where each link leads to a file of the release; and classifiers that an older hatchling does
+not know. It needs nothing but hatchling, of 1.12 (Debian 12) or later: distributions build
+guestlist with the hatchling that they have, and no plugin of it.
 
 Source: https://hatch.pypa.io/latest/plugins/metadata-hook/custom/
 """
@@ -10,6 +11,7 @@ Source: https://hatch.pypa.io/latest/plugins/metadata-hook/custom/
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +24,23 @@ _LINK = re.compile(rf"""(\]\(|\shref="|^\[[^]]+\]: ){_RELATIVE}""", re.MULTILINE
 _PLACE_IN_THE_PAGE = re.compile(r"""(\]\(|\shref=")#""")
 
 
-class ReadmeOfTheIndex(MetadataHookInterface):
+class BuildMetadata(MetadataHookInterface):
     """Set `readme`, which pyproject.toml calls dynamic."""
 
     def update(self, metadata: dict[str, Any]) -> None:
         """Write the description into the metadata."""
         text = Path(self.root, "README.md").read_text(encoding="utf-8")
-        version = metadata.get("version")  # hatchling before 1.22 does not tell it
+        repository, revision = metadata["urls"]["Source"], f"v{metadata['version']}"
         metadata["readme"] = {
             "content-type": "text/markdown",
-            "text": absolute(
-                text, metadata["urls"]["Source"], f"v{version}" if version else "main"
-            ),
+            "text": absolute(text, repository, revision),
         }
+
+    def get_known_classifiers(self) -> list[str]:
+        """Return the Pythons: a hatchling that is older than one of them would refuse it."""
+        pyproject = tomllib.loads(Path(self.root, "pyproject.toml").read_text(encoding="utf-8"))
+        classifiers: list[str] = pyproject["project"]["classifiers"]
+        return [each for each in classifiers if each.startswith("Programming Language :: Python")]
 
 
 def absolute(text: str, repository: str, revision: str) -> str:
