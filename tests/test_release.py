@@ -37,11 +37,14 @@ def git(tree: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """Return a clone of this repository, with the files as they are now, committed."""
-    place = tmp_path / "guestlist"
-    git(tmp_path, "clone", "--quiet", "--local", "--no-tags", str(ROOT), str(place))
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a clone of this repository, with the files as they are now, committed.
+
+    It has the tag v9.0. No test changes it.
+    """
+    place = tmp_path_factory.mktemp("release") / "guestlist"
+    git(ROOT, "clone", "--quiet", "--local", "--no-tags", str(ROOT), str(place))
     listed = git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard")
     kept = {name for name in listed.splitlines() if (ROOT / name).is_file()}
     for name in set(git(place, "ls-files").splitlines()) - kept:
@@ -51,7 +54,15 @@ def tree(tmp_path: Path) -> Path:
         shutil.copy(ROOT / name, place / name)
     git(place, "add", "--all")
     git(place, "commit", "--quiet", "--allow-empty", "-m", "As it is")
+    git(place, "tag", "v9.0")
     return place
+
+
+@pytest.fixture
+def tree(untouched: Path, tmp_path: Path) -> Path:
+    """Return a clone of that clone, without its tag."""
+    git(tmp_path, "clone", "--quiet", "--local", "--no-tags", str(untouched), "guestlist")
+    return tmp_path / "guestlist"
 
 
 def release(tree: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -78,13 +89,10 @@ def release(tree: Path, *words: str, **variables: str) -> subprocess.CompletedPr
         ("8.5", "is not newer than v9.0, which is released"),
     ],
 )
-def test_a_version_that_cannot_be_is_refused(tree: Path, version: str, said: str) -> None:
-    git(tree, "tag", "v9.0")
-    before = git(tree, "rev-parse", "HEAD")
-    done = release(tree, version)
+def test_a_version_that_cannot_be_is_refused(untouched: Path, version: str, said: str) -> None:
+    done = release(untouched, version)
     assert done.returncode == 1
     assert said in done.stderr
-    assert git(tree, "rev-parse", "HEAD") == before
 
 
 def test_a_tree_with_changes_is_refused(tree: Path) -> None:
@@ -95,37 +103,42 @@ def test_a_tree_with_changes_is_refused(tree: Path) -> None:
     assert "forgotten" in done.stderr
 
 
-def test_without_a_version_only_a_dry_run_goes_on(tree: Path) -> None:
-    done = release(tree)
+def test_without_a_version_only_a_dry_run_goes_on(untouched: Path) -> None:
+    done = release(untouched)
     assert done.returncode == 2
     assert "which version?" in done.stderr
 
 
-def test_a_dry_run_leaves_the_tree_and_gives_the_same_bytes_each_time(tree: Path) -> None:
-    before = git(tree, "rev-parse", "HEAD")
+def test_a_dry_run_leaves_the_tree_and_a_release_is_then_one_commit_with_the_same_bytes(
+    tree: Path,
+) -> None:
     when = {"GIT_COMMITTER_DATE": "2026-01-02T03:04:05Z", "GIT_AUTHOR_DATE": "2026-01-02T03:04:05Z"}
-    first, second = (release(tree, CI="true", **when) for _ in range(2))
-    assert first.returncode == 0, first.stderr
-    assert first.stdout == second.stdout
-    assert "nothing was uploaded" in first.stdout
-    made = sorted(path.suffix for path in (tree / ".cache/release").iterdir())
-    assert made == [".gz", ".whl"]
+    before = git(tree, "rev-parse", "HEAD")
+    tried = release(tree, "9.0rc1", CI="true", **when)
+    assert tried.returncode == 0, tried.stderr
+    assert "nothing was uploaded" in tried.stdout
     assert git(tree, "rev-parse", "HEAD") == before
     assert git(tree, "status", "--porcelain") == ""
 
-
-def test_a_release_is_one_commit_and_files_and_no_tag(tree: Path) -> None:
-    before = git(tree, "rev-parse", "HEAD")
-    done = release(tree, "9.0rc1", "--no-dry-run", CI="true")
+    done = release(tree, "9.0rc1", "--no-dry-run", CI="true", **when)
     assert done.returncode == 0, done.stderr
+    names = {"guestlist-9.0rc1.tar.gz", "guestlist-9.0rc1-py3-none-any.whl"}
+    for made in (tree / "dist", tree / ".cache" / "release"):
+        assert {path.name for path in made.iterdir()} == names
+    assert sums(done) == sums(tried)
+    assert "git tag --sign" in done.stdout
     assert git(tree, "rev-parse", "HEAD~") == before
     assert git(tree, "log", "-1", "--format=%s") == "Release 9.0rc1"
     assert git(tree, "tag") == ""
     assert git(tree, "status", "--porcelain") == ""
     assert list((tree / "newsfragments").glob("+*.md")) == []
     changes = (tree / "CHANGELOG.md").read_text()
-    assert changes.index("## 9.0rc1 (") < changes.index("- **A complete list")
-    names = {path.name for path in (tree / "dist").iterdir()}
-    assert names == {"guestlist-9.0rc1.tar.gz", "guestlist-9.0rc1-py3-none-any.whl"}
-    assert "git tag --sign" in done.stdout
-    assert all(name in done.stdout for name in names)
+    assert changes.index("## 9.0rc1 (") < changes.index("### ")
+
+
+def sums(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """Return the checksums that a release printed, by the names of the files."""
+    lines = (line.split("  ") for line in done.stdout.splitlines())
+    return {
+        Path(path).name: digest for digest, *rest in lines if len(digest) == 64 for path in rest
+    }
