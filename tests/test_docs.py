@@ -11,6 +11,8 @@ from lab.names import ROOT, dev_commands, is_command, is_module, is_public_name
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    ROOT / "CODE_OF_CONDUCT.md",
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "newsfragments").glob("*.md")),
 ]
@@ -21,8 +23,8 @@ IN_NOVA_CONF = "guestlist.LibvirtDriver"
 """A name that only Nova understands; `guestlist.nova.finding` gives it to Nova."""
 
 _FOLDERS = {
-    *("benchmarks", "constraints", "contrib", "demo", "docs", "newsfragments"),
-    *("src", "stubs", "tests", "torture"),
+    *("benchmarks", "constraints", "contrib", "demo", "docs", "newsfragments", "packaging"),
+    *("src", "stubs", "tests", "tools", "torture"),
 }
 _PLACEHOLDER = re.compile(r" ([A-Z]+|-c URI -c URI)$")
 _is_log_line = re.compile(r"guestlist (\d|leaves ).*").match
