@@ -111,7 +111,9 @@ def test_without_a_command_it_explains_itself_and_fails() -> None:
     assert ended.stderr == run("--help").stdout
 
 
-@pytest.mark.parametrize("words", [[], ["ls"], ["show"], ["usage"], ["watch"], ["check"], ["completion"]])
+@pytest.mark.parametrize(
+    "words", [[], ["ls"], ["show"], ["usage"], ["watch"], ["check"], ["completion"]]
+)
 def test_help_has_examples_and_every_exit_status(words: list[str]) -> None:
     text = run(*words, "--help").stdout
     assert "examples:\n  " in text
