@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from lab.churn import populated
 from lab.command import MAIN, NO_HOST, environment, refused, run, served
 from lab.daemon import Daemon
 from lab.hostile import HOSTILE, hostile
+from lab.names import ROOT
 from lab.nodes import appliance, handmade, node, nova_instance
 from lab.proxy import Proxy
 from lab.schemas import described, schema, valid
@@ -23,11 +25,17 @@ from lab.terminal import on_a_terminal
 
 from guestlist.cli.exits import Exit
 from guestlist.cli.show.columns import COLUMNS
+from guestlist.cli.show_domains import found
+from guestlist.cli.show_domains.lines import lines
 from guestlist.cli.show_domains.matching import uuid_of
+from guestlist.domainxml import parse
+from guestlist.images import Image
+from guestlist.launcher import Launcher
 from guestlist.records import (
     Details,
     Disk,
     Flavor,
+    Instance,
     IoTune,
     Nic,
     NovaMetadata,
@@ -35,10 +43,13 @@ from guestlist.records import (
     Owner,
     Port,
     Slice,
+    Snapshot,
     Source,
 )
+from guestlist.states import DomainState
 from test_cli_columns import FURNISHED
 
+RUNNING = DomainState.RUNNING
 OFF = nova_instance(3, active=False)
 SEVEN = replace(handmade(1, active=False), name="7")
 ONE = replace(handmade(2), name="1")
@@ -329,6 +340,38 @@ def test_the_text_tells_all_of_it(host: str) -> None:
         "unknown       disk vda: no such file",
     ]
     assert said[8].startswith("machine       test, hvm, ")
+
+
+PAGE = """<domain type='kvm' id='1'><name>instance-00000001</name><uuid>{uuid}</uuid>
+  <metadata>{metadata}</metadata><memory unit='GiB'>2</memory>
+  <currentMemory unit='GiB'>2</currentMemory><vcpu>1</vcpu>
+  <os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os><devices>
+  <disk type='file'><driver name='qemu' type='qcow2' cache='none'/>
+    <source file='/var/lib/nova/instances/{uuid}/disk'/><target dev='vda' bus='virtio'/>
+    <backingStore type='file'><format type='raw'/>
+      <source file='/var/lib/nova/instances/_base/9d1cf2a6'/><backingStore/></backingStore></disk>
+  <interface type='bridge'><mac address='fa:16:3e:00:00:01'/><source bridge='br-int'/>
+    <target dev='tap1b7a'/><model type='virtio'/><mtu size='1450'/>
+    <virtualport type='openvswitch'>
+      <parameters interfaceid='1b7a4d60-1b5c-4c53-b0ad-3a3b8a0a6f1d'/></virtualport></interface>
+  </devices></domain>"""
+
+
+def test_the_page_shows_what_the_command_shows() -> None:
+    """Of a guest whose disk is on the host that the page is about."""
+    metadata = FURNISHED.metadata.replace("2024-03-02 09:01:00", "2026-11-24 09:01:00")
+    details = parse(PAGE.format(uuid=FURNISHED.uuid, metadata=metadata))
+    assert details.unknown == ()
+    known = Instance(FURNISHED.uuid, FURNISHED.name, 1, RUNNING, 1, Launcher.NOVA, details)
+    size = Image(20 << 30, round(1.2 * 2**30))
+    (one,) = found.domains(
+        "qemu:///system",
+        Snapshot([known]),
+        {details.disks[0].source: size},
+        datetime(2026, 11, 27, 10, tzinfo=UTC),
+    )
+    page = (ROOT / "docs" / "terminal.md").read_text()
+    assert "```\n{}\n```".format("\n".join(lines(one[1], width=None, colours=False))) in page
 
 
 def test_domains_are_apart_by_a_blank_line(host: str) -> None:

@@ -108,8 +108,8 @@ def look(
                 deadline=_ROUNDS * options.timeout,
                 tell=progress.hosts,
             )
-    with fleet(options) as found:
-        return found.snapshot()
+    with fleet(options) as found, Progress() as progress:
+        return found.snapshot(progress.domains)
 
 
 def failed(error: GuestlistError) -> Exit:

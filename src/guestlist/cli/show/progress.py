@@ -41,7 +41,7 @@ class Progress:
         self._is_over = self._is_drawn = False
         self._step = ""
         self._hosts = (0, 0)
-        self._domains: dict[Host, tuple[int, int]] = {}
+        self._domains: dict[Host | None, tuple[int, int]] = {}
         self._moved = Bell()
         self._lock = threading.Lock()
 
@@ -72,9 +72,10 @@ class Progress:
         """Count the domains of these hosts whose details were read."""
         if self._is_read:
             for host in hosts:
-                tell_reads(host, partial(self._domains_read, host))
+                tell_reads(host, partial(self.domains, host=host))
 
-    def _domains_read(self, host: Host, read: int, number: int) -> None:
+    def domains(self, read: int, number: int, *, host: Host | None = None) -> None:
+        """Count the domains that were read, of a host or of an etcd."""
         self._domains[host] = read, number
         self._begin()
 
