@@ -24,9 +24,12 @@ from lab.schemas import described, schema, valid
 from lab.watching import Watching
 
 from guestlist import DomainState
+from guestlist.cli import arguments
 from guestlist.cli.exits import Exit
+from guestlist.cli.fleet import sources
 from guestlist.cli.show.columns import COLUMNS
 from guestlist.cli.show.fleet_columns import GUEST_COLUMNS, HOST_COLUMNS
+from guestlist.cli.show.progress import Progress
 from guestlist.fleet.etcd.connection import Etcd as Client
 from guestlist.fleet.etcd.endpoints import Login
 from guestlist.fleet.rows import Fate, Phase
@@ -236,6 +239,23 @@ def test_ls_reads_the_fleet_from_an_etcd(client: Client, source: list[str], name
     assert listed(*source, "--columns", "name,others")["twice"]["others"] == ["node1"]
     assert set(listed(*source, "-a")) == {*found, "off", "foreign"}
     assert set(listed(*source, "--inactive")) == {*found, "off"}
+
+
+def test_an_etcd_that_is_read_tells_how_many_domains_of_all_it_has_told(
+    client: Client, source: list[str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+
+    class Told(Progress):
+        def domains(self, read: int, number: int, *, host: object = None) -> None:
+            told.append((read, number))
+
+    for n in range(2):
+        PublishedHost(client, f"node{n}", name).go_live([guest(f"a{n}"), guest(f"b{n}")])
+    monkeypatch.setattr(sources, "Progress", Told)
+    options = arguments.parse(["fleet", "ls", *source])
+    assert len(sources.look(options, details=False)) == 4
+    assert told == [(0, 4), (4, 4)]
 
 
 def test_guests_are_chosen_by_host_project_and_state(

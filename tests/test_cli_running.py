@@ -69,6 +69,7 @@ def loaded(*words: str) -> set[str]:
         ["--help"],
         ["ls", "--help"],
         ["ls", "--columns", "help"],
+        ["show", "--help"],
         ["usage", "--help"],
         ["watch", "--help"],
         ["--version"],
@@ -110,7 +111,9 @@ def test_without_a_command_it_explains_itself_and_fails() -> None:
     assert ended.stderr == run("--help").stdout
 
 
-@pytest.mark.parametrize("words", [[], ["ls"], ["usage"], ["watch"], ["check"], ["completion"]])
+@pytest.mark.parametrize(
+    "words", [[], ["ls"], ["show"], ["usage"], ["watch"], ["check"], ["completion"]]
+)
 def test_help_has_examples_and_every_exit_status(words: list[str]) -> None:
     text = run(*words, "--help").stdout
     assert "examples:\n  " in text
@@ -152,7 +155,7 @@ def test_examples_are_words_that_the_command_knows(monkeypatch: pytest.MonkeyPat
     def shown(*words: str) -> list[str]:
         return re.findall(r"^  guestlist ([^|>\n]*?)(?:  .*|[|>].*)?$", run(*words).stdout, re.M)
 
-    commands = (), ("ls",), ("usage",), ("watch",), ("check",)
+    commands = (), ("ls",), ("show",), ("usage",), ("watch",), ("check",)
     examples = [example for words in commands for example in shown(*words, "--help")]
     assert len(examples) > 20
     for example in examples:
@@ -168,7 +171,8 @@ def test_examples_are_words_that_the_command_knows(monkeypatch: pytest.MonkeyPat
             assert arguments.parse(words).command in words
             continue
         ended = run(*words, LIBVIRT_DEFAULT_URI=TEST_HOST)
-        assert ended.returncode == Exit.OK, example
+        wanted = Exit.NOT_FOUND if words[0] == "show" else Exit.OK
+        assert ended.returncode == wanted, example
 
 
 # Words that make no sense

@@ -6,7 +6,7 @@ below; this module holds the options, the contract of each question, and the end
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -306,6 +306,26 @@ class Host(Connected):
 def sessions_apart(host: Host, details_max_age: float) -> Sessions:
     """Return what asks a host over a connection of its own. For an `Inventory` only."""
     return host._sessions.apart(details_max_age)
+
+
+def find(host: Host, choose: Callable[[Sequence[Handle]], Container[bytes]]) -> Snapshot:
+    """Return some of all domains of a host, with details; see `snapshot.find`. For the command."""
+
+    def look(session: Session) -> Snapshot:
+        load("guestlist.snapshot")
+        from guestlist import snapshot  # noqa: PLC0415  it reads XML, a listing none
+
+        return snapshot.find(session, choose)
+
+    return host._sessions.ask("look for domains", look)
+
+
+def tell_reads(host: Host, tell: Callable[[int, int], object]) -> None:
+    """Tell how many domains' XML has been read, and of how many, while many are read.
+
+    `tell` is called on the threads that read. For the command. Cost: none.
+    """
+    host._sessions.tell_reads(tell)
 
 
 def connection_like(host: Host) -> Connection:

@@ -93,6 +93,8 @@ class SessionOptions(NamedTuple):
     details_max_age: float
     details_deadline: float
     keep_xml: bool = False
+    tell_reads: Callable[[int, int], object] | None = None
+    """See `host.tell_reads`."""
 
 
 class Session:
@@ -206,6 +208,10 @@ class Sessions:
         """Lend the session of the open peer to one question; raises as `Connection.ask`."""
         return self.connection.ask(what, lambda peer: question(self._of(peer)))
 
+    def tell_reads(self, tell: Callable[[int, int], object]) -> None:
+        """Tell how much XML has been read, over connections that open from now on."""
+        self._options = self._options._replace(tell_reads=tell)
+
     def apart(self, details_max_age: float) -> Sessions:
         """Return the same over another connection like this one, which keeps no XML."""
         options = self._options._replace(details_max_age=details_max_age, keep_xml=False)
@@ -246,4 +252,5 @@ class Sessions:
             self._bounded,
             options.details_max_age,
             keep_xml=options.keep_xml,
+            tell=options.tell_reads,
         )

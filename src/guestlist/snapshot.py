@@ -10,7 +10,7 @@ Source: libvirt src/qemu/qemu_driver.c (qemuDomainGetStatsState).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -18,7 +18,7 @@ from uuid import UUID
 import libvirt
 
 from guestlist.errors import LibvirtFailure, ListingUnstable, short
-from guestlist.handle import INACTIVE_ID, Stated
+from guestlist.handle import INACTIVE_ID, Handle, Stated
 from guestlist.listing import ACTIVE, ALL
 from guestlist.lookup import ask_about, find_again, keep_known, look_up
 from guestlist.ownership import Verdict
@@ -113,6 +113,33 @@ def one(session: Session, uuid: UUID) -> Instance | None:
     for stated in states_of(session, [domain]):
         return instance(session, stated, None)
     return None
+
+
+def find(session: Session, choose: Callable[[Sequence[Handle]], Container[bytes]]) -> Snapshot:
+    """Return some of all domains, of any launcher and in any state, with details read now.
+
+    `choose` gets all domains and returns the UUIDs of those that are wanted. Registers for no
+    event: what was remembered of these domains is read again.
+
+    Cost: 1 call, and 1 for each domain that is wanted. Without the bulk statistics: the calls of
+    the listing, and 2 for each domain that is wanted.
+    """
+    before, peer = session.peer.calls, session.peer
+    everything = _bulk_states(
+        session, lambda: peer.call(peer.connection.getAllDomainStats, _STATE_GROUP, ALL)
+    )
+    if everything is None:
+        listed = session.listing.domains(include_inactive=True)
+        wanted = choose([Handle(domain) for domain in listed])
+        found = _states_one_by_one((one for one in listed if one.UUID() in wanted), peer)
+    else:
+        wanted = choose(everything)
+        found = [one for one in everything if one.uuid in wanted]
+    for one in found:
+        session.discard(one.uuid)
+    known = session.details.read(found) if found else {}
+    made = (instance(session, one, known.get(one.uuid)) for one in found)
+    return Snapshot(filter(None, made), cost=peer.calls - before)
 
 
 def states(session: Session, *, include_inactive: bool) -> States:

@@ -98,6 +98,8 @@ def is_command(line: str) -> bool:
     here: argparse.ArgumentParser = parser()
     takes_value = False
     for word in words[1:]:
+        if word == "--":  # no option follows
+            break
         positional = [action for action in here._actions if not action.option_strings]
         if takes_value:
             takes_value = False

@@ -114,17 +114,28 @@ class Screen:
         return self.lines[-1] if self.lines else ""
 
 
-class Live:
-    """`guestlist ls --live words…` on a terminal while it runs; the end of the block kills it."""
+class OnTerminal:
+    """`guestlist words…` on a terminal while it runs; the end of the block kills it.
 
-    def __init__(self, *words: str, height: int = 24, width: int = 200, **changes: str) -> None:
+    `stdout` takes standard output in place of the terminal; `main` runs in place of the command.
+    """
+
+    def __init__(
+        self,
+        *words: str,
+        height: int = 24,
+        width: int = 200,
+        stdout: int | None = None,
+        main: str = MAIN,
+        **changes: str,
+    ) -> None:
         self.screen = Screen(height, width)
         self._ours, theirs = pty.openpty()
         self._resize(theirs)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", MAIN, "ls", "--live", *words],
+            [sys.executable, "-c", main, *words],
             stdin=subprocess.DEVNULL,
-            stdout=theirs,
+            stdout=theirs if stdout is None else stdout,
             stderr=theirs,
             env=environment(**{"TERM": "xterm", **changes}),
         )
@@ -147,11 +158,6 @@ class Live:
         while self.screen.is_being_drawn or not seen(self.screen):
             self.screen.obey(self._read())
         return self.screen
-
-    def in_step(self, there: int) -> Screen:
-        """Return the screen as soon as the host is in step and has that many domains."""
-        status = re.compile(rf"{there} domains?, 1 host in step; ")
-        return self.shows(lambda screen: bool(status.match(screen.status)))
 
     def end(self) -> Screen:
         """Return the screen when the command has ended."""
@@ -178,6 +184,20 @@ class Live:
                 if not re.search(r"\x1b(\[[?\d;]*)?$", whole):
                     return whole
             text += os.read(self._ours, 1)
+
+
+class Live(OnTerminal):
+    """`guestlist ls --live words…` on a terminal."""
+
+    def __init__(self, *words: str, height: int = 24, width: int = 200, **changes: str) -> None:
+        super().__init__(
+            "ls", "--live", *words, height=height, width=width, stdout=None, main=MAIN, **changes
+        )
+
+    def in_step(self, there: int) -> Screen:
+        """Return the screen as soon as the host is in step and has that many domains."""
+        status = re.compile(rf"{there} domains?, 1 host in step; ")
+        return self.shows(lambda screen: bool(status.match(screen.status)))
 
 
 def on_a_terminal(*words: str, width: int = 80, **changes: str) -> str:

@@ -96,6 +96,7 @@ class HostLooks:
         disks: whether to look for the disks of this machine.
         tap_devices: whether to look for the tap devices of this machine.
         disks_deadline: seconds that storage has; what has not answered by then is not known.
+        tell: is called with the number of hosts that have answered or failed, and that of all.
     """
 
     def __init__(
@@ -107,12 +108,14 @@ class HostLooks:
         disks: bool = True,
         tap_devices: bool = True,
         disks_deadline: float = 3.0,
+        tell: Callable[[int, int], object] = lambda _outcomes, _hosts: None,
     ) -> None:
         self._hosts = list(hosts)
         self._timeout = timeout
         self._deadline = deadline
         self._disks = DisksGone(disks_deadline) if disks else None
         self._has_taps = tap_devices
+        self._tell = tell
         self._said: set[str] = set()
         self.failures: dict[str, Exception] = {}
         """By host (`HostLook.host`): why it failed in the last look."""
@@ -190,6 +193,7 @@ class HostLooks:
             question,
             timeout=self._timeout,
             deadline=self._deadline,
+            tell=self._tell,
         )
         return {
             each: outcome.value if isinstance(outcome, HostAnswer) else outcome.error

@@ -10,6 +10,7 @@ standard error.
     ls, usage, watch, fleet, exporter, agent, audit, check, completion
                                                       a package for each command: its options in
                                                       `__init__`, what it does in `run`
+    show_domains the package of the command `show`
     show         what can be shown, in which format, and the terminal
     hosts        the hosts that the options name
     live_hosts   the same hosts, as live views        hidden    what the filters hide
@@ -118,7 +119,7 @@ def _run(argv: Sequence[str] | None) -> Exit:
     options = arguments.parse(argv)
     if not getattr(options, "verbose", False):
         _silence_libvirt()
-    command = import_module(f"guestlist.cli.{options.command}.run")
+    command = import_module(f"{arguments.package(options.command)}.run")
     status: Exit = command.run(options)
     ending.end_programs()  # of hosts that did not answer in time
     return status

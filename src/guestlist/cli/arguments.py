@@ -24,6 +24,7 @@ from guestlist.errors import short
 
 COMMANDS = (
     "ls",
+    "show",
     "usage",
     "watch",
     "fleet",
@@ -34,6 +35,9 @@ COMMANDS = (
     "completion",
 )
 
+_PACKAGES = {"show": "show_domains"}
+"""The packages of commands that are not named after their command: `show` is what shows things."""
+
 _LONGEST_MESSAGE = 1_000
 """Characters of an error message, which may quote the words."""
 
@@ -42,6 +46,7 @@ examples:
   guestlist ls                 the active domains that Nova launched on this host
   guestlist ls -a              every domain: shut off, launched by others, Domain-0
   guestlist ls -a -f json      the same for a program
+  guestlist show instance-0000002a     all about one domain, by name, UUID or id
   guestlist usage              what they use of the host: vCPUs, memory, disks
   guestlist watch              what happens to them, as it happens
   guestlist exporter           the same as metrics, for Prometheus
@@ -106,8 +111,13 @@ def _parsers(names: Iterable[str]) -> tuple[_Parser, dict[str, _Parser]]:
     return top, parsers
 
 
+def package(name: str) -> str:
+    """Return the package of a command, by its full name."""
+    return f"guestlist.cli.{_PACKAGES.get(name, name)}"
+
+
 def _package(name: str) -> Any:
-    return import_module(f"guestlist.cli.{name}")
+    return import_module(package(name))
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):

@@ -37,6 +37,7 @@ class Exit(IntEnum):
     UNSUPPORTED = 9
     FINDINGS = 10
     HOLES = 11
+    NOT_FOUND = 12
 
 
 MEANINGS = {
@@ -52,6 +53,7 @@ MEANINGS = {
     Exit.UNSUPPORTED: "not supported by this libvirt or its hypervisor driver",
     Exit.FINDINGS: "an audit is complete and found a difference, certain or possible",
     Exit.HOLES: "'fleet check' found a hole, or 'fleet setup' refused because of one",
+    Exit.NOT_FOUND: "every host answered, and 'show' found no domain for one of its words",
 }
 
 _OF_SIGNALS = {

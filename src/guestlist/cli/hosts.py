@@ -15,6 +15,7 @@ import guestlist
 from guestlist import process
 from guestlist.cli import ending, exits
 from guestlist.cli.show import terminal
+from guestlist.cli.show.progress import Progress
 from guestlist.errors import GuestlistError, short
 from guestlist.host import Host
 from guestlist.several.asking import HostAnswer, HostFailure, ask_in_order
@@ -58,7 +59,10 @@ def ask(
     failures = []
     names = {host: name for name, host in (among or {}).items()}
     asked = named(options, launched_by) if among is None else list(names)
-    for outcome in _asked(asked, question, options.timeout):
+    with Progress() as progress:
+        progress.domains_of(asked)
+        outcomes = _asked(asked, question, options.timeout, tell=progress.hosts)
+    for outcome in outcomes:
         if isinstance(outcome, HostAnswer):
             uri, value = outcome.value
             replies[outcome.host] = HostReply(names.get(outcome.host, uri), value)
@@ -137,7 +141,10 @@ def each_once(uris: Sequence[str] | None) -> Iterator[str | None]:
 
 
 def _asked(
-    hosts: Sequence[Host], question: Callable[[Host], T], timeout: float
+    hosts: Sequence[Host],
+    question: Callable[[Host], T],
+    timeout: float,
+    tell: Callable[[int, int], object] = lambda _outcomes, _hosts: None,
 ) -> list[HostAnswer[tuple[str, T]] | HostFailure]:
     """Ask and close each host; each value comes with the URI, which is known while it is open."""
 
@@ -146,7 +153,7 @@ def _asked(
             value = question(host)
             return host.resolved_uri, value
 
-    return ask_in_order(hosts, ask_one, timeout=timeout)
+    return ask_in_order(hosts, ask_one, timeout=timeout, tell=tell)
 
 
 def _identities(

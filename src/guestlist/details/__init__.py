@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -104,8 +104,10 @@ class DetailsMemory:
         max_age: float,
         *,
         keep_xml: bool = False,
+        tell: Callable[[int, int], object] | None = None,
     ) -> None:
         self._peer = peer
+        self._tell = tell
         self._bounded = bounded_reader
         self._is_bounded: bool | None = None
         self._max_age = max_age
@@ -246,7 +248,7 @@ class DetailsMemory:
             return self._read_aside(handles)
         if len(handles) == 1:
             return [(handles[0], self._reader.read(handles[0], self._peer))]
-        return parallel.read(handles, self._peer, self._connection, self._reader)
+        return parallel.read(handles, self._peer, self._connection, self._reader, self._tell)
 
     def _read_aside(self, handles: list[Handle]) -> list[tuple[Handle, reader.ReadDetails | None]]:
         """Read within a deadline; other threads may ask over the connection meanwhile."""

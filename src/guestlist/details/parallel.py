@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import libvirt
@@ -52,9 +52,16 @@ of the event loop, which then competes for Python's lock."""
 
 
 def read(
-    handles: Iterable[Handle], peer: Peer, connection: Connection, reader: XmlReader
+    handles: Iterable[Handle],
+    peer: Peer,
+    connection: Connection,
+    reader: XmlReader,
+    tell: Callable[[int, int], object] | None = None,
 ) -> list[tuple[Handle, ReadDetails | None]]:
     """Read each domain's XML; None where the domain is gone. In no particular order.
+
+    `tell` is called before each domain is read, on the thread that reads it, and at the end: with
+    the number of domains before it, and that of all.
 
     Raises:
         libvirt.libvirtError: `peer` is lost.
@@ -62,7 +69,7 @@ def read(
     Cost: 1 call per domain, see `XmlReader.read`; and for each helper one connection and one
     listing, which are not in `Peer.calls`.
     """
-    work = _Work(handles)
+    work = _Work(handles, tell)
     began = time.monotonic()
     joined = not peer.location().asked_again_at_will
     taken, characters = 0, 0
@@ -86,6 +93,7 @@ def read(
         _parse(unparsed, work, peer, reader)
         for handle in work.wait_for_helpers():
             work.done(handle, reader.read(handle, peer))
+        work.tell(work.number)
     finally:
         work.abandon()
         peer.count(work.helped_calls)
@@ -106,10 +114,14 @@ def _is_slow(seconds: float, domains: int) -> bool:
 class _Work:
     """The domains still to be read, and what was read."""
 
-    def __init__(self, handles: Iterable[Handle]) -> None:
+    def __init__(
+        self, handles: Iterable[Handle], tell: Callable[[int, int], object] | None
+    ) -> None:
         self.results: list[tuple[Handle, ReadDetails | None]] = []
         self.helped_calls = 0
+        self._tell = tell
         self._todo = deque(handles)
+        self.number = len(self._todo)
         self._returned: list[Handle] = []
         self._with_helpers = 0
         self._lock = threading.Lock()
@@ -125,7 +137,14 @@ class _Work:
             if not self._todo:
                 return None
             self._with_helpers += helper
-            return self._todo.popleft()
+            handle = self._todo.popleft()
+        self.tell(self.number - self.left() - 1)
+        return handle
+
+    def tell(self, read: int) -> None:
+        """Tell how many of the domains have been read."""
+        if self._tell is not None:
+            self._tell(read, self.number)
 
     def done(self, handle: Handle, outcome: ReadDetails | None) -> None:
         """Keep what was read of a domain."""

@@ -67,6 +67,8 @@ class HostsFleet:
         at_once: hosts that are opened or listed at a time, those that are slow not counted.
         hold: seconds for which a guest may be in transit; see `phases.HOLD`.
         most: hosts that are accepted; None: no bound.
+        tell: is called with the number of hosts that have answered or failed so far for the first
+            time, and that of all.
 
     Raises:
         ValueError: more hosts than `most`, or two of one name.
@@ -84,6 +86,7 @@ class HostsFleet:
         at_once: int = AT_ONCE,
         hold: float = HOLD,
         most: int | None = MOST,
+        tell: Callable[[int, int], object] = lambda _outcomes, _hosts: None,
     ) -> None:
         named = (
             list(hosts.items())
@@ -101,6 +104,7 @@ class HostsFleet:
             host: HostView(name, host, details=details, hold=hold) for name, host in named
         }
         self._timeout, self._at_once = timeout, at_once
+        self._tell = tell
         self._board = Board(each.state for each in self._views.values())
         self._is_started = self._is_closed = False
         self._first: Outcome[None] = Outcome()
@@ -209,7 +213,10 @@ class HostsFleet:
 
     def _begin_all(self) -> None:
         """Open the views, and return when each host has answered or failed, and is known."""
-        for outcome in self._ask(self._views.values(), self._begin):
+        self._tell(0, len(self._views))
+        outcomes = self._ask(self._views.values(), self._begin)
+        for number, outcome in enumerate(outcomes, 1):
+            self._tell(number, len(self._views))
             if isinstance(outcome, HostFailure):
                 self._views[outcome.host].fail(self._board, outcome.error)
         self._drop_doubles()
@@ -300,6 +307,7 @@ def look(
     timeout: float = TIMEOUT,
     at_once: int = AT_ONCE,
     deadline: float = DEADLINE,
+    tell: Callable[[int, int], object] = lambda _outcomes, _hosts: None,
 ) -> FleetSnapshot:
     """Return the fleet as it is now: each host is subscribed to, all are listed, then once more.
 
@@ -312,10 +320,13 @@ def look(
         timeout: seconds that one host has to answer.
         at_once: as for `HostsFleet`.
         deadline: seconds for all hosts together.
+        tell: as for `HostsFleet`.
 
     Cost: for each host, those of a live view's start, and 1 call.
     """
     end = time.monotonic() + deadline
-    with HostsFleet(hosts, details=details, timeout=timeout, at_once=at_once, most=None) as fleet:
+    with HostsFleet(
+        hosts, details=details, timeout=timeout, at_once=at_once, most=None, tell=tell
+    ) as fleet:
         fleet.wait_told(deadline)
         return fleet.confirm(max(0.0, end - time.monotonic()))

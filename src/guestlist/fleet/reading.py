@@ -7,7 +7,7 @@ Out: snapshots, news and hosts. Publishes nothing. grpc, protobuf and msgspec, w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Self
 
 from guestlist.errors import NotSupported
@@ -92,11 +92,17 @@ class Fleet:
         """
         return not isinstance(self._reader, over.HostsFleet) or self._reader.wait_told(timeout)
 
-    def snapshot(self) -> FleetSnapshot:
+    def snapshot(
+        self, tell: Callable[[int, int], object] = lambda _read, _published: None
+    ) -> FleetSnapshot:
         """Return the whole fleet: complete, or with the hosts that are not, and why.
 
         From an etcd it is read at one revision. Over hosts it is what their live views have; the
         first question waits until each host has answered or failed.
+
+        Args:
+            tell: from an etcd, is called while it is read: with the number of domains that were
+                read so far, and of those that the hosts have published.
 
         Raises:
             EtcdError: the etcd cannot be asked, or refuses.
@@ -104,7 +110,9 @@ class Fleet:
         Cost: from an etcd, one read for each 50 hosts and three more; over hosts, no call.
         """
         self.wait_told()
-        return self._reader.snapshot()
+        if isinstance(self._reader, over.HostsFleet):
+            return self._reader.snapshot()
+        return self._reader.snapshot(tell)
 
     def watch(self) -> FleetWatch:
         """Return the news of the fleet: an iterator, for one thread, that begins with `Relisted`.

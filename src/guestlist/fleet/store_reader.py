@@ -15,7 +15,7 @@ from guestlist.fleet.etcd.errors import Refused
 from guestlist.fleet.etcd.span import Span
 from guestlist.fleet.layout import Layout
 from guestlist.fleet.rows import FleetSnapshot
-from guestlist.fleet.store_list import list_fleet, list_hosts
+from guestlist.fleet.store_list import Tell, list_fleet, list_hosts
 from guestlist.fleet.store_watch import StoreWatch
 from guestlist.fleet.summary import HostSummary
 from guestlist.unpatched import threading
@@ -39,15 +39,15 @@ class StoreReader:
         self._lock = threading.Lock()
         self._is_closed = False
 
-    def snapshot(self) -> FleetSnapshot:
-        """Return the whole fleet at one revision.
+    def snapshot(self, tell: Tell = lambda _read, _published: None) -> FleetSnapshot:
+        """Return the whole fleet at one revision. `tell` as for `list_fleet`.
 
         Raises:
             EtcdError: the store cannot be asked, or refuses.
 
         Cost: one read for each 50 hosts, and three more.
         """
-        revision, content = list_fleet(self._etcd, self._layout)
+        revision, content = list_fleet(self._etcd, self._layout, tell)
         hosts = content.states()
         return FleetSnapshot.over(content.claims.rows(hosts), hosts.values(), revision)
 

@@ -65,11 +65,19 @@ def ask_in_order(
     timeout: float,
     at_once: int = AT_ONCE,
     deadline: float | None = None,
+    tell: Callable[[int, int], object] = lambda _outcomes, _hosts: None,
 ) -> list[HostAnswer[T] | HostFailure]:
-    """Return the outcome of each host, in the order of the hosts. As `ask_each` otherwise."""
-    outcomes = dict(
-        _Asking(hosts, question, timeout=timeout, at_once=at_once, deadline=deadline).outcomes()
-    )
+    """Return the outcome of each host, in the order of the hosts. As `ask_each` otherwise.
+
+    `tell` is called before the first outcome and after each: with the number of outcomes so far,
+    and that of the hosts.
+    """
+    asking = _Asking(hosts, question, timeout=timeout, at_once=at_once, deadline=deadline)
+    outcomes: dict[int, HostAnswer[T] | HostFailure] = {}
+    tell(0, len(hosts))
+    for place, outcome in asking.outcomes():
+        outcomes[place] = outcome
+        tell(len(outcomes), len(hosts))
     return [outcomes[place] for place in range(len(hosts))]
 
 

@@ -22,6 +22,7 @@ from guestlist.cli.show import terminal
 from guestlist.cli.show.columns import in_order, record
 from guestlist.cli.show.finding_lines import report, summary
 from guestlist.cli.show.findings import COLUMNS, audit_record
+from guestlist.cli.show.progress import Progress
 from guestlist.cli.show.render import as_json, as_yaml, rendered
 from guestlist.errors import GuestlistError
 from guestlist.settings_file import BadSettings
@@ -35,11 +36,13 @@ def run(options: argparse.Namespace, hosts: AskedHosts | None = None) -> Exit:
     `hosts` as for `Sides.of`.
     """
     try:
-        sides = Sides.of(options, hosts)
+        progress = Progress()
+        sides = Sides.of(options, progress, hosts)
         if options.watch is not None:
-            watching.run(options, sides)
+            watching.run(options, sides, progress)
         began = datetime.now(UTC)
-        audit = sides.audit(terminal.complain if terminal.person_reads_errors() else None)
+        with progress:
+            audit = sides.audit(progress.step)
     except (GuestlistError, BadSettings) as error:
         log.debug("the failure in full:", exc_info=error)
         terminal.complain(str(error))

@@ -19,6 +19,7 @@ from guestlist.audit.rounds import Nova
 from guestlist.audit.rows import HostLook, NovaLook
 from guestlist.cli import hosts
 from guestlist.cli.ls import selection
+from guestlist.cli.show.progress import Progress
 from guestlist.errors import BadServersFile
 from guestlist.several import hosts_file
 
@@ -45,12 +46,14 @@ class Sides:
         self._settle = settle
 
     @classmethod
-    def of(cls, options: argparse.Namespace, hosts: AskedHosts | None = None) -> Sides:
+    def of(
+        cls, options: argparse.Namespace, progress: Progress, hosts: AskedHosts | None = None
+    ) -> Sides:
         """Return the sides that the options name. Nothing is asked yet.
 
-        `hosts` are asked in place of those that the options name.
+        `hosts` are asked in place of those that the options name, which `progress` counts.
         """
-        return cls(hosts or _hosts(options), _nova(options), options.settle)
+        return cls(hosts or _hosts(options, progress), _nova(options), options.settle)
 
     def audit(self, tell: Callable[[str], object] | None = None) -> Audit:
         """Make an audit. `tell` gets a line before each step that takes time.
@@ -146,15 +149,17 @@ def _nova(options: argparse.Namespace) -> Nova:
     return NovaApi(options.os_cloud, options.timeout)
 
 
-def _hosts(options: argparse.Namespace) -> HostLooks:
+def _hosts(options: argparse.Namespace, progress: Progress) -> HostLooks:
     """Return the hosts of -c and of the file; libvirt's default host without any."""
     listed = hosts_file.distinct_hosts(Path(options.hosts)) if options.hosts else {}
     given = [] if listed and not options.connect else list(hosts.each_once(options.connect))
     names = [*(None for _ in given), *listed]
     made = hosts.made([*given, *listed.values()], options, selection.ours(options))
+    progress.domains_of(made)
     return HostLooks(
         map(AuditedHost, made, names),
         timeout=options.timeout,
         disks=options.disks,
         tap_devices=options.disks,
+        tell=progress.hosts,
     )

@@ -25,6 +25,7 @@ from guestlist.cli.audit.sides import Sides
 from guestlist.cli.show import terminal, words
 from guestlist.cli.show.finding_lines import news_line, summary
 from guestlist.cli.show.findings import finding_record
+from guestlist.cli.show.progress import Progress
 from guestlist.errors import GuestlistError, one_line
 from guestlist.several.news_queue import NewsQueue
 
@@ -34,8 +35,8 @@ _Outcome = Audit | str
 """An audit; or in a line, why there is none."""
 
 
-def run(options: argparse.Namespace, sides: Sides) -> NoReturn:
-    """Repeat the audit until a signal ends it.
+def run(options: argparse.Namespace, sides: Sides, progress: Progress) -> NoReturn:
+    """Repeat the audit until a signal ends it. The progress is that of the first audit.
 
     Each audit runs on a thread of its own: the main thread hears signals, and that the reader of
     standard output has left.
@@ -46,9 +47,11 @@ def run(options: argparse.Namespace, sides: Sides) -> NoReturn:
     troubles = _Troubles(f"the audit is repeated every {options.watch:g} s")
     is_first = True
     while True:
-        tell = terminal.complain if is_first and terminal.person_reads_errors() else None
-        threads.start(partial(_audit, sides, queue, tell), "guestlist-audit")
-        outcome = queue.get()
+        threads.start(
+            partial(_audit, sides, queue, progress.step if is_first else None), "guestlist-audit"
+        )
+        with progress if is_first else contextlib.nullcontext():
+            outcome = queue.get()
         if isinstance(outcome, str):
             troubles.tell([outcome])
         else:

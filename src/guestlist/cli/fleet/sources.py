@@ -18,6 +18,7 @@ from guestlist.cli.fleet import guests
 from guestlist.cli.fleet.options import asks_hosts
 from guestlist.cli.ls import selection
 from guestlist.cli.show import terminal, words
+from guestlist.cli.show.progress import Progress
 from guestlist.errors import GuestlistError, short
 from guestlist.fleet import over
 from guestlist.fleet.reading import Fleet
@@ -97,14 +98,18 @@ def look(
     """
     if asks_hosts(options):
         live_hosts.mute_stale(verbose=options.verbose)
-        return over.look(
-            named_hosts(options, launched_by),
-            details=details,
-            timeout=options.timeout,
-            deadline=_ROUNDS * options.timeout,
-        )
-    with fleet(options) as found:
-        return found.snapshot()
+        asked = named_hosts(options, launched_by)
+        with Progress() as progress:
+            progress.domains_of(asked.values())
+            return over.look(
+                asked,
+                details=details,
+                timeout=options.timeout,
+                deadline=_ROUNDS * options.timeout,
+                tell=progress.hosts,
+            )
+    with fleet(options) as found, Progress() as progress:
+        return found.snapshot(progress.domains)
 
 
 def failed(error: GuestlistError) -> Exit:

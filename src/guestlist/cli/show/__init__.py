@@ -15,4 +15,5 @@ In: rows, changes, numbers. Out: text on standard output or standard error. Asks
     finding_lines  what an audit found, for people
     terminal       standard output and standard error: the only way out
     screen         lines that are drawn again in their place
+    progress       the line that says what the command waits for
 """

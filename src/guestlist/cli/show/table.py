@@ -88,7 +88,7 @@ def cut(text: str, width: int) -> str:
     if cells(text) <= width:
         return text
     dots = ellipsis()
-    return _folded(text, width - len(dots))[0] + dots
+    return folded(text, width - len(dots))[0] + dots
 
 
 def _cells_of(char: str) -> int:
@@ -138,7 +138,7 @@ def _row_lines(
 ) -> Iterator[str]:
     """Yield one row, in as many lines as its tallest cell has."""
     stacks = [
-        _folded(text, width) if column.folds else [cut(text, width)]
+        folded(text, width) if column.folds else [cut(text, width)]
         for column, text, width in zip(columns, texts, widths, strict=True)
     ]
     for parts in zip_longest(*stacks, fillvalue=""):
@@ -155,7 +155,7 @@ def _painted(text: str, attributes: str) -> str:
     return f"\x1b[{attributes}m{text}\x1b[0m" if attributes and text else text
 
 
-def _folded(text: str, width: int) -> list[str]:
+def folded(text: str, width: int) -> list[str]:
     """Return the text in pieces of at most `width` cells; a wide character takes two cells."""
     if cells(text) <= width:
         return [text]

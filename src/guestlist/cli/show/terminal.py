@@ -30,6 +30,12 @@ _USUAL_WIDTH, _USUAL_HEIGHT = 80, 24
 _explaining = threading.Lock()
 """A thread holds it while it writes to standard error, so that no two lines mix."""
 
+_passing: list[str] = []
+"""The line on standard error that the next output removes (`pass_by`); empty if there is none."""
+
+_LONGEST_REMOVAL = 1.0
+"""Seconds that the end of the process waits for a terminal that takes no output."""
+
 
 class Unwritable(Exception):
     """Standard output cannot be written to, for a reason that is not a reader that has left."""
@@ -88,6 +94,8 @@ def write(text: str, *, exact: bool = False) -> None:
             "character of these values; set PYTHONIOENCODING=utf-8"
         )
     try:
+        if _passing:
+            remove_passing()
         _put(sys.stdout, text)
         _confirm(sys.stdout)
     except BrokenPipeError:
@@ -113,7 +121,37 @@ def explain(text: str) -> None:
     """Print the command's own text, of several lines, on standard error; a failure is ignored."""
     if sys.stderr is not None:
         with _explaining, contextlib.suppress(OSError):
+            _remove_passing()
             _put(sys.stderr, text)
+
+
+def pass_by(line: Callable[[], str]) -> None:
+    """Show a line on standard error that the next one replaces and any other output removes.
+
+    `line` is called when nothing else is written; it returns the line, or "" to show none. The
+    line is one of ASCII, as wide as standard error at most (`width_of_errors`).
+    """
+    with _explaining, contextlib.suppress(OSError):
+        text = line()
+        if [text] == _passing:
+            return
+        if text and sys.stderr is not None:
+            _passing[:] = [text]
+            _put(sys.stderr, f"\r{text}\x1b[J")
+        else:
+            _remove_passing()
+
+
+def remove_passing() -> None:
+    """Remove the line that `pass_by` has shown, if there is one."""
+    with _explaining, contextlib.suppress(OSError):
+        _remove_passing()
+
+
+def _remove_passing() -> None:
+    if _passing and sys.stderr is not None:
+        _passing.clear()
+        _put(sys.stderr, "\r\x1b[J")
 
 
 def _put(stream: TextIO, text: str) -> None:
@@ -168,7 +206,13 @@ def hold_descriptors() -> None:
 
 
 def die_of(number: signal.Signals) -> NoReturn:
-    """End the process as the signal would, so that a shell's loop around it ends too."""
+    """End the process as the signal would, so that a shell's loop around it ends too.
+
+    Keeps the lock of standard error: no other thread writes a line that would stay.
+    """
+    if _explaining.acquire(timeout=_LONGEST_REMOVAL):
+        with contextlib.suppress(OSError):
+            _remove_passing()
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     os._exit(128 + number)  # a signal does not end the first process of a container
@@ -180,8 +224,23 @@ def is_terminal() -> bool:
 
 
 def person_reads_errors() -> bool:
-    """Return whether standard error is a terminal, so that a line about progress helps."""
-    return sys.stderr is not None and sys.stderr.isatty()
+    """Return whether standard error is a terminal that can be written over, in the foreground.
+
+    Then a line about progress helps. A job in the background would write over a shell's line.
+    """
+    if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        return False
+    try:
+        return os.tcgetpgrp(sys.stderr.fileno()) == os.getpgrp()
+    except OSError:  # it is not the terminal that controls this process: there are no jobs
+        return True
+
+
+def width_of_errors() -> int:
+    """Return the cells in a line of standard error; 80 if it does not tell."""
+    with contextlib.suppress(OSError):
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_WIDTH
+    return _USUAL_WIDTH
 
 
 def can_be_asked() -> bool:
