@@ -22,7 +22,7 @@ IN_NOVA_CONF = "guestlist.LibvirtDriver"
 
 _FOLDERS = {
     *("benchmarks", "constraints", "contrib", "demo", "docs", "newsfragments"),
-    *("src", "stubs", "tests", "torture"),
+    *("pictures", "src", "stubs", "tests", "torture"),
 }
 _PLACEHOLDER = re.compile(r" ([A-Z]+|-c URI -c URI)$")
 _is_log_line = re.compile(r"guestlist (\d|leaves ).*").match
