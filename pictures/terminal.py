@@ -54,8 +54,8 @@ def picture(text: str, *, title: str, description: str, width: int) -> str:
     lines = text.rstrip("\n").split("\n")
     wide, high = round(width * _CELL) + 2 * _EDGE, len(lines) * _LINE + _BAR + _EDGE
     parts = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {wide} {high}' width='{wide}' "
-        f"height='{high}' role='img' aria-labelledby='title description'>",
+        f"<svg xmlns='http://www.w3.org/2000/svg' xml:space='preserve' viewBox='0 0 {wide} {high}' "
+        f"width='{wide}' height='{high}' role='img' aria-labelledby='title description'>",
         f"<title id='title'>{escape(title)}</title>",
         f"<desc id='description'>{escape(description)}</desc><style>{_STYLE}</style>",
         f"<rect class='paper' x='.5' y='.5' width='{wide - 1}' height='{high - 1}' rx='8'/>",
