@@ -1,4 +1,4 @@
-"""The README's Python is executed, against libvirt's in-process test driver."""
+"""The Python of README and docs/python.md runs, against libvirt's in-process test driver."""
 
 from __future__ import annotations
 
@@ -16,5 +16,7 @@ def default_uri(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser()], patterns=["README.md"], fixtures=["default_uri"]
+    parsers=[PythonCodeBlockParser()],
+    patterns=["README.md", "docs/python.md"],
+    fixtures=["default_uri"],
 ).pytest()

@@ -24,7 +24,7 @@ IN_NOVA_CONF = "guestlist.LibvirtDriver"
 
 _FOLDERS = {
     *("benchmarks", "constraints", "contrib", "demo", "docs", "newsfragments", "packaging"),
-    *("src", "stubs", "tests", "tools", "torture"),
+    *("pictures", "src", "stubs", "tests", "tools", "torture"),
 }
 _PLACEHOLDER = re.compile(r" ([A-Z]+|-c URI -c URI)$")
 _is_log_line = re.compile(r"guestlist (\d|leaves ).*").match
