@@ -99,6 +99,14 @@ def test_every_command_that_reads_many_domains_counts_them(proxy: Proxy, words: 
         assert command.process.wait() == Exit.OK
 
 
+def test_watch_counts_until_it_has_something_to_tell(proxy: Proxy) -> None:
+    with held(proxy, XML) as gate, OnTerminal("watch", "-c", proxy.uri(node(MANY))) as command:
+        passes(command, "0 of 30 domains read")
+        gate.open()
+        screen = command.shows(lambda screen: "watching 30 domains" in screen.status)
+        assert len(screen.lines) == 1
+
+
 def test_domains_and_hosts_are_counted_side_by_side(proxy: Proxy, tmp_path: Path) -> None:
     words = ("-c", served(tmp_path, MANY[:2]), "-c", proxy.uri(node(MANY)))
     with held(proxy, XML) as gate, OnTerminal("ls", "-l", *words, height=80) as command:
@@ -189,6 +197,8 @@ def count(progress: Progress) -> set[str]:
     """Return the threads that a count has started."""
     before = set(threading.enumerate())
     with progress:
+        progress.hosts(0, 1)
+        assert set(threading.enumerate()) == before
         progress.hosts(0, 2)
         progress.step("waiting")
         return {each.name for each in set(threading.enumerate()) - before}
@@ -200,7 +210,10 @@ def test_without_a_terminal_nothing_is_counted_and_no_thread_starts(
     assert count(Progress()) == set()
     monkeypatch.setattr(terminal, "person_reads_errors", lambda: True)
     monkeypatch.setattr(module, "DELAY", 1_000.0)
-    assert "guestlist-progress" in count(Progress())
+    progress = Progress()
+    assert "guestlist-progress" in count(progress)
+    progress.hosts(1, 2)
+    assert progress.line() == ""
 
 
 ASK = "from guestlist.cli.show import terminal; print(terminal.person_reads_errors())"

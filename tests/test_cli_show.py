@@ -17,9 +17,11 @@ from lab.churn import populated
 from lab.command import MAIN, NO_HOST, environment, refused, run, served
 from lab.daemon import Daemon
 from lab.hostile import HOSTILE, hostile
+from lab.images import make_image
 from lab.names import ROOT
 from lab.nodes import appliance, handmade, node, nova_instance
 from lab.proxy import Proxy
+from lab.qemu import guests
 from lab.schemas import described, schema, valid
 from lab.terminal import on_a_terminal
 
@@ -150,7 +152,7 @@ def test_a_domain_that_is_named_twice_is_shown_once_in_the_order_of_the_words(ho
 
 def test_an_empty_word_is_refused() -> None:
     assert "no domain has an empty name, UUID or id" in refused("show", "")
-    assert "NAME|UUID|ID" in refused("show")
+    assert "DOMAIN" in refused("show")
 
 
 # On which host
@@ -424,3 +426,16 @@ def test_names_and_states_are_coloured_on_a_terminal(host: str) -> None:
     text = on_a_terminal("show", "-c", host, "2", "-f", "text", width=200)
     assert "\x1b[1mstate" in text
     assert "\x1b[33mpaused\x1b[0m" in text
+
+
+def test_a_guest_of_qemu_is_shown_at_two_calls(disk_daemon: Daemon) -> None:
+    image = make_image(disk_daemon)
+    devices = f"""<disk type='file'><driver name='qemu' type='qcow2'/>
+        <source file='{image.path}'/><target dev='vda' bus='virtio'/></disk>"""
+    guest = replace(nova_instance(1), devices=devices)
+    with guests(disk_daemon.qemu_uri, [guest]), Proxy(disk_daemon) as proxy:
+        (one,) = shown("-c", proxy.qemu_uri, guest.name)
+        assert about_domains(proxy) == ["CONNECT_GET_ALL_DOMAIN_STATS", "DOMAIN_GET_XML_DESC"]
+    assert (one["state"], one["details"]["type"], one["unknown"]) == ("paused", "qemu", [])
+    (disk,) = one["details"]["disks"]
+    assert disk["virtual_bytes"] == one["disk_virtual_bytes"] > disk["allocated_bytes"] > 0

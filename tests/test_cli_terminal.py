@@ -173,7 +173,7 @@ def test_decomposed_hangul_takes_the_cells_of_its_syllables() -> None:
     assert table.cells("\ua960\ud7b0\ud7cb") == 2  # of old Korean
     lines = laid_out([composed, decomposed, "plain"], "name id")
     assert lines[1:] == [f"{composed}   7", f"{decomposed}   7", "plain  7"]
-    assert table._folded(decomposed, 2) == [decomposed[:3], decomposed[3:]]
+    assert table.folded(decomposed, 2) == [decomposed[:3], decomposed[3:]]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "iso8859-15", "euc-jp"])
@@ -272,7 +272,7 @@ def test_a_table_fits_and_loses_no_name(names: list[str], columns: str, width: i
 
 @given(st.text(min_size=1), st.integers(2, 30))
 def test_folding_loses_nothing(text: str, width: int) -> None:
-    pieces = table._folded(escape(text), width)
+    pieces = table.folded(escape(text), width)
     assert "".join(pieces) == escape(text)
     assert all(table.cells(piece) <= width for piece in pieces)
 

@@ -165,6 +165,10 @@ def test_names_of_domains_are_those_of_the_hosts_that_the_line_names(offered, tm
     assert offered("guestlist one --hosts hosts.yml a") == ["ac"]
 
 
+def test_show_completes_the_domains_of_its_hosts(offered) -> None:
+    assert "test" in offered(f"guestlist show -c {TEST_HOST} te")
+
+
 def test_a_domain_that_is_shut_off_is_completed(offered, tmp_path: Path) -> None:
     off = Domain("off", uuid.UUID(int=1), active=False)
     assert offered(f"guestlist one -c {served(tmp_path, [off])} o") == ["off"]

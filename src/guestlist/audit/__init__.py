@@ -11,6 +11,7 @@ Changes nothing, on no side.
     names           which host Nova means by a name                                         (pure)
     words           the sentences and facts of a finding                                    (pure)
     rounds          one audit from its first look to its last
+    settle          how long a difference must last before it can be certain
     servers_file    the JSON of `openstack server list`, or of the API -> a look at Nova    (pure)
     nova_api        a live Nova: all servers, page by page, or some by id
     nova_session    one session with Nova's API through openstacksdk: token, JSON, failures

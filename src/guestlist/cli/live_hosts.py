@@ -9,6 +9,7 @@ import argparse
 import logging
 
 from guestlist.cli import ending, hosts
+from guestlist.cli.show.progress import Progress
 from guestlist.inventory.following import stale
 from guestlist.launcher import LaunchedBy
 from guestlist.several.following import FollowedHost
@@ -20,12 +21,16 @@ def followed(
     *,
     details: bool,
     log_handler: logging.Handler | None = None,
+    progress: Progress | None = None,
 ) -> list[FollowedHost]:
-    """Return the hosts, not yet started. `log_handler` as for `hosts.named`."""
-    found = [
-        FollowedHost(host, details=details)
-        for host in hosts.named(options, launched_by, log_handler)
-    ]
+    """Return the hosts, not yet started. `log_handler` as for `hosts.named`.
+
+    `progress` counts the domains whose details are read.
+    """
+    named = hosts.named(options, launched_by, log_handler)
+    if progress is not None:
+        progress.domains_of(named)
+    found = [FollowedHost(host, details=details) for host in named]
     for each in found:
         ending.on_end(each.close)
     return found

@@ -94,7 +94,7 @@ class Progress:
         return f"guestlist: {said}"[: terminal.width_of_errors() - 1] if said else ""
 
     def _begin(self) -> None:
-        if not self._is_read or self._is_drawn:
+        if not self._is_read or self._is_drawn or self._is_over:
             return
         with self._lock:
             is_first, self._is_drawn = not self._is_drawn, True

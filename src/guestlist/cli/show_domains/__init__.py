@@ -62,11 +62,11 @@ def add_options(show: argparse.ArgumentParser) -> None:
     """Add the options of `show`."""
     show.add_argument(
         "domains",
-        metavar="NAME|UUID|ID",
+        metavar="DOMAIN",
         nargs="+",
         type=_word,
-        help="a domain, active or not, of any launcher; '--' goes before a name that begins "
-        "with '-'",
+        help="a domain by name, UUID or id, active or not, of any launcher; '--' goes before a "
+        "name that begins with '-'",
     )
     common.add_hosts(show)
     which = show.add_argument_group("which domains")

@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from guestlist import usage
 from guestlist.cli.show.columns import DomainRow
-from guestlist.images import Image, Images
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from guestlist.host import Host
+    from guestlist.images import Image
     from guestlist.records import Disk, Snapshot, Source
     from guestlist.usage import InstanceUsage
 
-_ELSEWHERE = Image(None, None, "on another machine")
-
-Sizes = Mapping["Source", Image]
+Sizes = Mapping["Source", "Image"]
 
 
 class FoundDomain(NamedTuple):
@@ -33,9 +31,10 @@ class FoundDomain(NamedTuple):
     usage: InstanceUsage
     sizes: Sizes
 
-    def size(self, disk: Disk) -> Image:
-        """Return the size of a disk."""
-        return self.sizes.get(disk.source, Image(None, None))
+    def size(self, disk: Disk) -> tuple[int | None, int | None]:
+        """Return the bytes of a disk that the guest sees, and those that its image takes."""
+        image = self.sizes.get(disk.source)
+        return (image.virtual_bytes, image.allocated_bytes) if image else (None, None)
 
     @property
     def unknown(self) -> list[str]:
@@ -48,8 +47,12 @@ class FoundDomain(NamedTuple):
 def measured(host: Host, snapshot: Snapshot, deadline: float) -> Sizes:
     """Return the sizes of all images, which take `deadline` seconds at most. Cost: no call."""
     sources = usage.sources(snapshot)
-    if not sources or not host.is_local:
-        return dict.fromkeys(sources, _ELSEWHERE)
+    if not sources:
+        return {}
+    from guestlist.images import Image, Images  # noqa: PLC0415  many domains have no disk
+
+    if not host.is_local:
+        return dict.fromkeys(sources, Image(None, None, "on another machine"))
     return Images(deadline=deadline).measure(sources)
 
 

@@ -151,7 +151,7 @@ def _disks(found: FoundDomain, details: Details) -> Iterator[_Line]:
 
 
 def _disk(found: FoundDomain, disk: Disk) -> tuple[str, tuple[str, ...]]:
-    size = found.size(disk)
+    virtual, allocated = found.size(disk)
     facts = [
         _joined([disk.bus, disk.device], " "),
         disk.readonly and "read-only",
@@ -160,8 +160,8 @@ def _disk(found: FoundDomain, disk: Disk) -> tuple[str, tuple[str, ...]]:
         disk.cache and f"cache {disk.cache}",
         disk.discard and f"discard {disk.discard}",
         disk.serial and f"serial {disk.serial}",
-        size.virtual_bytes is not None and words.size(size.virtual_bytes),
-        size.allocated_bytes is not None and f"{words.size(size.allocated_bytes)} allocated",
+        virtual is not None and words.size(virtual),
+        allocated is not None and f"{words.size(allocated)} allocated",
     ]
     if disk.source.kind is SourceKind.NONE:
         return _joined([*facts, "no medium"]), ()

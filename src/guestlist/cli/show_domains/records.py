@@ -40,12 +40,8 @@ def domain_record(found: FoundDomain) -> dict[str, Any]:
 def _details(details: Details, found: FoundDomain) -> dict[str, Any]:
     disks = []
     for disk in details.disks:
-        size = found.size(disk)
-        sizes = {
-            "virtual_bytes": size.virtual_bytes,
-            "allocated_bytes": size.allocated_bytes,
-        }
-        disks.append(plain(disk) | sizes)
+        virtual, allocated = found.size(disk)
+        disks.append(plain(disk) | {"virtual_bytes": virtual, "allocated_bytes": allocated})
     told = {name: value for name, value in plain(details).items() if name not in _SAID_BEFORE}
     return told | {"disks": disks}
 

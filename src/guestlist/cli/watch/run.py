@@ -20,6 +20,7 @@ from guestlist.cli.ls import selection
 from guestlist.cli.show import terminal
 from guestlist.cli.show.news_lines import Lines
 from guestlist.cli.show.news_records import news_record
+from guestlist.cli.show.progress import Progress
 from guestlist.errors import GuestlistError
 from guestlist.host import Host
 from guestlist.inventory import Inventory
@@ -54,12 +55,16 @@ def run(options: argparse.Namespace) -> Exit:
     if options.once:
         return _look_once(options, included)
     queue: NewsQueue[HostNews] = NewsQueue()
-    followed = live_hosts.followed(options, selection.ours(options), details=True)
+    progress = Progress()
+    followed = live_hosts.followed(
+        options, selection.ours(options), details=True, progress=progress
+    )
     text_of = _texts(options, [each.name for each in followed])
     terminal.on_departure(lambda: queue.put_now(BrokenPipeError()))
     following.follow(followed, options.timeout, tell=queue.put, fail=queue.put_now, **included)
     while True:
-        host, news = queue.get()
+        with progress:  # until the first news
+            host, news = queue.get()
         if isinstance(news, GuestlistError):
             terminal.complain(f"{news}; it is tried again until it answers")
             continue
