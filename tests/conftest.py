@@ -31,6 +31,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# No test depends on the configuration file of the person who runs it.
+os.environ["GUESTLIST_CONFIG"] = os.devnull
+
 pytest_plugins = ["lab.fixtures", "lab.places"]
 
 

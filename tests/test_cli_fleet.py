@@ -101,10 +101,9 @@ def listed(*words: str) -> dict[str, dict[str, Any]]:
         (["ls", "--endpoints", "no address"], "is no endpoint"),
         (["ls", "--endpoints", "https://etcd1", "--cert", "x"], "a certificate needs its key"),
         (["ls", "--endpoints", "etcd1", "--user", "me"], "has no password"),
-        (["ls", "--endpoints", "etcd1", "--state", "asleep"], "invalid choice"),
+        (["ls", "--endpoints", "etcd1", "--state", "asleep"], "there is no state"),
         (["ls", "--endpoints", "etcd1", "-q", "-l"], "--long goes with"),
         (["ls", "--endpoints", "etcd1", "--columns", "nonsense"], "there is no column"),
-        (["usage", "-c", "test:///default", "--project", "shop"], "go with --endpoints"),
         (["nonsense"], "invalid choice"),
     ],
 )

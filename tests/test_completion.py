@@ -116,6 +116,8 @@ def named(*names: str) -> list[Domain]:
         ("ls --columns name,sta", ["name,state"]),
         ("ls --columns name,nam", [""]),
         ("fleet ls --state pau", ["paused"]),
+        ("ls --state running,shut", ["running,shut-off"]),
+        ("watch --launcher libg", ["libguestfs"]),
         ("ls -c qemu:///sy", ["qemu:///system"]),
         ("completion ", list(SHELLS)),
         ("ls --timeout ", [""]),
@@ -154,6 +156,16 @@ def test_hosts_of_the_file_are_completed(offered, tmp_path: Path) -> None:
     (tmp_path / "hosts.yml").write_text("node1: test:///a\nnode2: test:///b\nother: test:///c\n")
     assert offered("guestlist fleet ls --hosts hosts.yml --on n") == ["node1", "node2"]
     assert offered("guestlist fleet ls --hosts none.yml --on n") == [""]
+
+
+def test_hosts_of_the_configuration_file_are_completed(offered, tmp_path: Path) -> None:
+    file = tmp_path / "guestlist.toml"
+    host = served(tmp_path, named("a", "ab"))
+    file.write_text(f'[hosts]\nnode7 = "{host}"\n')
+    assert offered("guestlist ls -c no", GUESTLIST_CONFIG=str(file)) == ["node7"]
+    assert offered("guestlist ls -c node7 --name a", GUESTLIST_CONFIG=str(file)) == ["a", "ab"]
+    file.write_text("nonsense")
+    assert offered("guestlist ls -c no", GUESTLIST_CONFIG=str(file)) == [""]
 
 
 def test_names_of_domains_are_those_of_the_hosts_that_the_line_names(offered, tmp_path) -> None:

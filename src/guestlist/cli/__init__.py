@@ -12,10 +12,15 @@ standard error.
                                                       `__init__`, what it does in `run`
     show_domains the package of the command `show`
     show         what can be shown, in which format, and the terminal
+    configuration, configuration_file
+                 aliases of hosts and values of options, from a file; what that file may say
+    filters      domains by name, state, launcher and project
     hosts        the hosts that the options name
     live_hosts   the same hosts, as live views        hidden    what the filters hide
     etcd_options the etcd that the options name, as etcdctl's do
-    exits        the exit statuses                    ending    what is closed before the end
+    since        the times that people give           exits     the exit statuses
+    waiting_changes                                   changes that a filter cannot judge yet
+    ending       what is closed before the end
 
 Below, `guestlist.several` asks and follows many hosts at once.
 """

@@ -1,6 +1,7 @@
 """The command line of `guestlist`: its parser, and the options checked.
 
-In: the words after the command's name. Out: a namespace. All is checked that can be checked without
+In: the words after the command's name. Out: a namespace, in which the configuration file has filled
+in what the words leave open. All is checked that can be checked without
 asking a host. Words that make no sense end the process with status 2 and one line.
 
 Each command declares its own options, in its package (`ls/__init__.py` …): ABOUT, EXAMPLES,
@@ -17,8 +18,9 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 import guestlist
-from guestlist.cli import exits
+from guestlist.cli import configuration, exits
 from guestlist.cli.exits import Exit
+from guestlist.cli.options import CONFIGURATION_NOTE
 from guestlist.cli.show import terminal
 from guestlist.errors import short
 
@@ -73,6 +75,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if options.command is None:
         terminal.explain(top.format_help())
         sys.exit(Exit.USAGE)
+    configuration.fill_in(options)
     check = getattr(_package(options.command), "check_options", None)
     if check is not None:
         check(options, parsers[options.command])
@@ -94,7 +97,7 @@ def _parsers(names: Iterable[str]) -> tuple[_Parser, dict[str, _Parser]]:
     top = _Parser(
         prog="guestlist",
         description=(guestlist.__doc__ or "").partition("\n")[0],
-        epilog=f"{_EXAMPLES}\n{exits.in_words()}",
+        epilog=f"{_EXAMPLES}\n{CONFIGURATION_NOTE}\n{exits.in_words()}",
     )
     top.add_argument("--version", action="version", version=f"guestlist {guestlist.__version__}")
     commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND")

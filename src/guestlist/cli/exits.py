@@ -43,7 +43,7 @@ class Exit(IntEnum):
 MEANINGS = {
     Exit.OK: "every host answered; an empty list is an answer; an audit found nothing",
     Exit.FAILED: "a failure without a number of its own",
-    Exit.USAGE: "invalid command line; no host was asked",
+    Exit.USAGE: "invalid command line or configuration file; no host was asked",
     Exit.PARTIAL: "some hosts answered and some failed; a fleet or an audit is not complete",
     Exit.UNREACHABLE: "no connection could be opened",
     Exit.DENIED: "access denied",

@@ -23,6 +23,12 @@ it. Numbers have none. To undo it, remove the apostrophe at the beginning and th
 after a semicolon, then the escapes; --raw writes neither.
 """
 
+CONFIGURATION_NOTE = """\
+~/.config/guestlist.toml may name hosts (-c node1), a name template and the columns of
+the table; GUESTLIST_CONFIG names another file. docs/configuration.md in guestlist's
+source has its keys.
+"""
+
 BY_HOST = "by host as given, then by name"
 """The order of a table of several hosts, in words."""
 
@@ -35,7 +41,8 @@ def add_hosts(command: argparse.ArgumentParser) -> None:
         metavar="URI",
         type=uri,
         action="append",
-        help="a host to ask, by libvirt URI; may be repeated. Default: libvirt's own "
+        help="a host to ask, by libvirt URI or by its alias in the configuration file; may be "
+        "repeated. Default: libvirt's own "
         "(LIBVIRT_DEFAULT_URI, then libvirt.conf, then what it finds). With one host and a "
         "terminal, ssh may ask for a password; otherwise ssh fails if it needs one, unless the "
         "URI says no_tty=0",
@@ -66,19 +73,24 @@ def add_patience(
     )
 
 
+NAME_TEMPLATE = "instance-%08x"
+"""Nova's instance_name_template, unless nova.conf has another one."""
+
+
 def add_ours(group: argparse._ActionsContainer) -> None:
     """Add the options that say which domains Nova launched."""
     group.add_argument(
         "--name-template",
         metavar="TEMPLATE",
         type=_name_template,
-        default="instance-%08x",
-        help="Nova's instance_name_template, as in nova.conf (default: %(default)s)",
+        help="Nova's instance_name_template, as in nova.conf (default: that of the configuration "
+        f"file, else {NAME_TEMPLATE.replace('%', '%%')})",
     )
     group.add_argument(
         "--verify",
-        action="store_true",
-        help="trust Nova's metadata only, not the name: one call per domain",
+        action=argparse.BooleanOptionalAction,
+        help="trust Nova's metadata only, not the name: one call per domain (default: as the "
+        "configuration file says, else no)",
     )
 
 

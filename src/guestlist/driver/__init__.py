@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -29,7 +29,7 @@ from guestlist.errors import DomainGone, GuestlistError, NotSupported, one_line
 from guestlist.host import Host
 from guestlist.images import Image, Images
 from guestlist.inventory import Inventory
-from guestlist.records import Instance, Source
+from guestlist.records import Instance, Snapshot, Source
 from guestlist.states import DomainState
 from guestlist.usage import Usage
 
@@ -186,12 +186,14 @@ class ComputeDriver:
 
     # What the instances use
 
-    def usage(self) -> Usage:
+    def usage(self, matching: Callable[[Instance], bool] | None = None) -> Usage:
         """Return what each instance uses, the sums, and by name what is not known.
+
+        `matching` says which instances count; None: all that are ours, and Domain-0.
 
         Cost: 1 call warm, 1 and 1 per domain cold, and a stat of each disk's image.
         """
-        return self._usage(with_images=True)
+        return self._usage(with_images=True, matching=matching)
 
     def get_vcpus_used(self) -> int:
         """Return the vCPUs of the active instances. Cost: 1 call."""
@@ -294,8 +296,16 @@ class ComputeDriver:
     def _in_view(self, view: Inventory) -> tuple[Instance, ...]:
         return view.snapshot(include_inactive=True).instances
 
-    def _usage(self, *, with_images: bool = False) -> Usage:
+    def _usage(
+        self,
+        *,
+        with_images: bool = False,
+        matching: Callable[[Instance], bool] | None = None,
+    ) -> Usage:
         snapshot = self._view.snapshot(include_inactive=True, include_dom0=True)
+        if matching is not None:
+            counted = filter(matching, snapshot.instances)
+            snapshot = Snapshot(counted, stale_for=snapshot.stale_for)
         here = self._view.is_local
         images: dict[Source, Image] | None = None
         if with_images:

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import guestlist
+from guestlist.cli import configuration
+from guestlist.cli.filters import LAUNCHERS, STATES
 
 PATIENCE = 1.0
 """Seconds that a host has to name its domains."""
@@ -34,7 +36,7 @@ def domain_names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> l
 
     Cost: a connection and 1 call for each host, at most `LONGEST` seconds.
     """
-    aliases = configured_hosts()
+    aliases = configuration.aliases()
     given = [aliases.get(each, each) for each in getattr(parsed_args, "connect", None) or ()]
     uris = (*given, *_hosts_of_file(parsed_args).values())
     names = _names_of_domains(tuple(dict.fromkeys(uris)) or (None,))
@@ -43,21 +45,27 @@ def domain_names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> l
 
 def hosts(prefix: str, **_: object) -> list[str]:
     """Return the aliases of hosts, and the URIs of this machine's."""
-    return _typable(prefix, (*configured_hosts(), *_LOCAL))
+    return _typable(prefix, (*configuration.aliases(), *_LOCAL))
 
 
 def host_names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
     """Return the names of hosts: aliases, and those of the file of --hosts."""
-    return _typable(prefix, (*configured_hosts(), *_hosts_of_file(parsed_args)))
+    return _typable(prefix, (*configuration.aliases(), *_hosts_of_file(parsed_args)))
 
 
 def columns(prefix: str, action: Any, **_: object) -> list[str]:
     """Return the columns that `--columns a,b` does not name yet, each after those that it does."""
-    before, comma, _rest = prefix.rpartition(",")
-    known = [*action._known, *([] if comma else ["help"])]
-    return _typable(
-        prefix, (f"{before}{comma}{name}" for name in known if name not in before.split(","))
-    )
+    return _after_commas(prefix, [*action._known, *([] if "," in prefix else ["help"])])
+
+
+def launchers(prefix: str, **_: object) -> list[str]:
+    """Return the launchers that `--launcher a,b` does not name yet, as for `columns`."""
+    return _after_commas(prefix, LAUNCHERS)
+
+
+def states(prefix: str, **_: object) -> list[str]:
+    """Return the states that `--state a,b` does not name yet; a hyphen stands for a blank."""
+    return _after_commas(prefix, [state.replace(" ", "-") for state in STATES])
 
 
 def files(prefix: str, **_: object) -> list[str]:
@@ -72,16 +80,14 @@ def files(prefix: str, **_: object) -> list[str]:
     return _typable(prefix, (f"{folder}{slash}{name}" for name in shown))
 
 
-def configured_hosts() -> Mapping[str, str]:
-    """Return the URIs of the hosts that the user's configuration has, by alias."""
-    return {}
-
-
 BY_METAVAR: dict[str, Callable[..., list[str]]] = {
     "A,B,…": columns,
     "DOMAIN": domain_names,
     "FILE": files,
     "HOST": host_names,
+    "LAUNCHER,…": launchers,
+    "PATTERN": domain_names,
+    "STATE,…": states,
     "URI": hosts,
 }
 """The function that completes an argument with this metavar."""
@@ -134,6 +140,14 @@ def _hosts_of_file(parsed_args: argparse.Namespace) -> Mapping[str, str]:
         return hosts_file.uris_in(Path(path).expanduser(), Files())
     except (BadSettings, ImportError, RuntimeError):  # ImportError: PyYAML is not there
         return {}
+
+
+def _after_commas(prefix: str, known: Iterable[str]) -> list[str]:
+    """Return the words that a list with commas does not have yet, each after those that it has."""
+    before, comma, _rest = prefix.rpartition(",")
+    return _typable(
+        prefix, (f"{before}{comma}{name}" for name in known if name not in before.split(","))
+    )
 
 
 def _typable(prefix: str, words: Iterable[str], *, dashes: bool = False) -> list[str]:

@@ -112,7 +112,8 @@ def add_host(
         "--connect",
         metavar="URI",
         type=common.uri,
-        help="the host, by libvirt URI. Default: --libvirt.driver if given, else libvirt's own "
+        help="the host, by libvirt URI or by its alias in the configuration file. Default: "
+        "--libvirt.driver if given, else libvirt's own "
         "(LIBVIRT_DEFAULT_URI, then libvirt.conf), else qemu:///system",
     )
     host.add_argument(

@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from guestlist.cli import filters
 from guestlist.cli.fleet.options import asks_hosts
 from guestlist.cli.ls.selection import Included, Selection
 from guestlist.cli.show.columns import SAID_SHORTER, DomainRow, chosen, in_order
 from guestlist.cli.show.fleet_columns import BRIEF, GUEST_COLUMNS
-from guestlist.fleet.rows import FleetRow
-from guestlist.records import Instance, Owner
+from guestlist.cli.waiting_changes import WaitingChanges
+from guestlist.fleet.rows import FleetRow, RowChange
 
 NOT_PUBLISHED = {"disks", "macs", "ips", "nova_name", "flavor", "project", "user"}
 """The columns of which an etcd has nothing, of no guest."""
@@ -26,30 +27,30 @@ _LEFT_OUT = NOT_PUBLISHED | {"active", "created_at", "age_seconds"}
 
 
 class Filter(NamedTuple):
-    """Which guests to show. Without hosts, projects or states: those of any."""
+    """Which guests to show. Without hosts: those of any."""
 
     inactive: bool
     foreign: bool
     hosts: tuple[str, ...]
-    projects: frozenset[str]
-    states: frozenset[str]
+    domains: filters.Filter
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> Filter:
         """Return the filter that the options describe."""
-        states = frozenset(options.state or ())
+        domains = filters.Filter.of(options)
         return cls(
-            inactive=options.all or bool(states) or getattr(options, "inactive", True),
-            foreign=options.all or options.foreign,
+            inactive=options.all
+            or "inactive" in domains.kinds
+            or getattr(options, "inactive", True),
+            foreign=options.all or options.foreign or "foreign" in domains.kinds,
             hosts=tuple(options.on or ()),
-            projects=frozenset(options.project or ()),
-            states=states,
+            domains=domains,
         )
 
     @property
     def details(self) -> bool:
         """Whether it needs the details of a guest."""
-        return bool(self.projects)
+        return self.domains.details
 
     def is_on(self, host: str) -> bool:
         """Return whether a host is one of those whose guests to show."""
@@ -57,34 +58,46 @@ class Filter(NamedTuple):
 
     def projects_without(self, guests: Collection[FleetRow]) -> list[str]:
         """Return the projects that were asked for and to which none of the guests belongs."""
-        if not self.projects:
+        wanted = self.domains.projects
+        if not wanted:
             return []
-        return sorted(self.projects.difference(*(_projects(row.instance) for row in guests)))
+        return sorted(wanted.difference(*(filters.projects(row.instance) for row in guests)))
+
+    def unjudged(self, guests: Collection[FleetRow]) -> str | None:
+        """Return how many guests cannot be judged, in words; None if each can."""
+        return self.domains.unjudged(row.instance for row in filter(self._could_match, guests))
 
     def matches(self, row: FleetRow) -> bool:
         """Return whether a guest is one of those to show."""
-        instance = row.instance
-        return (
-            (self.inactive or instance.active)
-            and (self.foreign or instance.ours)
-            and (not self.states or str(instance.state) in self.states)
-            and self.is_on(row.host)
-            and (not self.projects or not self.projects.isdisjoint(_projects(instance)))
+        return self._could_match(row) and self.domains.matches(row.instance)
+
+    def passed(self, change: RowChange, waiting: WaitingChanges[RowChange]) -> Iterable[RowChange]:
+        """Return the changes to show now: of guests that match before a change or after it."""
+        known = [row for row in (change.before, change.after) if row is not None]
+        row = change.row
+        return waiting.passed(
+            change,
+            row.instance.uuid,
+            row.instance,
+            matches=any(map(self.matches, known)),
+            is_unjudged=self._could_match(row) and self.domains.is_unjudged(row.instance),
+            is_there=change.after is not None,
         )
 
+    def _could_match(self, row: FleetRow) -> bool:
+        """Return whether a guest is one to show, as far as its domain is not looked at."""
+        return self._is_listed(row) and self.is_on(row.host)
 
-def _projects(instance: Instance) -> Iterable[str]:
-    """Return the name and the id of the project that a guest belongs to, as far as known."""
-    nova = instance.details and instance.details.nova
-    owner: Owner | None = nova.owner if nova else None
-    known = (owner.project_name, owner.project_id) if owner else ()
-    return [each for each in known if each is not None]
+    def _is_listed(self, row: FleetRow) -> bool:
+        instance = row.instance
+        return (self.inactive or instance.active) and (self.foreign or instance.ours)
 
 
 def selection(options: argparse.Namespace) -> Selection:
     """Return how the options want guests to be shown."""
     return Selection(
         included=Included(include_inactive=True, include_foreign=True, include_dom0=False),
+        filter=filters.Filter(),
         columns=options.columns or chosen(_usual_columns(options), GUEST_COLUMNS),
         sort=GUEST_COLUMNS[options.sort] if options.sort else None,
         reverse=options.reverse,

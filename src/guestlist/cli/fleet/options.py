@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import argparse
 
-from guestlist.cli import etcd_options
+from guestlist.cli import etcd_options, filters
 from guestlist.cli import options as common
-from guestlist.states import DomainState
-
-_WORDS = sorted(str(state) for state in DomainState)
 
 NOTE = f"""\
 hosts.yml has lines such as 'node1: qemu+tls://node1/system'. With --hosts or -c the hosts
@@ -43,7 +40,8 @@ def add_sources(command: argparse.ArgumentParser, *, hosts: bool = True) -> None
             metavar="URI",
             type=common.uri,
             action="append",
-            help="a host to ask, by libvirt URI; may be repeated",
+            help="a host to ask, by libvirt URI or by its alias in the configuration file; may be "
+            "repeated",
         )
     common.add_patience(command, _HOSTS_PATIENCE if hosts else _MEMBERS_PATIENCE)
     command.set_defaults(timeout=TIMEOUT)
@@ -75,24 +73,11 @@ def asks_hosts(options: argparse.Namespace) -> bool:
 
 
 def add_filters(group: argparse._ActionsContainer) -> None:
-    """Add the options that choose guests by host, project and state."""
+    """Add the options that choose guests by host, and those of `filters`."""
     group.add_argument(
         "--on",
         metavar="HOST",
         action="append",
         help="only those on this host; * and ? stand for any characters; may be repeated",
     )
-    group.add_argument(
-        "--project",
-        metavar="NAME",
-        action="append",
-        help="only those of this project, by its id in Keystone, or by its name where the hosts "
-        "are asked; may be repeated",
-    )
-    group.add_argument(
-        "--state",
-        metavar="STATE",
-        action="append",
-        choices=_WORDS,
-        help=f"only those in this state: {', '.join(_WORDS)}; may be repeated",
-    )
+    filters.add_filters(group, "by its id in Keystone, or by its name where the hosts are asked")

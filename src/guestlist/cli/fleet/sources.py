@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import guestlist
@@ -57,9 +57,15 @@ def named_hosts(
     except BadSettings as error:
         raise NoFleet(str(error)) from error
     given = [uri for uri in hosts.each_once(options.connect) if uri] if options.connect else []
-    named = listed | {uri: uri for uri in given}
+    named = listed | {_name(uri, options, listed): uri for uri in given}
     made = hosts.made(list(named.values()), options, launched_by or selection.ours(options))
     return dict(zip(named, made, strict=True))
+
+
+def _name(uri: str, options: argparse.Namespace, listed: Mapping[str, str]) -> str:
+    """Return the name of a host of -c: its alias, unless another host of the file has that name."""
+    alias: str | None = options.aliases.get(uri)
+    return uri if alias is None or listed.get(alias, uri) != uri else alias
 
 
 def fleet(options: argparse.Namespace, *, details: bool = True) -> Fleet:
@@ -135,6 +141,8 @@ def verdict(options: argparse.Namespace, snapshot: FleetSnapshot, chosen: guests
             f"no guest belongs to project {short(project)}; from an etcd --project takes its id in "
             "Keystone"
         )
+    if unjudged := chosen.unjudged(snapshot.values()):
+        terminal.complain(unjudged)
     matching = sum(map(chosen.matches, snapshot.values()))
     of_them = "" if matching == len(snapshot) else f"; {matching:,} of them match"
     if snapshot.complete:

@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from guestlist.cli import filters
 from guestlist.cli import options as common
 from guestlist.cli.show import columns, terminal
 from guestlist.cli.show.columns import Column, DomainRow
@@ -41,8 +42,12 @@ examples:
       some columns, the domain with the most memory first
   guestlist ls -a -l --live
       the table on the screen, updated while the host changes
-  guestlist ls --inactive -l -f json | jq -r '.[] | select(.project == "shop") | .uuid'
+  guestlist ls --inactive --project shop -f uuid
       the domains of a project
+  guestlist ls --state paused,crashed --name 'instance-0000*'
+      by state and name
+  guestlist ls --launcher libguestfs
+      the appliances of libguestfs
   guestlist ls --inactive -f csv > guests.csv
       for a spreadsheet: no name becomes a formula
   guestlist ls --inactive -f csv --raw | my-program
@@ -56,6 +61,8 @@ value that is not known is '-' in a table and null in JSON, and is sorted last. 
 keys of JSON are those of --columns help; docs/schemas/ls.schema.json in guestlist's
 source has them all.
 
+{filters.NOTE}
+{common.CONFIGURATION_NOTE}
 {common.CSV_NOTE}"""
 
 _LINE_FORMATS = ("name", "uuid")
@@ -70,6 +77,7 @@ def add_options(ls: argparse.ArgumentParser) -> None:
         "-a", "--all", action="store_true", help="all domains: --inactive --foreign --dom0"
     )
     common.add_ours(domains)
+    filters.add_filters(domains)
     add_look(ls, columns.COLUMNS).add_argument(
         "--live",
         action="store_true",

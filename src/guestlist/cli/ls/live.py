@@ -128,7 +128,9 @@ class _LiveTable:
         snapshots = [_snapshot(each, self._wanted) for each in self._followed]
         seen = list(zip(self._followed, snapshots, strict=True))
         rows = self._wanted.rows(
-            (each.name, snapshot.instances) for each, snapshot in seen if snapshot is not None
+            (each.name, self._wanted.matching(snapshot.instances))
+            for each, snapshot in seen
+            if snapshot is not None
         )
         notes = list(self._notes(seen))
         lines = self._table(rows, max(1, terminal.height() - len(notes)))
@@ -149,15 +151,29 @@ class _LiveTable:
     def _notes(self, seen: Sequence[tuple[FollowedHost, Snapshot | None]]) -> Iterator[str]:
         """Yield the lines below the table: why no domain of a host matches; what is in step."""
         for each, snapshot in seen:
-            if snapshot is not None and not snapshot:
-                domains = each.live.snapshot(**selection.ALL_DOMAINS).instances
-                why = hidden.sentence(hidden.kinds_of(domains), self._wanted.given)
+            if snapshot is None:
+                continue
+            for why in self._why_fewer(each, snapshot):
                 yield _one_line(f"{short(each.name)}: {why}")
         status = _one_line(self._status(seen))
         yield f"\x1b[2m{status}\x1b[0m" if terminal.has_colours() else status
 
+    def _why_fewer(self, followed: FollowedHost, snapshot: Snapshot) -> Iterator[str]:
+        """Yield why no domain of a host is shown, and how many the filters cannot judge."""
+        if not snapshot:
+            domains = followed.live.snapshot(**selection.ALL_DOMAINS).instances
+            yield hidden.sentence(hidden.kinds_of(domains), self._wanted.given)
+        elif not self._wanted.matching(snapshot.instances):
+            yield self._wanted.why_nothing(len(snapshot))
+        if unjudged := self._wanted.filter.unjudged(snapshot.instances):
+            yield unjudged
+
     def _status(self, seen: Sequence[tuple[FollowedHost, Snapshot | None]]) -> str:
-        there = sum(len(snapshot) for _, snapshot in seen if snapshot is not None)
+        there = sum(
+            len(self._wanted.matching(snapshot.instances))
+            for _, snapshot in seen
+            if snapshot is not None
+        )
         in_step = sum(snapshot is not None and not snapshot.stale_for for _, snapshot in seen)
         many = "1 host" if len(seen) == 1 else f"{in_step} of {len(seen)} hosts"
         steps = f"{many} in step" if in_step or len(seen) > 1 else many

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
 
+from guestlist.cli.filters import Filter
 from guestlist.cli.show import terminal
 from guestlist.cli.show.columns import (
     BRIEF,
@@ -18,6 +19,7 @@ from guestlist.cli.show.columns import (
     chosen,
     in_order,
     record,
+    with_aliases,
 )
 from guestlist.cli.show.render import rendered
 from guestlist.launcher import NovaLaunched
@@ -58,6 +60,7 @@ class Selection(NamedTuple):
     """What the options of `guestlist ls` ask for."""
 
     included: Included
+    filter: Filter
     columns: Sequence[Column[DomainRow]]
     sort: Column[DomainRow] | None
     reverse: bool
@@ -68,13 +71,18 @@ class Selection(NamedTuple):
     @classmethod
     def of(cls, options: argparse.Namespace) -> Selection:
         """Return the selection that the options describe."""
+        chosen_ones = Filter.of(options)
+        kinds = chosen_ones.kinds
         return cls(
             included=Included(
-                include_inactive=options.all or options.inactive,
-                include_foreign=options.all or options.foreign,
-                include_dom0=options.all or options.dom0,
+                include_inactive=options.all or options.inactive or "inactive" in kinds,
+                include_foreign=options.all or options.foreign or "foreign" in kinds,
+                include_dom0=options.all or options.dom0 or "dom0" in kinds,
             ),
-            columns=options.columns or chosen(_usual_columns(options)),
+            filter=chosen_ones,
+            columns=with_aliases(
+                options.columns or chosen(_usual_columns(options)), options.aliases
+            ),
             sort=COLUMNS[options.sort] if options.sort else None,
             reverse=options.reverse,
             form=options.format,
@@ -89,17 +97,33 @@ class Selection(NamedTuple):
 
     @property
     def details(self) -> bool:
-        """Whether a column that is shown or sorted by needs the details of a domain."""
-        return any(column.details for column in self._used)
+        """Whether a column that is shown or sorted by, or a filter, needs a domain's details."""
+        return self.filter.details or any(column.details for column in self._used)
 
     @property
     def names_only(self) -> bool:
-        """Whether no column that is shown or sorted by needs more than a domain's name and UUID."""
-        return all(column.name in _OF_NAMED_DOMAINS for column in self._used)
+        """Whether no column that is shown or sorted by, and no filter, needs more than a name."""
+        return self.filter.names_only and all(
+            column.name in _OF_NAMED_DOMAINS for column in self._used
+        )
 
     @property
     def _used(self) -> Sequence[Column[DomainRow]]:
         return [*self.columns, *([self.sort] if self.sort else [])]
+
+    def matching(
+        self, domains: Sequence[Instance | NamedDomain]
+    ) -> Sequence[Instance | NamedDomain]:
+        """Return those of the domains that the filter admits, in their order."""
+        if not self.filter.is_given:
+            return domains
+        if self.names_only:
+            return [one for one in domains if self.filter.name_matches(one.name)]
+        return [one for one in domains if self.filter.matches(cast("Instance", one))]
+
+    def why_nothing(self, looked_at: int) -> str:
+        """Return why a host has nothing to show, though this many of its domains were looked at."""
+        return self.filter.without_match(looked_at, widest=all(self.included.values()))
 
     def rows(
         self, listed: Iterable[tuple[str, Iterable[Instance | NamedDomain]]]
@@ -150,5 +174,8 @@ def _usual_columns(options: argparse.Namespace) -> list[str]:
     host = ["host"] if several else []
     if options.long:
         return host + [name for name in COLUMNS if name not in {"host", *SAID_SHORTER}]
-    mixed = options.all or options.foreign or options.dom0
+    if options.usual_columns:
+        named: Sequence[str] = options.usual_columns
+        return [*named] if "host" in named else [*host, *named]
+    mixed = options.all or options.foreign or options.dom0 or options.launcher
     return [*host, *("id", "name", "state", "uuid"), *(["launcher"] if mixed else [])]

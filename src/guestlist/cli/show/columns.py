@@ -131,7 +131,13 @@ def by_name(*columns: Column[R]) -> Mapping[str, Column[R]]:
 _STATE_COLOURS = {"running": "32", "paused": "33", "crashed": "31", "shut off": "2"}
 
 COLUMNS: Mapping[str, Column[DomainRow]] = by_name(
-    Column("host", "URI of the host", lambda row: row.host, least=8, folds=True),
+    Column(
+        "host",
+        "URI of the host; a table shows the alias that it was given by",
+        lambda row: row.host,
+        least=8,
+        folds=True,
+    ),
     Column("id", "libvirt's id of an active domain", lambda row: row.instance.id),
     Column("name", "libvirt's name", lambda row: row.instance.name, least=8, folds=True),
     Column("uuid", "UUID, the same in Nova", lambda row: str(row.instance.uuid), least=6),
@@ -322,6 +328,21 @@ def chosen(
         KeyError: there is no column of that name.
     """
     return tuple(known[name] for name in dict.fromkeys(names))
+
+
+def with_aliases(columns: Iterable[Column[R]], aliases: Mapping[str, str]) -> tuple[Column[R], ...]:
+    """Return the columns; a table shows the alias of a host that was given by one.
+
+    `aliases` has them by URI. Other formats carry the URI.
+    """
+    from guestlist.cli.show.terminal import escape  # noqa: PLC0415  not for --help
+
+    return tuple(
+        column._replace(shown=lambda uri: escape(aliases.get(uri, uri)))
+        if aliases and column.name == "host"
+        else column
+        for column in columns
+    )
 
 
 def record(columns: Iterable[Column[R]], row: R) -> Record:

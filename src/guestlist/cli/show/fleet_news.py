@@ -30,12 +30,17 @@ Matches = Callable[[FleetRow], bool]
 
 
 class FleetLines:
-    """Makes the lines of one run. `matches` says which guests to tell of."""
+    """Makes the lines of one run.
 
-    def __init__(self, matches: Matches, *, colours: bool, once: bool = False) -> None:
+    `matches` says which guests to list; `dates` is as for `Lines`.
+    """
+
+    def __init__(
+        self, matches: Matches, *, colours: bool, once: bool = False, dates: bool = False
+    ) -> None:
         self._matches = matches
         self._once = once
-        self._lines = Lines((), colours=colours)
+        self._lines = Lines((), colours=colours, dates=dates)
         self._has_begun = False
 
     def of(self, news: FleetNews, at: datetime) -> str:
@@ -49,7 +54,7 @@ class FleetLines:
             case HostChange():
                 yield (at, *_of_host(news))
             case RowChange():
-                if is_shown(news, self._matches) and _is_news(news):
+                if _is_news(news):
                     yield (news.change.learned_at, *_of_guest(news))
 
     def _relisted(self, news: Relisted, at: datetime) -> Iterator[tuple[datetime, str, str, str]]:
@@ -67,11 +72,6 @@ class FleetLines:
         else:
             yield at, "", "watching", f" {there}{why}"
         self._has_begun = True
-
-
-def is_shown(change: RowChange, matches: Matches) -> bool:
-    """Return whether a change is one of a guest that matches, before or after."""
-    return any(row is not None and matches(row) for row in (change.before, change.after))
 
 
 def _is_news(change: RowChange) -> bool:
@@ -118,8 +118,11 @@ def _state(row: FleetRow) -> str:
     return f": {row.instance.state}{standing}"
 
 
-def fleet_record(news: FleetNews, matches: Matches, at: datetime) -> dict[str, Any] | None:
-    """Return news as docs/schemas/fleet-watch.schema.json describes it; None: nothing matches."""
+def fleet_record(news: FleetNews, matches: Matches, at: datetime) -> dict[str, Any]:
+    """Return news as docs/schemas/fleet-watch.schema.json describes it.
+
+    `matches` says which guests to list.
+    """
     match news:
         case Relisted():
             return {
@@ -140,8 +143,6 @@ def fleet_record(news: FleetNews, matches: Matches, at: datetime) -> dict[str, A
                 "before": _host(news.before),
                 "after": _host(news.after),
             }
-    if not is_shown(news, matches):
-        return None
     return {
         "change": type(news.change).__name__.lower(),
         "host": news.row.host,

@@ -2,7 +2,9 @@
 
 In: what a view told, and the name of its host. Out: a line with the time (by this machine's clock
 and time zone), the host if there are several, the domain, what happened, and why in libvirt's
-words. What strangers chose in it is escaped (`terminal.escape`).
+words. The time has its date and its offset if that is asked for, and from the first line on whose
+date or offset is another than that of the first line. What strangers chose in it is escaped
+(`terminal.escape`).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from datetime import datetime
 from guestlist.cli.show import table, words
 from guestlist.cli.show.differences import Difference, differences
 from guestlist.cli.show.terminal import escape
+from guestlist.cli.since import written_since
 from guestlist.errors import ConnectionLost
 from guestlist.event import EventKind
 from guestlist.inventory.changes import (
@@ -27,7 +30,7 @@ from guestlist.inventory.changes import (
     Stopped,
     Undefined,
 )
-from guestlist.records import Instance, Snapshot
+from guestlist.records import Instance
 from guestlist.states import DomainState, state_reason
 
 _GAP = "  "
@@ -69,10 +72,28 @@ _LEFT_OUT = {"id", "uuid", "active"}
 class Lines:
     """Makes the lines of one run: a line may depend on what was told of its host before.
 
-    `hosts` are the names to leave room for; empty for a single host, whose name is left out.
+    Args:
+        hosts: the names to leave room for; empty for a single host, whose name is left out.
+        colours: whether words are coloured.
+        once: whether to list the domains of a `Resynced`.
+        dates: whether each time has its date and its offset.
+        since: list those domains of a host's first `Resynced` that Nova wrote since then.
     """
 
-    def __init__(self, hosts: Sequence[str], *, colours: bool, once: bool = False) -> None:
+    def __init__(
+        self,
+        hosts: Sequence[str],
+        *,
+        colours: bool,
+        once: bool = False,
+        dates: bool = False,
+        since: datetime | None = None,
+    ) -> None:
+        self._dates = dates or since is not None
+        self._since = since
+        self._day: tuple[object, ...] | None = None
+        """Date and offset of the first line."""
+
         self._width = max((table.cells(escape(host)) for host in hosts), default=0)
         self._colours = colours
         self._once = once
@@ -84,46 +105,51 @@ class Lines:
             case Resynced():
                 told = list(self._resynced(host, news))
             case Stale():
-                lost = isinstance(news.error, ConnectionLost)
-                told = [
-                    ("", "connection lost" if lost else "stale", f": {escape(str(news.error))}")
-                ]
+                word = "connection lost" if isinstance(news.error, ConnectionLost) else "stale"
+                told = [(news.learned_at, "", word, f": {escape(str(news.error))}")]
             case _:
-                told = [in_parts(news)] if is_worth_a_line(news) else []
-        return "".join(self.line(host, news.learned_at, *parts) for parts in told)
+                told = [(news.learned_at, *in_parts(news))] if is_worth_a_line(news) else []
+        return "".join(self.line(host, *parts) for parts in told)
 
-    def _resynced(self, host: str, news: Resynced) -> Iterator[tuple[str, str, str]]:
-        there = words.number(len(news.snapshot), "domain")
+    def _resynced(self, host: str, news: Resynced) -> Iterator[tuple[datetime, str, str, str]]:
+        at, there = news.learned_at, words.number(len(news.snapshot), "domain")
+        if self._since is not None and host not in self._met:
+            for written_at, one in written_since(news.snapshot.instances, self._since):
+                yield written_at, one.name, "written by Nova", f": {one.state}{_reason(one)}"
         if self._once:
-            yield "", there, ""
-            yield from _present(news.snapshot)
+            yield at, "", there, ""
+            if self._since is None:
+                for one in news.snapshot.instances:
+                    yield at, one.name, "present", f": {one.state}{_reason(one)}"
         elif news.missed:
-            yield "", words.number(news.missed, "change") + " missed", f": {there} now"
+            yield at, "", words.number(news.missed, "change") + " missed", f": {there} now"
         elif host not in self._met:
-            yield "", "watching", f" {there}"
+            yield at, "", "watching", f" {there}"
         else:
-            yield "", "back in step", f": {there}"
+            yield at, "", "back in step", f": {there}"
         self._met.add(host)
 
     def line(self, host: str, at: datetime, name: str, word: str, rest: str) -> str:
         """Return one line, of its parts; a part that is empty is left out."""
         shown = escape(host)
         parts = [
-            f"{at.astimezone():%H:%M:%S}",
+            self._time(at),
             *([shown + " " * (self._width - table.cells(shown))] if self._width else []),
             *([escape(name)] if name else []),
             self._painted(word) + rest,
         ]
         return _GAP.join(parts) + "\n"
 
+    def _time(self, at: datetime) -> str:
+        local = at.astimezone()
+        day = local.date(), local.utcoffset()
+        self._day = self._day or day
+        self._dates |= day != self._day
+        return local.isoformat(timespec="seconds") if self._dates else f"{local:%H:%M:%S}"
+
     def _painted(self, word: str) -> str:
         attributes = _COLOURS.get(word) if self._colours else None
         return f"\x1b[{attributes}m{word}\x1b[0m" if attributes else word
-
-
-def _present(snapshot: Snapshot) -> Iterator[tuple[str, str, str]]:
-    for instance in snapshot.instances:
-        yield instance.name, "present", f": {instance.state}{_reason(instance)}"
 
 
 def is_worth_a_line(change: Change) -> bool:

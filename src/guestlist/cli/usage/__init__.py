@@ -10,10 +10,17 @@ from __future__ import annotations
 
 import argparse
 
+from guestlist.cli import filters
 from guestlist.cli import options as common
 from guestlist.cli.show import columns
 
 ABOUT = "show what the instances use"
+
+NOTE = """\
+With filters only the instances that match count, Domain-0 too, and the sums are theirs.
+--launcher counts those of that launcher without -a. Put a pattern of --name between
+quotes.
+"""
 
 EXAMPLES = f"""\
 examples:
@@ -25,6 +32,8 @@ examples:
       the instances whose disks may grow most, first
   guestlist usage -c qemu+ssh://node1/system -c qemu+ssh://node2/system
       two hosts, each with its total
+  guestlist usage --project shop
+      what the instances of a project use
   guestlist usage -f json | jq '.[].total.memory_kib'
       for a program, in exact numbers
   guestlist usage -f csv > usage.csv
@@ -36,6 +45,7 @@ each under 'unknown'. Images are measured on this machine only: the size of a di
 a network or of another host is not known. docs/schemas/usage.schema.json in
 guestlist's source has the keys of JSON.
 
+{NOTE}
 {common.CSV_NOTE}"""
 
 
@@ -55,6 +65,7 @@ def add_options(usage: argparse.ArgumentParser) -> None:
         help="also those that others launched, as Nova's own driver counts",
     )
     common.add_ours(domains)
+    filters.add_filters(domains, "by its name or its id in Keystone")
     add_look(usage)
 
 

@@ -16,6 +16,7 @@ from uuid import UUID
 from guestlist import details, driver
 from guestlist.cli import hidden, hosts
 from guestlist.cli.exits import Exit
+from guestlist.cli.filters import Filter
 from guestlist.cli.hidden import Kinds
 from guestlist.cli.hosts import HostReply
 from guestlist.cli.show import terminal
@@ -24,6 +25,7 @@ from guestlist.driver import ComputeDriver
 from guestlist.errors import short
 from guestlist.host import Host
 from guestlist.launcher import Anyone, NovaLaunched
+from guestlist.records import Instance
 from guestlist.usage import Usage
 
 _NAMED = 3
@@ -37,9 +39,14 @@ _IMAGES_SHARE = 1 / 3
 
 
 class _HostUsage(NamedTuple):
-    """What the instances use; if there are none, the kinds of all domains, as for `ls`."""
+    """What the instances use that match, of those looked at, and what cannot be judged.
+
+    If there is none to look at: the kinds of all domains, as for `ls`.
+    """
 
     usage: Usage
+    looked_at: int
+    unjudged: str | None
     hidden: Sequence[Kinds] | None
 
 
@@ -51,23 +58,41 @@ def run(options: argparse.Namespace, among: Mapping[str, Host] | None = None) ->
     if not options.verbose:  # they name each unknown value by itself; `_sentence` is one for all
         for log in (driver.log, details.log):
             log.setLevel(logging.ERROR)
-    given = ["inactive", "dom0", *(["foreign"] if options.foreign else [])]
+    chosen = Filter.of(options)
+    foreign = options.foreign or "foreign" in chosen.kinds
+    given = ["inactive", "dom0", *(["foreign"] if foreign else [])]
     nova = NovaLaunched(options.name_template, verify=options.verify)
     images_deadline = options.timeout * _IMAGES_SHARE
 
     def ask(host: Host) -> _HostUsage:
-        usage = ComputeDriver(host, images_deadline=images_deadline).usage()
-        return _HostUsage(usage, None if usage.instances else hidden.kinds_on(host, given))
+        looked_at: list[Instance] = []
+
+        def matches(instance: Instance) -> bool:
+            looked_at.append(instance)
+            return chosen.matches(instance)
+
+        usage = ComputeDriver(host, images_deadline=images_deadline).usage(matches)
+        return _HostUsage(
+            usage,
+            len(looked_at),
+            chosen.unjudged(looked_at),
+            hidden=None if looked_at else hidden.kinds_on(host, given),
+        )
 
     def uuids(used: _HostUsage) -> list[UUID]:
         return [one.uuid for one in used.usage.instances]
 
-    ours = Anyone() if options.foreign else nova
+    ours = Anyone() if foreign else nova
     replies, status = hosts.ask(options, ask, ours, domains=uuids, among=among)
     hosts.complain_of_doubles(replies, "shown twice, and counted once in the total over hosts")
     for host, used, _ in replies:
         if used.hidden is not None:
             hidden.explain(host, used.hidden, given)
+        elif used.looked_at and not used.usage.instances:
+            why = chosen.without_match(used.looked_at, widest=foreign)
+            terminal.complain(f"{short(host)}: {why}")
+        if used.unjudged:
+            terminal.complain(f"{short(host)}: {used.unjudged}")
         if used.usage.unknown:
             terminal.complain(f"{short(host)}: {sentence(used.usage.unknown)}")
     if replies:

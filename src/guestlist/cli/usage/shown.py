@@ -13,7 +13,14 @@ from typing import Any
 
 from guestlist.cli.hosts import HostReply
 from guestlist.cli.show import words
-from guestlist.cli.show.columns import USAGE_COLUMNS, Record, UsageRow, in_order, record
+from guestlist.cli.show.columns import (
+    USAGE_COLUMNS,
+    Record,
+    UsageRow,
+    in_order,
+    record,
+    with_aliases,
+)
 from guestlist.cli.show.render import as_json, as_yaml, rendered
 from guestlist.usage import Usage
 
@@ -41,7 +48,10 @@ def text(
     needless = set[str]()
     if options.format == "table":
         needless = _needless(replies, several=several) | set(not_known)
-    columns = [column for column in USAGE_COLUMNS.values() if column.name not in needless]
+    columns = with_aliases(
+        (column for column in USAGE_COLUMNS.values() if column.name not in needless),
+        options.aliases,
+    )
     unknown: Record = dict.fromkeys(each for each in not_known if each not in needless)
     rows = _ordered(options, replies)
     return rendered(

@@ -16,12 +16,15 @@ from typing import Any, NamedTuple, TypedDict
 
 from guestlist.cli import ending, hidden, hosts, live_hosts
 from guestlist.cli.exits import Exit
+from guestlist.cli.filters import Filter
 from guestlist.cli.ls import selection
 from guestlist.cli.show import terminal
 from guestlist.cli.show.news_lines import Lines
 from guestlist.cli.show.news_records import news_record
 from guestlist.cli.show.progress import Progress
-from guestlist.errors import GuestlistError
+from guestlist.cli.since import unjudged
+from guestlist.cli.watch.chosen import ChosenNews
+from guestlist.errors import GuestlistError, short
 from guestlist.host import Host
 from guestlist.inventory import Inventory
 from guestlist.inventory.changes import News, Resynced
@@ -49,11 +52,14 @@ class _Present(NamedTuple):
 def run(options: argparse.Namespace) -> Exit:
     """Watch until a signal ends it; with `--once`, look once."""
     live_hosts.mute_stale(verbose=options.verbose)
+    chosen = Filter.of(options)
     included = _Included(
-        include_foreign=options.all or options.foreign, include_dom0=options.all or options.dom0
+        include_foreign=options.all or options.foreign or "foreign" in chosen.kinds,
+        include_dom0=options.all or options.dom0 or "dom0" in chosen.kinds,
     )
     if options.once:
         return _look_once(options, included)
+    passed = ChosenNews(chosen, terminal.complain)
     queue: NewsQueue[HostNews] = NewsQueue()
     progress = Progress()
     followed = live_hosts.followed(
@@ -68,9 +74,11 @@ def run(options: argparse.Namespace) -> Exit:
         if isinstance(news, GuestlistError):
             terminal.complain(f"{news}; it is tried again until it answers")
             continue
-        terminal.write(text_of(host.name, news))
-        if isinstance(news, Resynced) and not news.snapshot:
-            _explain(host.name, host.live.snapshot(**selection.ALL_DOMAINS), included)
+        for told in passed.of(host.name, news):
+            terminal.write(text_of(host.name, told))
+        if isinstance(news, Resynced):
+            known = host.live.snapshot(**selection.ALL_DOMAINS)
+            _explain(options, host.name, known, included, news.snapshot)
 
 
 def _look_once(options: argparse.Namespace, included: _Included) -> Exit:
@@ -86,10 +94,11 @@ def _look_once(options: argparse.Namespace, included: _Included) -> Exit:
 
     replies, status = hosts.ask(options, ask, selection.ours(options))
     text_of = _texts(options, [reply.value.host for reply in replies])
+    passed = ChosenNews(Filter.of(options), terminal.complain)
     for host, resynced, domains in (reply.value for reply in replies):
-        terminal.write(text_of(host, resynced))
-        if not resynced.snapshot:
-            _explain(host, domains, included)
+        for told in passed.of(host, resynced):
+            terminal.write(text_of(host, told))
+        _explain(options, host, domains, included, resynced.snapshot)
     return status
 
 
@@ -98,8 +107,15 @@ def _texts(options: argparse.Namespace, names: list[str]) -> Callable[[str, News
     if options.format == "json":
         return _json_line
     several = len(hosts.distinct(options.connect)) > 1
-    lines = Lines(names if several else [], colours=terminal.has_colours(), once=options.once)
-    return lines.of
+    aliases: dict[str, str] = options.aliases
+    lines = Lines(
+        [aliases.get(name, name) for name in names] if several else [],
+        colours=terminal.has_colours(),
+        once=options.once,
+        dates=options.dates,
+        since=options.since,
+    )
+    return lambda host, news: lines.of(aliases.get(host, host), news)
 
 
 def _json_line(host: str, news: News) -> str:
@@ -107,8 +123,34 @@ def _json_line(host: str, news: News) -> str:
     return json.dumps(record) + "\n"
 
 
-def _explain(host: str, domains: Snapshot, included: _Included) -> None:
-    """Print why there is no domain to watch: usually a filter hides them."""
+def _explain(
+    options: argparse.Namespace,
+    host: str,
+    domains: Snapshot,
+    included: _Included,
+    looked_at: Snapshot,
+) -> None:
+    """Print why there is no domain to watch, and how many domains cannot be judged.
+
+    `domains` are all of the host, `looked_at` those that the options include, before filters.
+    """
+    chosen = Filter.of(options)
+    matching = [one for one in looked_at.instances if chosen.matches(one)]
+    if not looked_at:
+        _explain_hidden(host, domains, included)
+    elif not matching:
+        widest = all(included.values())
+        terminal.complain(f"{short(host)}: {chosen.without_match(len(looked_at), widest=widest)}")
+    for line in (
+        chosen.unjudged(looked_at.instances),
+        unjudged(matching) if options.since else None,
+    ):
+        if line:
+            terminal.complain(f"{short(host)}: {line}")
+
+
+def _explain_hidden(host: str, domains: Snapshot, included: _Included) -> None:
+    """Print which domains there are, if the options include none of them."""
     widening = {
         "inactive": True,
         "foreign": included["include_foreign"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from guestlist.cli import ls
+from guestlist.cli import filters, ls
 from guestlist.cli import options as common
 from guestlist.cli.fleet import options as of_fleet
 from guestlist.cli.show.fleet_columns import GUEST_COLUMNS
@@ -32,6 +32,7 @@ the options leave some out. Domain-0, which each Xen host has, is not listed.
 An etcd has no disks, addresses, flavors or names that people chose: those columns are '-'
 in a table and null in JSON. From an etcd no column costs a call to a host.
 
+{filters.NOTE}
 {of_fleet.NOTE}
 {common.CSV_NOTE}"""
 

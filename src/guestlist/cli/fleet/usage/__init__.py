@@ -25,7 +25,6 @@ Agents publish neither disks nor block devices: from an etcd those numbers are n
 null in JSON, and a table leaves them out. A guest that migrates counts once there, on the
 host that has it; where the hosts are asked it counts on each host that has it, since both
 hold its memory. The guests of a host whose agent is silent count as it last published them.
---on, --project and --state need an etcd.
 
 {of_fleet.NOTE}
 {common.CSV_NOTE}"""
@@ -53,9 +52,5 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def check_options(options: argparse.Namespace, command: argparse.ArgumentParser) -> None:
     """Refuse options that exclude each other; set `exact`."""
     of_fleet.check_sources(options, command)
-    if of_fleet.asks_hosts(options) and (options.on or options.project or options.state):
-        command.error(
-            "--on, --project and --state go with --endpoints: each host is asked for its total"
-        )
     options.all = options.foreign
     usage.check_options(options, command)

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from guestlist import usage
+from guestlist.cli import filters
 from guestlist.cli.exits import Exit
 from guestlist.cli.fleet import guests, sources
 from guestlist.cli.hosts import HostReply
 from guestlist.cli.show import terminal, words
 from guestlist.cli.usage import run as of_hosts
 from guestlist.cli.usage import shown
-from guestlist.errors import GuestlistError
+from guestlist.errors import GuestlistError, short
 from guestlist.fleet.rows import FleetSnapshot
+from guestlist.host import Host
 from guestlist.launcher import Anyone
 from guestlist.records import Instance, Snapshot
 from guestlist.usage import Usage
@@ -37,8 +39,9 @@ def run(options: argparse.Namespace) -> Exit:
     """Ask the hosts, or add up what the etcd has."""
     try:
         if sources.asks_hosts(options):
-            ours = Anyone() if options.foreign else None
-            among = sources.named_hosts(options, ours)
+            foreign = options.foreign or "foreign" in filters.Filter.of(options).kinds
+            ours = Anyone() if foreign else None
+            among = _on(options, sources.named_hosts(options, ours))
             return _said(of_hosts.run(options, among), len(among))
         snapshot = sources.look(options, details=True)
     except GuestlistError as error:
@@ -53,6 +56,20 @@ def run(options: argparse.Namespace) -> Exit:
         text = shown.text(options, replies, several=True, not_known=NOT_PUBLISHED)
         terminal.write(text, exact=options.exact)
     return status
+
+
+def _on(options: argparse.Namespace, named: Mapping[str, Host]) -> dict[str, Host]:
+    """Return the hosts of --on.
+
+    Raises:
+        NoFleet: there is none.
+    """
+    is_on = guests.Filter.of(options).is_on
+    found = {name: host for name, host in named.items() if is_on(name)}
+    if not found:
+        patterns = short(",".join(options.on))
+        raise sources.NoFleet(f"--on {patterns}: none of the hosts has such a name")
+    return found
 
 
 def _said(status: Exit, hosts: int) -> Exit:

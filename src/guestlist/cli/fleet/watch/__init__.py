@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from guestlist.cli import options as common
+from guestlist.cli import watch
 from guestlist.cli.fleet import options as of_fleet
 
 ABOUT = "show what happens to the guests of a fleet"
@@ -52,6 +53,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show which guests there are now, and end with the exit status that ls would have",
     )
+    watch.add_dates(how)
 
 
 def check_options(options: argparse.Namespace, command: argparse.ArgumentParser) -> None:

@@ -21,9 +21,10 @@ from guestlist.cli.exits import Exit
 from guestlist.cli.fleet import guests, sources
 from guestlist.cli.show import terminal
 from guestlist.cli.show.fleet_news import FleetLines, fleet_record
+from guestlist.cli.waiting_changes import WaitingChanges
 from guestlist.errors import GuestlistError
 from guestlist.fleet.reading import Fleet
-from guestlist.fleet.rows import FleetNews, Relisted
+from guestlist.fleet.rows import FleetNews, Relisted, RowChange
 from guestlist.several.news_queue import NewsQueue
 
 
@@ -41,6 +42,8 @@ def run(options: argparse.Namespace) -> Exit:
         fleet = sources.fleet(options)
     except GuestlistError as error:
         return sources.failed(error)
+    chosen = guests.Filter.of(options)
+    waiting = WaitingChanges[RowChange](terminal.complain)
     queue: NewsQueue[_Told] = NewsQueue()
     terminal.on_departure(lambda: queue.put_now(BrokenPipeError()))
     threads.start(partial(_read, fleet, queue), "guestlist-fleet-read")
@@ -50,7 +53,9 @@ def run(options: argparse.Namespace) -> Exit:
             terminal.complain(f"{outage}; it is tried again until it answers")
         if news is None:
             continue
-        terminal.write(text_of(news, datetime.now(UTC)))
+        now = datetime.now(UTC)
+        passed = chosen.passed(news, waiting) if isinstance(news, RowChange) else [news]
+        terminal.write("".join(text_of(each, now) for each in passed))
         if isinstance(news, Relisted):
             sources.complain_of(news.snapshot.incomplete)
 
@@ -85,8 +90,9 @@ def _texts(options: argparse.Namespace) -> Callable[[FleetNews, datetime], str]:
     if options.format == "json":
 
         def line(news: FleetNews, at: datetime) -> str:
-            record = fleet_record(news, matches, at)
-            return "" if record is None else json.dumps(record) + "\n"
+            return json.dumps(fleet_record(news, matches, at)) + "\n"
 
         return line
-    return FleetLines(matches, colours=terminal.has_colours(), once=options.once).of
+    return FleetLines(
+        matches, colours=terminal.has_colours(), once=options.once, dates=options.dates
+    ).of
