@@ -265,6 +265,28 @@ def test_two_uris_of_one_host_make_no_double_run(qemu_daemon: Daemon, tmp_path: 
             assert rpc.calls.count("CONNECT_GET_CAPABILITIES") == 4  # twice for each fleet
 
 
+def test_a_host_that_did_not_say_which_machine_it_is_is_asked_again(qemu_daemon: Daemon) -> None:
+    """F1: once for each list that it answers, and not more often."""
+    procedure = "CONNECT_GET_CAPABILITIES"
+    with (
+        Proxy(qemu_daemon) as rpc,
+        guests(qemu_daemon.qemu_uri, [replace(GUEST, transient=True)]),
+    ):
+        rpc.fail(procedure, libvirt.VIR_ERR_INTERNAL_ERROR)
+        with fleet_of(a=qemu_daemon.qemu_uri, c=rpc.qemu_uri) as fleet:
+            rpc.wait_called(procedure)
+            for _ in range(3):
+                assert where(fleet.confirm(LONG))[GUEST.uuid][1] is Standing.CONFLICT
+            refused = rpc.calls.count(procedure)
+            assert 2 <= refused <= rpc.calls.count("CONNECT_GET_ALL_DOMAIN_STATS")
+            rpc.reset()
+            found = fleet.confirm(LONG)
+            assert where(found)[GUEST.uuid] == ("a", Standing.RESIDENT)
+            assert found.hosts[1].same_as == "a"
+            fleet.confirm(LONG)
+            assert rpc.calls.count(procedure) == refused + 1
+
+
 def test_one_look_subscribes_to_each_host_and_lists_it_twice(daemon: Daemon) -> None:
     with Proxy(daemon) as first, Proxy(daemon) as second:
         hosts = named(a=first.uri(node([ONE])), b=second.uri(node([TWO, OFF])))

@@ -7,6 +7,8 @@ on guestlist's own threads; what is published of one host is published by one th
 from __future__ import annotations
 
 import logging
+import math
+import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -40,7 +42,8 @@ class HostView:
         """The state that was published last."""
         self.identity: doubles.Identity = None
         self.is_identified = False
-        """Whether the host was asked for its identity, or is being asked."""
+        """Whether the host has answered what its identity is."""
+        self._identify_began = -math.inf
         self._phases = Phases(name, hold=hold)
         self._endings = Endings.of(self.view)
         self._changes: Changes | None = None
@@ -94,15 +97,26 @@ class HostView:
         with self._lock:
             self._see(board)
 
+    @property
+    def may_identify(self) -> bool:
+        """Whether to ask for the identity: not known, and the host was listed since the last try.
+
+        So a host that refuses is asked once for each list that it answers. Cost: no call.
+        """
+        since_try = time.monotonic() - self._identify_began
+        return not self.is_identified and self.view.seconds_since_list < since_try
+
     def identify(self) -> None:
         """Ask the host for its identity. Cost: 5 calls, over the connection of its `Host`.
 
         Raises:
-            GuestlistError: the host does not tell.
+            GuestlistError: the host refuses, or does not answer.
         """
+        self._identify_began = time.monotonic()
         was_open = self.host.is_open
         try:
             self.identity = doubles.identity(self.host)
+            self.is_identified = True
         finally:
             if not was_open:
                 self.host.close()

@@ -11,7 +11,8 @@ of them again. A source that was listed in time says that the guest has left (`p
 guest is in transit until its target has told.
 
 **Two URIs of one host** would make a double run of each of its guests. So hosts that publish one
-guest are asked once what machine they are (`several.doubles`), and the second URI is dropped.
+guest are asked what machine they are (`several.doubles`), and the second URI is dropped. A host
+that fails to answer is asked again after its next list.
 
 A host that hangs or fails costs no other: its views are opened a bounded number at a time, hosts
 that are slow not counted (`several.asking`), and each has a thread of its own.
@@ -73,8 +74,8 @@ class HostsFleet:
     Raises:
         ValueError: more hosts than `most`, or two of one name.
 
-    Cost: those of a live view for each host; and 5 calls, once, to each host that publishes a guest
-    which another host publishes too.
+    Cost: those of a live view for each host; and 5 calls, until they once succeed, to each host
+    that publishes a guest which another host publishes too.
     """
 
     def __init__(
@@ -110,6 +111,8 @@ class HostsFleet:
         self._first: Outcome[None] = Outcome()
         self._moved = Bell()
         self._identifying = threading.Lock()
+        self._unsure: set[str] = set()
+        """The hosts that publish a guest of another host, and were not compared with it yet."""
 
     # For readers
 
@@ -206,7 +209,7 @@ class HostsFleet:
     def _run(self) -> None:
         self._first.of(self._begin_all)
         while not self._moved.wait_for(lambda: self._is_closed, _TICK):
-            if self._board.has_shared and not self._identifying.locked():
+            if self._may_be_doubles and not self._identifying.locked():
                 threads.start(self._drop_doubles, "guestlist-fleet-identify")
             for each in self._views.values():
                 each.tick(self._board)
@@ -252,21 +255,23 @@ class HostsFleet:
             fleet.revision,
         )
 
-    def _strangers(self) -> list[HostView]:
-        """Return the hosts that must be asked for their identity, each once."""
-        shared = self._board.take_shared()
-        found = [
-            each for each in self._views.values() if each.name in shared and not each.is_identified
-        ]
-        for each in found:
-            each.is_identified = True
-        return found
+    @property
+    def _may_be_doubles(self) -> bool:
+        """Whether `_drop_doubles` has something to do."""
+        return self._board.has_shared or any(
+            each.is_identified or each.may_identify
+            for each in self._views.values()
+            if each.name in self._unsure
+        )
 
     def _drop_doubles(self) -> None:
         """Drop hosts that are other hosts of the fleet under another URI. One thread at a time."""
         with self._identifying:
-            for _ in self._ask(self._strangers(), HostView.identify):
-                pass  # a host that does not tell is believed to be a host of its own
+            self._unsure |= self._board.take_shared()
+            unsure = [each for each in self._views.values() if each.name in self._unsure]
+            for _ in self._ask([each for each in unsure if each.may_identify], HostView.identify):
+                pass  # a host that does not answer is taken for a host of its own until it does
+            self._unsure -= {each.name for each in unsure if each.is_identified}
             first: dict[doubles.Identity, HostView] = {}
             for each in self._views.values():
                 if each.identity is not None and each.state.same_as is None:
