@@ -230,6 +230,58 @@ def test_a_new_agent_of_the_host_begins_with_what_the_old_one_published(daemon, 
     assert {uuid for uuid in new.domains if new.domains[uuid] != old.domains[uuid]} == {changed}
 
 
+def test_a_domain_that_runs_again_is_as_old_as_its_run(daemon, lab, store):
+    guest, key = nova_instance(0), KEYS.domain(nova_instance(0).uuid)
+
+    def born() -> int:
+        return store.published().domains[guest.uuid].born
+
+    with instances(daemon) as connection:
+        with agent_of(daemon.uri(), lab.endpoints) as agent:
+            synced(agent)
+            created = born()
+            change(connection)
+            converged(store, daemon)
+            assert born() == created
+            between = kv.put(store.etcd, b"elsewhere", b"")
+            change(connection)
+            converged(store, daemon)
+            row = kv.get(store.etcd, key)
+            assert row is not None
+            assert row.create_revision == created
+            assert created < between < born() <= row.mod_revision
+            began = born()
+            connection.lookupByUUIDString(str(guest.uuid)).suspend()
+            converged(store, daemon)
+            change(connection, 1)
+            converged(store, daemon)
+            assert born() == began
+        with agent_of(daemon.uri(), lab.endpoints) as agent:
+            synced(agent)
+            assert born() == began
+            domain = connection.lookupByUUIDString(str(guest.uuid))
+            domain.destroy()
+            converged(store, daemon)
+            domain.undefine()
+            converged(store, daemon)
+            assert store.published().tombstones[guest.uuid].born == began
+
+
+def test_a_run_that_began_without_an_agent_is_younger_than_what_was_published_before(
+    daemon, lab, store
+):
+    guest = nova_instance(0).uuid
+    with instances(daemon) as connection:
+        with agent_of(daemon.uri(), lab.endpoints) as agent:
+            synced(agent)
+        for _ in range(2):  # it ends, and runs again
+            change(connection)
+        between = kv.put(store.etcd, b"elsewhere", b"")
+        with agent_of(daemon.uri(), lab.endpoints) as agent:
+            synced(agent)
+            assert store.published().domains[guest].born > between
+
+
 def test_a_guest_that_vanished_without_an_agent_is_told_for_a_while(daemon, lab, store):
     guest = nova_instance(0)
     with instances(daemon) as connection:

@@ -6,10 +6,12 @@ from dataclasses import replace
 from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guestlist.fleet import stored
 from guestlist.fleet.layout import (
     BadRow,
     InvalidName,
@@ -100,6 +102,19 @@ INSTANCES = st.builds(
 def test_a_publication_is_read_as_it_was_written(publication: Publication):
     read = LAYOUT.read([published(publication)])
     assert read == ([publication], [], [])
+
+
+def test_a_run_that_began_after_its_key_was_created_is_told():
+    key, seen = LAYOUT.domain("h1", GUEST.uuid), Publication("h1", GUEST, born=7)
+    old, new = publication_value(seen), publication_value(seen, 12)
+    assert LAYOUT.read([Row(key, old)]).publications == [seen]
+    for created, born in [(7, 12), (12, 12), (13, 13)]:
+        row = Row(key, new, created)
+        (read,) = LAYOUT.read([row]).publications
+        (page,) = stored.publications(["h1"], [GUEST.uuid.int], [row], [new])
+        assert read.born == page.born == stored.made(page).born == born
+        assert stored.publication("h1", GUEST.uuid.int, row).born == born
+    assert msgspec.json.decode(new) == {**msgspec.json.decode(old), "began": 12}
 
 
 @given(

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from uuid import UUID, uuid4
@@ -44,10 +45,11 @@ from guestlist.fleet.rows import (
     Relisted,
     RowChange,
     Standing,
+    Tombstone,
 )
 from guestlist.fleet.store_state import StoreState
 from guestlist.fleet.stored import number_of
-from guestlist.fleet.values import HostRecord
+from guestlist.fleet.values import HostRecord, tombstone_value
 from guestlist.inventory.changes import Gone, Started, Stopped
 
 _numbers = itertools.count(1)
@@ -227,6 +229,26 @@ def test_a_guest_between_hosts_is_in_transit(client: Client, fleet: Fleet, name:
     assert standing(fleet.snapshot(), moved.uuid) == ("node1", Standing.IN_TRANSIT)
     source.bury(moved.uuid)
     assert len(fleet.snapshot()) == 0
+
+
+def test_a_guest_that_came_back_and_was_shut_down_is_no_more_on_its_way(
+    client: Client, fleet: Fleet, name: str
+) -> None:
+    """Its definition stayed, so the key is older than what the other host tells of it."""
+    one, two = (PublishedHost(client, host, name).go_live() for host in ("h1", "h2"))
+    here, off = guest(), DomainState.SHUTOFF
+    left = replace(here, id=None, state=off)
+    one.publish(here)
+    two.publish(here, arrived=True)
+    one.publish(left)
+    began = kv.read(client, Span(b"now")).revision + 1
+    one.publish(here, arrived=True, began=began)
+    two.withdraw(here.uuid, Fate.LEFT)
+    assert standing(fleet.snapshot(), here.uuid) == ("h1", Standing.RESIDENT)
+    one.publish(left, began=began)
+    tombstone = Tombstone("h1", here, Fate.ENDED, began)
+    kv.put(client, one.layout.gone("h1", here.uuid), tombstone_value(tombstone))
+    assert standing(fleet.snapshot(), here.uuid) == ("h1", Standing.RESIDENT)
 
 
 def test_a_list_begins_again_after_a_compaction_inside_it(

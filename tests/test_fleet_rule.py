@@ -128,6 +128,11 @@ CASES = {
         "a",
         Standing.IN_TRANSIT,
     ),
+    "back, and shut down there": (
+        [on("a", 3, OFF), left("a", 3, Fate.ENDED), left("b", 2)],
+        "a",
+        Standing.RESIDENT,
+    ),
     "only ended": ([left("a", 1, Fate.ENDED)], None, None),
     "not told why it is gone": ([left("a", 1, Fate.UNKNOWN)], "a", Standing.UNKNOWN),
     "not told, and arrived": (

@@ -107,13 +107,20 @@ class PublishedHost:
         kv.delete(self._etcd, Span(self.layout.live(self.host)))
 
     def publish(
-        self, *guests: Instance, phase: Phase = Phase.RESIDENT, arrived: bool = False
+        self,
+        *guests: Instance,
+        phase: Phase = Phase.RESIDENT,
+        arrived: bool = False,
+        began: int = 0,
     ) -> None:
-        """Publish domains, at most so many in a transaction."""
+        """Publish domains, at most so many in a transaction; `began` as for the value."""
         for some in _batches(guests):
             self._write(
                 [
-                    kv.Put(self.layout.domain(self.host, each.uuid), publication_value(published))
+                    kv.Put(
+                        self.layout.domain(self.host, each.uuid),
+                        publication_value(published, began),
+                    )
                     for each in some
                     for published in [self._known(each, phase, arrived)]
                 ]

@@ -47,7 +47,8 @@ class Publication(NamedTuple):
 
     `arrived` says that the guest came by a live migration not long ago: the host takes it back
     after a while (see `guestlist.fleet.phases.HOLD`). `born` is the revision at which the host
-    first published this domain; it stays until the host has published that the domain is gone.
+    first published this domain, or that it runs again; of a domain that does not run, that of its
+    last run.
     """
 
     host: str

@@ -25,8 +25,10 @@ F7  A snapshot is complete only if there are hosts, and each of them tells and i
     that publishes and is on no roster counts as a host that does not tell.
 F8  The order in which publications are given changes nothing.
 
-Of two hosts with the same claim the one that has first published the guest later wins, by revision.
-A source lets go of a guest only when its target runs it, so that is where the guest went last.
+Of two hosts with the same claim the one where the guest was born later wins: the host has published
+later, by revision, that the guest runs there (`Publication.born`). A definition that stays behind
+is as old as its last run. A source lets go of a guest only when its target runs it, so that is
+where the guest went last.
 """
 
 from __future__ import annotations

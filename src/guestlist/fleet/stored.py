@@ -33,7 +33,8 @@ class StoredPublication(msgspec.Struct, frozen=True, gc=False):
     host: str
     number: int
     """The UUID of the domain, as a number."""
-    born: int
+    created: int
+    """The revision at which its key was created."""
     value: bytes
 
     @property
@@ -56,11 +57,17 @@ class StoredPublication(msgspec.Struct, frozen=True, gc=False):
         """Whether the guest came by a live migration not long ago."""
         return values.domain(self.value).arrived
 
+    @property
+    def born(self) -> int:
+        """The revision at which the domain was first published, or that it runs again."""
+        return max(self.created, values.domain(self.value).began)
+
     def made(self) -> Publication:
         """Return it with its record made: decoded once, where each property decodes again."""
         value = values.domain(self.value)
         instance = values.instance_of(UUID(int=self.number), value)
-        return Publication(self.host, instance, value.phase, value.arrived, self.born)
+        born = max(self.created, value.began)
+        return Publication(self.host, instance, value.phase, value.arrived, born)
 
 
 def made(publication: Publication) -> Publication:
@@ -83,10 +90,10 @@ _stored = cast("Callable[[str, int, int, bytes], Publication]", StoredPublicatio
 
 
 def publications(
-    hosts: Iterable[str], numbers: Iterable[int], born: Iterable[int], values: Iterable[bytes]
+    hosts: Iterable[str], numbers: Iterable[int], created: Iterable[int], values: Iterable[bytes]
 ) -> list[Publication]:
     """Return the publications of domains whose values have been checked."""
-    return list(map(_stored, hosts, numbers, born, values))
+    return list(map(_stored, hosts, numbers, created, values))
 
 
 class Keys(NamedTuple):

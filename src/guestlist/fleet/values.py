@@ -47,7 +47,11 @@ class _Value(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class Domain(_Value, omit_defaults=True, gc=False):
-    """A domain, as a host publishes it. A number is libvirt's; None: not known, or not there."""
+    """A domain, as a host publishes it. A number is libvirt's; None: not known, or not there.
+
+    `began` is the revision from which the domain runs, or ran last, where its key is older; else 0,
+    and it is that of the key.
+    """
 
     name: _Text
     state: _Number
@@ -64,6 +68,7 @@ class Domain(_Value, omit_defaults=True, gc=False):
     memory_now_kib: _Number | None = None
     project: _Text | None = None
     user: _Text | None = None
+    began: _Number = 0
 
 
 class _Present(Domain, omit_defaults=True, gc=False):
@@ -109,10 +114,14 @@ class LiveRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     agent: _Text = ""
 
 
-def publication_value(publication: Publication) -> bytes:
-    """Return the value of a domain. The same publication always gives the same bytes."""
+def publication_value(publication: Publication, began: int = 0) -> bytes:
+    """Return the value of a domain. The same publication always gives the same bytes.
+
+    `began` is the revision from which the domain runs, where its key is older.
+    """
     known = _values_of(publication.instance)
-    return _encode(Domain(**known, phase=publication.phase, arrived=publication.arrived))
+    phase, arrived = publication.phase, publication.arrived
+    return _encode(Domain(**known, phase=phase, arrived=arrived, began=began))
 
 
 def tombstone_value(tombstone: Tombstone) -> bytes:
@@ -291,7 +300,8 @@ def publication(host: str, uuid: UUID, row: KeyValue) -> Publication:
     """Return the publication in a row."""
     value = domain(row.value)
     instance = instance_of(uuid, value)
-    return Publication(host, instance, value.phase, value.arrived, row.create_revision)
+    born = max(value.began, row.create_revision)
+    return Publication(host, instance, value.phase, value.arrived, born)
 
 
 def tombstone(host: str, uuid: UUID, row: KeyValue) -> Tombstone:

@@ -79,8 +79,10 @@ class Chain:
         self.last = self._do([*operations, kv.Put(self._keys.record, record)])
         return self.last
 
-    def check(self) -> None:
-        """Compare the fence and the chain; write nothing. Works also while the store is full.
+    def check(self) -> int:
+        """Compare the fence and the chain; write nothing; return the revision of the store.
+
+        Works also while the store is full.
 
         Raises:
             TermLost, ChainBroken.
@@ -88,7 +90,7 @@ class Chain:
 
         Cost: 1 call.
         """
-        self._do([])
+        return self._do([])
 
     def end(self, record: bytes) -> None:
         """Write the host's record for the last time, and give up its live key.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import guestlist
@@ -41,6 +42,8 @@ class Content:
         self._phases: Phases | None = None
         self._last = self._term = self._sequence = 0
         self._strays: list[bytes] = []
+        self._began: dict[UUID, int] = {}
+        """The revisions from which domains run whose keys are older."""
         self._unexplained_at = -math.inf
 
     @property
@@ -67,7 +70,7 @@ class Content:
         publication = self._phases.publications.get(uuid)
         tombstone = self._phases.tombstones.get(uuid)
         return Entry(
-            publication and values.publication_value(publication),
+            publication and values.publication_value(publication, self._began.get(uuid, 0)),
             tombstone and values.tombstone_value(tombstone),
         )
 
@@ -122,10 +125,12 @@ class Content:
         """Take what was read of the store; return it by domain, and when each key was created."""
         entries: dict[UUID, Entry] = {}
         born: dict[UUID, int] = {}
-        self._strays = []
+        self._strays, self._began = [], {}
         for uuid, each in self._by_uuid(contents.domains):
             entries[uuid] = Entry(domain=each.value)
             born[uuid] = each.create_revision
+            if began := _run(each.value).began:
+                self._began[uuid] = began
         for uuid, each in self._by_uuid(contents.tombstones):
             entries[uuid] = entries.get(uuid, NOTHING)._replace(tombstone=each.value)
         self._last, self._term, self._sequence = 0, term, 0
@@ -134,6 +139,20 @@ class Content:
             self._last = contents.record.mod_revision
             self._sequence = 0 if isinstance(record, layout.BadRow) else record.sequence
         return entries, born
+
+    def runs_again(self, batch: Batch) -> list[UUID]:
+        """Return the domains of a batch that run again, under keys that are older than that."""
+        found = []
+        for uuid, (old, new) in batch.changes.items():
+            if old.domain is not None and new.domain is not None:
+                number = _run(new.domain).id
+                if number is not None and number != _run(old.domain).id:
+                    found.append(uuid)
+        return found
+
+    def begin_runs(self, uuids: Iterable[UUID], revision: int) -> None:
+        """Let domains run from this revision on."""
+        self._began.update(dict.fromkeys(uuids, revision))
 
     def operations(self, batch: Batch) -> list[kv.Operation]:
         """Return the writes of a batch, and of keys that name no domain, which are deleted."""
@@ -172,7 +191,9 @@ class Content:
         if self._phases is not None:
             for uuid in uuids:
                 if (revision := born(uuid)) > 0:
-                    self._phases.published(uuid, revision)
+                    self._phases.published(uuid, max(revision, self._began.get(uuid, 0)))
+                else:
+                    self._began.pop(uuid, None)
 
     def _by_uuid(self, rows: Iterable[kv.KeyValue]) -> Iterator[tuple[UUID, kv.KeyValue]]:
         """Yield keys with the domain that each one names; keep those that name none."""
@@ -182,6 +203,22 @@ class Content:
                 self._strays = [*self._strays, each.key][:MOST_STRAYS]
             else:
                 yield uuid, each
+
+
+class _Run(NamedTuple):
+    """Which run of a domain a value is about: the domain's id, and since when if that is told."""
+
+    id: int | None = None
+    began: int = 0
+
+
+def _run(value: bytes) -> _Run:
+    """Return which run a value is about; none, if it cannot be read."""
+    try:
+        found = values.domain(value)
+    except ValueError:
+        return _Run()
+    return _Run(found.id, found.began)
 
 
 def _uuid_of(key: bytes) -> UUID | None:

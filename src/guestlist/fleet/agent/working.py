@@ -237,6 +237,9 @@ class Worker:
     def _write(self, chain: Chain, now: float) -> None:
         """Write the next batch and the record, if either is new."""
         batch = self._publishing.batch(MOST_OPERATIONS)
+        if again := self._content.runs_again(batch):
+            self._content.begin_runs(again, chain.check() + 1)
+            batch = self._publishing.batch(MOST_OPERATIONS)
         verdict = self._verdict(is_last=batch.is_last)
         if batch.changes or verdict != self._said:
             count = self._publishing.domains + batch.more_domains
