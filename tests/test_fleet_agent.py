@@ -37,6 +37,8 @@ from guestlist import Inventory
 from guestlist.cli import arguments, etcd_options
 from guestlist.fleet import layout, values
 from guestlist.fleet.agent import Agent, HostKeys, Owner, Stage
+from guestlist.fleet.agent import chain as chains
+from guestlist.fleet.agent import content as contents
 from guestlist.fleet.agent import term as terms
 from guestlist.fleet.agent.chain import Chain, ChainBroken
 from guestlist.fleet.agent.pace import LONGEST_PAUSE, Patience
@@ -309,6 +311,48 @@ def test_keys_that_name_no_domain_are_deleted(daemon, lab, store):
     with instances(daemon), agent_of(daemon.uri(), lab.endpoints) as agent:
         synced(agent)
         assert store.has_what(daemon.uri())
+
+
+def test_very_many_keys_that_name_no_domain_are_deleted(daemon, lab, store, monkeypatch):
+    """Also between and around domains, and more of them than one answer or transaction has."""
+    monkeypatch.setattr(chains, "MOST_KEYS", 50)
+    monkeypatch.setattr(contents, "MOST_STRAYS", 3)
+    count = 300
+    planted = [b"x%06d" % n for n in range(count)]
+    planted += [str(nova_instance(n).uuid).encode() + b"+" for n in range(20)]
+    with instances(daemon, 20), agent_of(daemon.uri(), lab.endpoints) as agent:
+        synced(agent)
+        for some in (planted[n : n + 100] for n in range(0, len(planted), 100)):
+            for span in (KEYS.domains, KEYS.tombstones):
+                kv.transact(store.etcd, [], [kv.Put(span.start + each, b"") for each in some])
+        kv.put(store.etcd, KEYS.record, b"another program's")
+
+        def left() -> list[int]:
+            spans = KEYS.domains, KEYS.tombstones
+            return [kv.read(store.etcd, each, count_only=True).total for each in spans]
+
+        wait_until(lambda: left() == [20, 0])
+        converged(store, daemon)
+        assert len(store.published().domains) == 20
+
+
+def test_a_read_of_many_keys_keeps_the_lease_and_is_of_one_revision(chain, store, monkeypatch):
+    monkeypatch.setattr(chains, "MOST_KEYS", 2)
+    keys = [KEYS.domain(nova_instance(n).uuid) for n in range(5)]
+    chain.write([kv.Put(each, b"old") for each in keys], b"record")
+    kept = []
+    keep = terms.keep
+
+    def keep_late(etcd: Etcd, term: terms.Term) -> None:
+        kept.append(term)
+        kv.put(store.etcd, keys[-1], b"new")
+        keep(etcd, term)
+
+    monkeypatch.setattr(terms, "keep", keep_late)
+    assert [(each.key, each.value) for each in chain.read().domains] == [
+        (key, b"old") for key in sorted(keys)
+    ]
+    assert kept == [chain.term] * 2
 
 
 def test_an_agent_that_ends_leaves_its_guests_and_says_why(daemon, lab, store):

@@ -13,9 +13,10 @@ Source: etcd's published API, api/etcdserverpb/rpc.proto (TxnRequest, Compare).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from guestlist.fleet.agent import term as terms
 from guestlist.fleet.agent.keys import HostKeys
 from guestlist.fleet.agent.term import Term, TermLost
 from guestlist.fleet.etcd import kv
@@ -24,6 +25,10 @@ from guestlist.fleet.etcd.span import Span
 
 MOST_OPERATIONS = 100
 """Keys that one transaction writes besides the host's record; etcd's default limit is 128."""
+
+
+MOST_KEYS = 10_000
+"""Keys in one answer, at most: some 3 MB. etcd counts the rest of the span for each further one."""
 
 
 class ChainBroken(Exception):
@@ -49,23 +54,37 @@ class Chain:
         """The revision of the last write of the host's record, by this agent or before it."""
 
     def read(self) -> Contents:
-        """Read all keys of this host, and go on from there.
+        """Read all keys of this host, as they are at one revision, and go on from there.
+
+        Where there are so many that the lease might expire meanwhile, it is kept.
 
         Raises:
             TermLost.
+            Compacted: the store has no longer that revision.
             EtcdError.
 
-        Cost: 1 call.
+        Cost: 1 call; 2 more for each further `MOST_KEYS` domains or tombstones.
         """
         spans = Span(self._keys.record), self._keys.domains, self._keys.tombstones
-        done = kv.transact(self._etcd, [self._fence], [kv.Get(each) for each in spans])
+        gets = [kv.Get(each, limit=MOST_KEYS) for each in spans]
+        done = kv.transact(self._etcd, [self._fence], gets)
         if not done.held:
             raise self._lost()
         record, domains, tombstones = (
-            each.rows if isinstance(each, kv.Page) else () for each in done.answers
+            [*self._all(each, span)] if isinstance(each, kv.Page) else []
+            for each, span in zip(done.answers, spans, strict=True)
         )
         self.last = record[0].mod_revision if record else 0
         return Contents(record[0] if record else None, domains, tombstones)
+
+    def _all(self, page: kv.Page, span: Span) -> Iterator[kv.KeyValue]:
+        """Yield the keys of a page, and those of its span that are behind it, at its revision."""
+        yield from page.rows
+        while page.more:
+            terms.keep(self._etcd, self.term)
+            rest = Span(page.rows[-1].key + b"\0", span.end)
+            page = kv.read(self._etcd, rest, revision=page.revision, limit=MOST_KEYS)
+            yield from page.rows
 
     def write(self, operations: Sequence[kv.Operation], record: bytes) -> int:
         """Write keys and the host's record at once; return the revision.

@@ -30,8 +30,8 @@ from guestlist.inventory.changes import News, Resynced
 from guestlist.records import Snapshot
 from guestlist.unpatched import time
 
-MOST_STRAYS = 16
-"""Keys of this host that name no domain, and are deleted in one transaction."""
+MOST_STRAYS = 100
+"""Spans of keys of this host that name no domain, and are deleted in one transaction."""
 
 
 class Content:
@@ -41,7 +41,7 @@ class Content:
         self._keys = keys
         self._phases: Phases | None = None
         self._last = self._term = self._sequence = 0
-        self._strays: list[bytes] = []
+        self._strays: list[Span] = []
         self._began: dict[UUID, int] = {}
         """The revisions from which domains run whose keys are older."""
         self._unexplained_at = -math.inf
@@ -154,9 +154,22 @@ class Content:
         """Let domains run from this revision on."""
         self._began.update(dict.fromkeys(uuids, revision))
 
+    @property
+    def has_strays(self) -> bool:
+        """Whether the store has keys that name no domain: `operations` of an empty batch, first.
+
+        The key of a new domain may be between them, and etcd takes no transaction that does both.
+        """
+        return bool(self._strays)
+
+    @property
+    def has_more_strays(self) -> bool:
+        """Whether one transaction is not enough for them."""
+        return len(self._strays) > MOST_STRAYS
+
     def operations(self, batch: Batch) -> list[kv.Operation]:
-        """Return the writes of a batch, and of keys that name no domain, which are deleted."""
-        found: list[kv.Operation] = [kv.Delete(Span(key)) for key in self._strays]
+        """Return the writes of a batch, which is empty while there are strays: then theirs."""
+        found: list[kv.Operation] = [kv.Delete(each) for each in self._strays[:MOST_STRAYS]]
         for uuid, (old, new) in batch.changes.items():
             keys = self._keys.domain(uuid), self._keys.tombstone(uuid)
             for key, was, wanted in zip(keys, old, new, strict=True):
@@ -182,7 +195,7 @@ class Content:
 
     def wrote(self, revision: int) -> None:
         """Note that the store has taken a batch, and the record with it."""
-        self._strays = []
+        del self._strays[:MOST_STRAYS]
         self._sequence += 1
         self._last = revision
 
@@ -196,13 +209,20 @@ class Content:
                     self._began.pop(uuid, None)
 
     def _by_uuid(self, rows: Iterable[kv.KeyValue]) -> Iterator[tuple[UUID, kv.KeyValue]]:
-        """Yield keys with the domain that each one names; keep those that name none."""
+        """Yield keys with the domain that each one names; keep the spans of those that name none.
+
+        The keys come in order: all strays between two domains are one span, however many they are.
+        """
+        was_stray = False
         for each in rows:
             uuid = _uuid_of(each.key)
-            if uuid is None:
-                self._strays = [*self._strays, each.key][:MOST_STRAYS]
-            else:
+            if uuid is not None:
                 yield uuid, each
+            elif was_stray:
+                self._strays[-1] = Span(self._strays[-1].start, each.key + b"\0")
+            else:
+                self._strays.append(Span(each.key, each.key + b"\0"))
+            was_stray = uuid is None
 
 
 class _Run(NamedTuple):

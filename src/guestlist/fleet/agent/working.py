@@ -136,7 +136,7 @@ class Worker:
             return self._retry_at
         due = [now + LONGEST_WAIT, self._check_at]
         says_it = self._said is not None and self._said[0] == self._viewing.is_in_step
-        if self._publishing.waiting or not says_it:
+        if self._publishing.waiting or self._content.has_strays or not says_it:
             due.append(self._write_at)
         if (mark := self._content.next_due) is not None:
             due.append(mark)
@@ -236,12 +236,14 @@ class Worker:
 
     def _write(self, chain: Chain, now: float) -> None:
         """Write the next batch and the record, if either is new."""
-        batch = self._publishing.batch(MOST_OPERATIONS)
+        has_strays = self._content.has_strays
+        batch = self._publishing.batch(0 if has_strays else MOST_OPERATIONS)
         if again := self._content.runs_again(batch):
             self._content.begin_runs(again, chain.check() + 1)
             batch = self._publishing.batch(MOST_OPERATIONS)
-        verdict = self._verdict(is_last=batch.is_last)
-        if batch.changes or verdict != self._said:
+        is_last = batch.is_last and not self._content.has_more_strays
+        verdict = self._verdict(is_last=is_last)
+        if batch.changes or has_strays or verdict != self._said:
             count = self._publishing.domains + batch.more_domains
             record = self._content.record(chain.term.number, count, *verdict)
             revision = chain.write(self._content.operations(batch), record)
@@ -251,7 +253,7 @@ class Worker:
             self._writes += 1
             self._write_at = now + SPACING
             self._report(verdict)
-        self._is_syncing &= not batch.is_last
+        self._is_syncing &= not is_last
 
     # What happened
 
