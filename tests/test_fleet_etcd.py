@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import descriptor_pool
-from lab.certificates import Authority
+from lab.certificates import EXPIRED, NOT_YET, Authority
 from lab.etcd import ROOT_PASSWORD, Etcd, Member, etcd_version, free_port
 from lab.programs import lines_of
 from lab.relay import Relay
@@ -620,24 +621,94 @@ def test_a_login_is_renewed_when_its_token_is_not_valid_any_more(needs_etcd: str
                 kv.get(client, b"k/2")
 
 
-@pytest.mark.parametrize("wrong", ["authority", "no certificate", "plain text", "name"])
-def test_a_connection_that_is_not_proved_is_refused(guarded: Etcd, h1: Client, wrong: str):
+WRONG = {
+    "authority": "its certificate was not issued by .*alien",
+    "no certificate": "it wants a certificate of this client: give --cert and --key",
+    "plain text": r"it speaks TLS only: say which authority to trust \(--cacert\)",
+    "name": "its certificate is for another name",
+    "expired": "clientcert.pem has expired",
+    "not yet valid": "clientcert.pem is not valid yet: compare the clocks",
+    "of another authority": "clientcert.pem is not one that it trusts",
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_connection_that_is_not_proved_is_refused_and_the_cause_is_told(
+    guarded: Etcd, h1: Client, tmp_path: Path, wrong: str
+):
     right = tls_of(guarded, "h1")
+    alien = Authority("alien")
+    client = {
+        "expired": guarded.authority.issue("h1", EXPIRED),
+        "not yet valid": guarded.authority.issue("h1", NOT_YET),
+    }.get(wrong, alien.issue("h1"))
+    pki = (alien if wrong == "authority" else guarded.authority).put(
+        tmp_path / "alien", client=client
+    )
+    own = pki / "clientcert.pem", pki / "clientkey.pem"
     tls = {
-        "authority": Tls(guarded.folder / "alien.pem", right.certificate, right.key),
+        "authority": Tls(pki / "cacert.pem", right.certificate, right.key),
         "no certificate": Tls(right.ca),
         "plain text": None,
         "name": Tls(right.ca, right.certificate, right.key, server_name="elsewhere"),
-    }[wrong]
-    if wrong == "authority":
-        alien = guarded.folder / "alien"
-        if not alien.exists():
-            Authority("alien").put(alien)
-        (guarded.folder / "alien.pem").write_bytes((alien / "cacert.pem").read_bytes())
-    with Client(guarded.endpoints, tls=tls, timeout=2) as client:
-        with pytest.raises(errors.EtcdError) as told:
-            kv.put(client, b"h1/a", b"")
-    assert isinstance(told.value, (errors.Unreachable, errors.UnknownOutcome))
+    }.get(wrong, Tls(right.ca, *own))
+    with Client(guarded.endpoints, tls=tls, timeout=2) as asked:
+        for ask in (lambda: kv.get(asked, b"h1/a"), lambda: kv.put(asked, b"h1/a", b"")):
+            with pytest.raises((errors.Unreachable, errors.UnknownOutcome), match=WRONG[wrong]):
+                ask()
+
+
+def test_tls_to_a_port_without_it_is_told(shared: Etcd, guarded: Etcd):
+    with Client(shared.endpoints, tls=tls_of(guarded, "root")) as client:
+        with pytest.raises(errors.Unreachable, match="it speaks plain text: leave out"):
+            kv.get(client, b"k")
+
+
+def test_a_member_whose_certificate_has_expired_is_told(tmp_path: Path):
+    authority = Authority("lab")
+    pki = authority.put(tmp_path / "pki", server=authority.issue("localhost", EXPIRED))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pki / "servercert.pem", pki / "serverkey.pem")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    plain, _ = listening.accept()
+                    with contextlib.suppress(ssl.SSLError), plain:
+                        context.wrap_socket(plain, server_side=True).close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        endpoint = f"localhost:{listening.getsockname()[1]}"
+        with Client([endpoint], tls=Tls(pki / "cacert.pem")) as client:
+            with pytest.raises(errors.Unreachable, match="its certificate has expired"):
+                kv.get(client, b"k")
+
+
+def test_a_certificate_that_was_renewed_is_used_without_a_restart(needs_etcd: str, tmp_path: Path):
+    """Of another authority: the one before is refused from then on."""
+    with Etcd(needs_etcd, tls=True) as etcd:
+        files = [tmp_path / name for name in ("cacert.pem", "clientcert.pem", "clientkey.pem")]
+
+        def install() -> None:
+            for each in files:
+                each.write_bytes((etcd.certificate("root") / each.name).read_bytes())
+
+        install()
+        with Client(etcd.endpoints, tls=Tls(*files), timeout=2) as client:
+            watch = Watch(client, prefix(b"k/"), kv.put(client, b"k/0", b""))
+            kv.put(client, b"k/1", b"")
+            assert is_told(watch, b"k/1")
+            etcd.renew_certificates()
+            with pytest.raises((errors.Unreachable, errors.UnknownOutcome), match="not issued by"):
+                kv.put(client, b"k/2", b"")
+            files[2].write_text("half written")
+            with pytest.raises((errors.Unreachable, errors.UnknownOutcome)):
+                kv.put(client, b"k/2", b"")
+            install()
+            writes_again(client, b"k/2")
+            assert is_told(watch, b"k/2")
+            watch.close()
 
 
 def test_text_that_is_no_endpoint_is_refused():

@@ -304,6 +304,15 @@ class Etcd:
             )
         self.start()
 
+    def renew_certificates(self) -> None:
+        """Let another authority issue all certificates, and start again with these."""
+        self.stop()
+        self.authority = Authority("renewed etcd of the laboratory")
+        for each in (self.folder / "server", *self.folder.glob("client-*")):
+            shutil.rmtree(each)
+        self._tls_options()
+        self.start()
+
     def certificate(self, user: str) -> Path:
         """Return a folder with a client's certificate for a user: cacert, clientcert, clientkey."""
         folder = self.folder / f"client-{user}"

@@ -11,6 +11,8 @@ works neither in a forked child of a process that has used it, nor under eventle
     errors       what can go wrong                                                            (pure)
     messages     etcd's messages, declared in a descriptor pool of guestlist's own, and its calls
     failures     which answer of gRPC means which error
+    refusals     why TLS with a member fails, by a look of its own
+    channels     gRPC's channels, with the certificates that the files have then
     connection   Etcd: calls with a deadline, the next member after a failure, the token of a login
     kv           reads at one revision, writes, transactions, compaction
     stream       one stream of requests and answers, until it ends

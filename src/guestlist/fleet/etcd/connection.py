@@ -7,6 +7,9 @@ for a call that is one question and one answer. Never sends a write twice.
 connection, no leader); then the next is. A read is repeated there; a write only if it is certain
 that the first member did not take it.
 
+**TLS.** Where a connection fails, the cause is looked for (`refusals`), and the files are looked at
+again: a certificate that was renewed is used for the next connection.
+
 **A login.** With a `Login` the first call gets a token. Where etcd calls the token invalid (it has
 expired, the server was restarted, users changed) the client logs in once more and repeats the call,
 writes too: etcd checks the token before it does anything. (It also says so, once, to a user with a
@@ -27,30 +30,16 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it writes to the terminal; er
 import grpc
 
 from guestlist.errors import ForkedProcess, ThreadsReplaced, short
-from guestlist.fleet.etcd.endpoints import Endpoint, Login, Tls, endpoints
+from guestlist.fleet.etcd.channels import Channels
+from guestlist.fleet.etcd.endpoints import Endpoint, Login, Pem, Tls, endpoints
 from guestlist.fleet.etcd.errors import EtcdError, Refused, Unreachable
-from guestlist.fleet.etcd.failures import Remedy, failure
+from guestlist.fleet.etcd.failures import Failure, Remedy, failure
 from guestlist.fleet.etcd.messages import METHODS, Method
+from guestlist.fleet.etcd.refusals import LONGEST_LOOK, why_refused
 from guestlist.unpatched import green_by, threading
 
 TIMEOUT = 5.0
 """Seconds that one member has to answer."""
-
-LONGEST_ANSWER = 256 << 20
-"""Bytes of the longest message that is taken."""
-
-_OPTIONS = (
-    ("grpc.max_receive_message_length", LONGEST_ANSWER),
-    ("grpc.max_send_message_length", LONGEST_ANSWER),
-    ("grpc.enable_retries", 0),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.service_config_disable_resolution", 1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 2_000),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-)
-"""gRPC's: no retry of its own, no HTTP proxy, no connection shared with other clients."""
 
 _NEEDS_LEADER = ("hasleader", "true")
 """Metadata: a member that has no leader refuses, instead of keeping a stream open for nothing."""
@@ -59,10 +48,12 @@ _NEEDS_LEADER = ("hasleader", "true")
 class _Member:
     """One member, and the gRPC channel to it: opened when it is first asked."""
 
-    def __init__(self, endpoint: Endpoint, credentials: Any, options: tuple[Any, ...]) -> None:
+    def __init__(self, endpoint: Endpoint, channels: Channels) -> None:
+        self.endpoint = endpoint
         self.label = str(endpoint)
-        self._credentials = credentials
-        self._options = options
+        self._channels = channels
+        self._files: Pem | None = None
+        """What the files of TLS had when the channel was opened."""
         self._channel: grpc.Channel | None = None
         self._calls: dict[str, Any] = {}
         self._lock = threading.Lock()
@@ -79,6 +70,11 @@ class _Member:
                 response_deserializer=method.answer.FromString,
             )
         return found
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the files of TLS have changed since the connection was made."""
+        return self._channel is not None and self._files != self._channels.files()
 
     def leave(self) -> None:
         """Open another connection for the next call: this one carries nothing any more.
@@ -99,11 +95,8 @@ class _Member:
     def _opened(self) -> grpc.Channel:
         with self._lock:
             if self._channel is None:
-                self._channel = (
-                    grpc.secure_channel(self.label, self._credentials, self._options)
-                    if self._credentials
-                    else grpc.insecure_channel(self.label, self._options)
-                )
+                self._files = self._channels.files()
+                self._channel = self._channels.open(self.label, self._files)
             return self._channel
 
 
@@ -140,11 +133,11 @@ class Etcd:
             )
         self.timeout = timeout
         self._login = login
+        self._tls = tls
         self._pid = os.getpid()
+        channels = Channels(tls)
         self._members = tuple(
-            _Member(each, credentials, options)
-            for credentials, options in [_of(tls)]
-            for each in endpoints(at, tls=tls is not None)
+            _Member(each, channels) for each in endpoints(at, tls=tls is not None)
         )
         self._asked = 0
         self._is_closed = False
@@ -217,11 +210,12 @@ class Etcd:
     def next_member(self, failed: str, *, is_silent: bool = False) -> None:
         """Ask the next member from now on, unless another thread has left `failed` already.
 
-        A member that `is_silent` gets a new connection when it is asked again.
+        A member that `is_silent` gets a new connection when it is asked again, and so does each one
+        if the files of TLS have changed.
         """
         at = self._asked
         if self._members[at].label == failed:
-            if is_silent:
+            if is_silent or self._members[at].is_outdated:
                 self._members[at].leave()
             self._asked = (at + 1) % len(self._members)
 
@@ -269,9 +263,14 @@ class Etcd:
                 left -= 1
                 if left and not (method.changes and why.may_be_done):
                     continue
-            raise self._told(why.error) from cause
+            raise self._told(why, asked, of) from cause
 
-    def _told(self, error: EtcdError) -> EtcdError:
+    def _told(self, why: Failure, asked: str, of: _Member) -> EtcdError:
+        error = why.error
+        if why.is_connection:
+            cause = why_refused(of.endpoint, self._tls, min(self.timeout, LONGEST_LOOK))
+            if cause is not None:
+                error = type(error)(f"cannot {asked} at etcd {of.label}: {cause}")
         if isinstance(error, Unreachable) and len(self._members) > 1:
             return Unreachable(f"{error} (the last of {self.label})")
         return error
@@ -319,14 +318,3 @@ class Etcd:
 
 _WITHOUT_LEADER = {"Status", "MemberList", "Alarm", "Defragment", "HashKV", "AuthStatus"}
 """Calls that a member without a leader may answer."""
-
-
-def _of(tls: Tls | None) -> tuple[Any, tuple[Any, ...]]:
-    """Return gRPC's credentials and options; no credentials for plain text."""
-    if tls is None:
-        return None, _OPTIONS
-    read = tls.read()
-    credentials = grpc.ssl_channel_credentials(read.ca, read.key, read.certificate)
-    if tls.server_name is None:
-        return credentials, _OPTIONS
-    return credentials, (*_OPTIONS, ("grpc.ssl_target_name_override", tls.server_name))

@@ -82,14 +82,15 @@ class Remedy(Enum):
 class Failure(NamedTuple):
     """An error, and what may be done about it.
 
-    `may_be_done` says whether the store may have done it, `is_silent` that no answer came
-    in time.
+    `may_be_done` says whether the store may have done it, `is_silent` that no answer came in time,
+    `is_connection` that gRPC's connection failed, before any answer.
     """
 
     error: EtcdError
     remedy: Remedy
     may_be_done: bool
     is_silent: bool = False
+    is_connection: bool = False
 
 
 def failure(error: grpc.RpcError, asked: str, label: str, *, changes: bool) -> Failure:
@@ -111,7 +112,8 @@ def failure(error: grpc.RpcError, asked: str, label: str, *, changes: bool) -> F
             advice = "the store did nothing" if changes else "check the address, and that etcd runs"
             lost = Unreachable(f"{text}; {advice}")
         is_silent = status is _Status.DEADLINE_EXCEEDED
-        return Failure(lost, Remedy.NEXT_MEMBER, may_be_done, is_silent)
+        is_connection = status is _Status.UNAVAILABLE and "etcdserver:" not in details
+        return Failure(lost, Remedy.NEXT_MEMBER, may_be_done, is_silent, is_connection)
     if any(each in details for each in _STALE_LOGIN):
         return Failure(LoginExpired(f"{text}; log in again"), Remedy.LOGIN, may_be_done=False)
     return Failure(_refusal(status, details, text), Remedy.NONE, may_be_done=True)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from guestlist.fleet.etcd.connection import Etcd
 from guestlist.fleet.etcd.endpoints import Login, Tls
+from guestlist.fleet.etcd.refusals import met
 
 TIMEOUT = 3.0
 """Seconds that a member has to answer one attempt."""
@@ -75,24 +76,9 @@ def common_name(certificate: Path, key: Path) -> str | None:
         for each in (here, there):
             each.load_cert_chain(certificate, key)
         here.load_verify_locations(cadata=pem.decode("ascii"))
-        subject = _names(here, there)
+        found = met(here, there).getpeercert() or {}
     except (ssl.SSLError, UnicodeDecodeError) as error:
         raise ValueError(f"{certificate} cannot be used with {key}: {error}") from error
+    subject: tuple[tuple[tuple[str, str], ...], ...] = found.get("subject", ())  # type: ignore[assignment]
     names = dict(pair for part in subject for pair in part)
     return names.get("commonName")
-
-
-def _names(here: ssl.SSLContext, there: ssl.SSLContext) -> tuple[tuple[tuple[str, str], ...], ...]:
-    """Let two ends in memory shake hands; return the subject that the client has shown."""
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    server = here.wrap_bio(to_server, to_client, server_side=True)
-    client = there.wrap_bio(to_client, to_server)
-    for _ in range(4):
-        for end in (client, server):
-            try:
-                end.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-    found = server.getpeercert() or {}
-    subject: tuple[tuple[tuple[str, str], ...], ...] = found.get("subject", ())  # type: ignore[assignment]
-    return subject
