@@ -142,6 +142,25 @@ def test_a_transaction_does_one_branch_at_one_revision(client: Client):
     assert nested == kv.Done(True, again.revision, (1,))
 
 
+def test_the_newest_key_of_a_span_tells_histories_apart(client: Client):
+    span = prefix(b"k/")
+    empty = kv.put(client, b"elsewhere", b"")
+    assert kv.is_newest(client, span, None, revision=empty)
+    kv.put(client, b"k/0", b"")
+    both = kv.transact(client, [], [kv.Put(b"k/1", b"1"), kv.Put(b"k/2", b"2")]).revision
+    rows = {row.key: row for row in kv.read(client, span).rows}
+    assert kv.is_newest(client, span, rows[b"k/1"], revision=both)
+    assert kv.is_newest(client, span, rows[b"k/2"], revision=both)
+    assert not kv.is_newest(client, span, rows[b"k/0"], revision=both)
+    assert not kv.is_newest(client, span, None, revision=both)
+    assert not kv.is_newest(client, span, rows[b"k/1"], revision=empty)
+    for other in (b"k/1", b"k/3"):
+        later = kv.put(client, other, b"1")
+        assert not kv.is_newest(client, span, rows[b"k/1"], revision=later)
+    rows[b"k/2"].value = b"another history's"
+    assert not kv.is_newest(client, span, rows[b"k/2"], revision=both)
+
+
 def test_a_transaction_that_is_too_large_is_refused_and_does_nothing(client: Client):
     too_many = [kv.Put(b"%d" % number, b"") for number in range(kv.MOST_OPERATIONS + 1)]
     with pytest.raises(errors.Refused, match="too many operations"):

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -22,7 +23,7 @@ from lab.etcd import ROOT_PASSWORD, Etcd, Member
 from lab.nodes import nova_instance
 from lab.published import PublishedHost, guest
 from lab.relay import Relay
-from lab.waiting import wait_until
+from lab.waiting import LONG, wait_until
 
 from guestlist import DomainState, ForkedProcess, Host, Inventory, Snapshot
 from guestlist.fleet import Fleet, HostStatus, claims, paging, store_list
@@ -48,6 +49,7 @@ from guestlist.fleet.rows import (
     Tombstone,
 )
 from guestlist.fleet.store_state import StoreState
+from guestlist.fleet.store_watch import StoreWatch
 from guestlist.fleet.stored import number_of
 from guestlist.fleet.values import HostRecord, tombstone_value
 from guestlist.inventory.changes import Gone, Started, Stopped
@@ -271,6 +273,73 @@ def test_a_list_begins_again_after_a_compaction_inside_it(
     snapshot = fleet.snapshot()
     assert (len(snapshot), snapshot.complete) == (2, True)
     assert spans.count(spans[0]) == 2
+
+
+def catch_up(client: Client, count: int = 5) -> None:
+    """Let the store count on, without a word of the fleet."""
+    for _ in range(count):
+        kv.put(client, b"elsewhere", b"")
+
+
+def test_a_list_never_mixes_the_histories_of_a_store_that_is_restored_inside_it(
+    needs_etcd: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its hosts have as many domains in both, and a guest has moved to a host already read."""
+    monkeypatch.setattr(Layout.pages_of_domains, "__defaults__", (1,))
+    moved, later = guest(), guest()
+    with Etcd(needs_etcd) as etcd, Client(etcd.endpoints) as client:
+        one = PublishedHost(client, "node1", name).go_live([])
+        two = PublishedHost(client, "node2", name).go_live([moved])
+        saved = etcd.save()
+        catch_up(client)
+        read, first = kv.read, one.layout.domains("node1").start
+        is_restored = threading.Event()
+
+        def read_and_restore(of: Client, span: Span, **options: int) -> kv.Page:
+            if of is client or b"/dom/" not in span.start:
+                return read(of, span, **options)
+            if not span.has(first):
+                assert is_restored.wait(LONG)
+                return read(of, span, **options)
+            page = read(of, span, **options)
+            if not is_restored.is_set():
+                etcd.restore(saved)
+                two.publish(later)
+                one.publish(moved)
+                two.withdraw(moved.uuid)
+                catch_up(client)
+                is_restored.set()
+            return page
+
+        monkeypatch.setattr(kv, "read", read_and_restore)
+        with Fleet(etcd.endpoints, fleet=name) as fleet:
+            snapshot = fleet.snapshot()
+        assert snapshot.complete
+        assert set(snapshot) == {moved.uuid, later.uuid}
+
+
+def test_a_watch_of_a_store_that_was_restored_right_after_the_list_begins_again(
+    needs_etcd: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hosts have written nothing between the state that was saved and the list."""
+    with Etcd(needs_etcd) as etcd, Client(etcd.endpoints) as client:
+        host = PublishedHost(client, "node1", name).go_live([guest()])
+        saved = etcd.save()
+        catch_up(client)
+        found, follow = guest(), StoreWatch._follow
+
+        def restore_and_follow(*words: Any) -> str:
+            if found.uuid not in host.domains:
+                etcd.restore(saved)
+                host.publish(found)
+                catch_up(client)
+            return follow(*words)
+
+        monkeypatch.setattr(StoreWatch, "_follow", restore_and_follow)
+        with Fleet(etcd.endpoints, fleet=name) as fleet, fleet.watch() as news:
+            view = View(news)
+            assert len(view.rows) == 1
+            view.take_until(lambda: set(view.rows) == {found.uuid, *host.domains})
 
 
 def test_compactions_that_never_end_are_told(

@@ -46,7 +46,7 @@ class Content:
         self.roster = Roster()
         self.claims = Claims()
         self.newest: KeyValue | None = None
-        """The record of a host that was written last."""
+        """The key of a host, record or lease, that was written last; set by who lists the fleet."""
         self._start = len(layout.root)
         self._domains = layout.root + b"dom/"
 
@@ -108,8 +108,6 @@ class Content:
             if kind == b"live":
                 host.term = row.create_revision
             elif kind == b"host":
-                if self.newest is None or self.newest.mod_revision < row.mod_revision:
-                    self.newest = row
                 host.record = host_record(row.value)
             elif kind == b"dom":
                 host.domains += is_new

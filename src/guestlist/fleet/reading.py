@@ -107,7 +107,7 @@ class Fleet:
         Raises:
             EtcdError: the etcd cannot be asked, or refuses.
 
-        Cost: from an etcd, one read for each 50 hosts and three more; over hosts, no call.
+        Cost: from an etcd, one read for each 50 hosts and four more; over hosts, no call.
         """
         self.wait_told()
         if isinstance(self._reader, over.HostsFleet):

@@ -4,18 +4,26 @@ In: a connection, and the name of a fleet. Out: its hosts and what they publish,
 compaction that overtakes the reading begins it again, and so does a store that is restored
 meanwhile.
 
-Cost: one read for the records and leases of all hosts; one for the domains of each 50 hosts, and
-one for the tombstones of each 500.
+**One history.** A store that is restored from an older state counts on from there, and soon it has
+the revision of this list again, with other keys. Each write of a host writes its record, too. So if
+the key of a host that was written last is at the end the one of the beginning, all pages are of one
+history.
+
+Cost: one read for the records and leases of all hosts, and one at the end; one for the domains of
+each 50 hosts, and one for the tombstones of each 500.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing, suppress
+from operator import attrgetter
 
 from guestlist.fleet.content import Content
+from guestlist.fleet.etcd import kv
 from guestlist.fleet.etcd.connection import Etcd
 from guestlist.fleet.etcd.errors import Compacted, StoreReplaced
+from guestlist.fleet.etcd.kv import KeyValue
 from guestlist.fleet.layout import Layout, is_valid
 from guestlist.fleet.paging import read_all, read_small
 
@@ -46,6 +54,7 @@ def list_hosts(etcd: Etcd, layout: Layout) -> tuple[int, Content]:
     """Read the hosts of a fleet, without their domains. Raises as `list_fleet`."""
     content = Content(layout)
     revision, rows = read_small(etcd, layout.summary)
+    content.newest = max(rows, key=attrgetter("mod_revision"), default=None)
     for row in rows:
         content.put(row, is_new=True)
     return revision, content
@@ -65,4 +74,18 @@ def _list(etcd: Etcd, layout: Layout, tell: Tell) -> tuple[int, Content]:
         for rows in pages:
             for row in rows:
                 content.put(row, is_new=True)
+    _check_history(etcd, layout, revision, content.newest)
     return revision, content
+
+
+def _check_history(etcd: Etcd, layout: Layout, revision: int, known: KeyValue | None) -> None:
+    """Make sure that the store still has the history in which a key of a host was the newest.
+
+    Raises:
+        StoreReplaced: it has another one.
+    """
+    if not kv.is_newest(etcd, layout.summary, known, revision=revision):
+        raise StoreReplaced(
+            f"cannot list the fleet at revision {revision}: etcd {etcd.label} was restored from an "
+            "older state meanwhile; list again"
+        )

@@ -45,7 +45,7 @@ class StoreReader:
         Raises:
             EtcdError: the store cannot be asked, or refuses.
 
-        Cost: one read for each 50 hosts, and three more.
+        Cost: one read for each 50 hosts, and four more.
         """
         revision, content = list_fleet(self._etcd, self._layout, tell)
         hosts = content.states()

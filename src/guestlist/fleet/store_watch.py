@@ -107,7 +107,11 @@ class StoreWatch(FleetWatch):
     def _follow(self, state: StoreState, witness: KeyValue | None) -> str:
         """Tell what changes, until the store has the changes no longer; return why."""
         self._watch = watch = Watch(
-            self._etcd, self._layout.everything, state.revision, witness=witness
+            self._etcd,
+            self._layout.everything,
+            state.revision,
+            witnesses=self._layout.summary,
+            witness=witness,
         )
         with watch:
             while not self._is_closed:

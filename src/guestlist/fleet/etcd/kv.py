@@ -199,6 +199,30 @@ def read(
     return _page(answer, revision or answer.header.revision)
 
 
+def is_newest(etcd: Etcd, span: Span, known: KeyValue | None, *, revision: int) -> bool:
+    """Return whether this key of a span was last written, as it is known, at a revision.
+
+    None: whether the span has no key. Another history of the store has another one. etcd reads the
+    whole span for that, and returns one key. Raises as `read` does.
+    """
+    asked = f"read the newest of {shown(span.start)}"
+    newest: dict[str, Any] = {"limit": 1, "sort_order": _DESCENDING, "sort_target": _BY_REVISION}
+    found = etcd.call("Range", asked, **_keys(span), revision=revision, **newest).kvs
+    if known is None or not found:
+        return known is None and not found
+    if found[0].mod_revision != known.mod_revision:
+        return False
+    if found[0].key != known.key:  # it may be that one transaction wrote both
+        found = read(etcd, Span(known.key), revision=revision).rows
+    return [(each.mod_revision, each.value) for each in found] == [
+        (known.mod_revision, known.value)
+    ]
+
+
+_DESCENDING, _BY_REVISION = 2, 3
+"""etcdserverpb.RangeRequest: SortOrder.DESCEND, SortTarget.MOD."""
+
+
 def get(etcd: Etcd, key: bytes, *, revision: int = 0) -> KeyValue | None:
     """Return one key with its value; None: there is no such key. Raises as `read` does."""
     rows = read(etcd, Span(key), revision=revision).rows

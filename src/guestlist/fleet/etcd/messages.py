@@ -26,8 +26,8 @@ KeyValue        key:bytes=1 create_revision:int64=2 mod_revision:int64=3 version
                 value:bytes=5 lease:int64=6
 Event           type:int32=1 kv:KeyValue=2 prev_kv:KeyValue=3
 
-RangeRequest    key:bytes=1 range_end:bytes=2 limit:int64=3 revision:int64=4 serializable:bool=7
-                keys_only:bool=8 count_only:bool=9
+RangeRequest    key:bytes=1 range_end:bytes=2 limit:int64=3 revision:int64=4 sort_order:int32=5
+                sort_target:int32=6 serializable:bool=7 keys_only:bool=8 count_only:bool=9
 RangeResponse   header:Header=1 *kvs:KeyValue=2 more:bool=3 count:int64=4
 PutRequest      key:bytes=1 value:bytes=2 lease:int64=3
 PutResponse     header:Header=1

@@ -18,6 +18,12 @@ class Span(NamedTuple):
     start: bytes
     end: bytes = b""
 
+    def has(self, key: bytes) -> bool:
+        """Return whether a key is one of them."""
+        if not self.end:
+            return key == self.start
+        return self.start <= key and (key < self.end or self.end == TO_THE_LAST)
+
 
 EVERYTHING = Span(b"\0", TO_THE_LAST)
 """All keys of the store."""

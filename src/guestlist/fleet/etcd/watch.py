@@ -6,8 +6,8 @@ In: a span and the revision that the reader has. Out: batches of events, in orde
 progress that etcd told by itself), at the next member. Before each stream a read that the whole
 cluster answers makes sure that a member is there and still has what the reader has. A store that
 was restored from an older snapshot would wait in silence until it has counted up to the reader's
-revision; or it has done so already, by other changes. So a second read asks for a key that the
-reader has, as it was then: another history has another value, or none.
+revision; or it has done so already, by other changes. So a second read asks for the newest of some
+keys, the witnesses, as it was then: another history has another one.
 
 A stream begins at the reader's revision, and what it tells of that revision is dropped: etcd 3.5.30
 answers no progress request of a watch that begins after the store's present revision, so a member
@@ -23,6 +23,7 @@ import random
 from collections.abc import Iterator
 from typing import Self
 
+from guestlist.fleet.etcd import kv
 from guestlist.fleet.etcd.connection import Etcd
 from guestlist.fleet.etcd.errors import LoginExpired, StoreReplaced, Unreachable
 from guestlist.fleet.etcd.kv import KeyValue
@@ -43,8 +44,9 @@ class Watch:
         span: the keys.
         after: the revision that the reader has: that of its list. Changes after it are delivered.
         previous: also asks for what was there before each event.
-        witness: a key of that list, as it was there: the newest known. After the first event its
-            key takes that place.
+        witnesses: keys of the span, of which each of its writes writes one; None: all its keys. All
+            of them are looked at before each stream, so they should be few.
+        witness: the newest of these, as that list has it; None: it is not known.
 
     The iterator raises, and may be asked again:
         Unreachable: no member answered.
@@ -60,6 +62,7 @@ class Watch:
         after: int,
         *,
         previous: bool = False,
+        witnesses: Span | None = None,
         witness: KeyValue | None = None,
     ) -> None:
         self.streams = 0
@@ -69,6 +72,7 @@ class Watch:
         self._after = after
         self._previous = previous
         self._cluster: int | None = None
+        self._witnesses = witnesses or span
         self._witness = witness
         self._stream: WatchStream | None = None
         self._failures = 0
@@ -106,8 +110,8 @@ class Watch:
                 if batch.is_complete:
                     self._after = max(self._after, batch.revision)
                 for event in new.events if new else ():
-                    if event.type == EventType.PUT:
-                        self._witness = event.kv
+                    if self._witnesses.has(event.kv.key):
+                        self._witness = event.kv if event.type == EventType.PUT else None
                 if new is not None:
                     return new
         raise StopIteration
@@ -167,7 +171,7 @@ class Watch:
         ).header
         is_other = self._cluster not in (None, header.cluster_id)
         if not is_other and header.revision >= self._after:
-            is_other = not self._has_witness(asked)
+            is_other = not self._has_witness()
         if is_other or header.revision < self._after:
             raise StoreReplaced(
                 f"cannot watch {shown(self._span.start)} after revision {self._after}: etcd "
@@ -177,15 +181,9 @@ class Watch:
             )
         self._cluster = header.cluster_id
 
-    def _has_witness(self, asked: str) -> bool:
-        """Return whether the store has what the reader has, as it was then."""
+    def _has_witness(self) -> bool:
+        """Return whether the store has the history that the reader has, as far as it tells."""
         known = self._witness
         if known is None:
             return True
-        found = self._etcd.call("Range", asked, key=known.key, revision=known.mod_revision)
-        return any(_same(each, known) for each in found.kvs)
-
-
-def _same(one: KeyValue, other: KeyValue) -> bool:
-    """Return whether a key was last written at the same revision, with the same value."""
-    return one.mod_revision == other.mod_revision and one.value == other.value
+        return kv.is_newest(self._etcd, self._witnesses, known, revision=self._after)
