@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import libvirt
 import pytest
 from lab.command import NO_HOST, refused, run, served
 from lab.etcd import ROOT_PASSWORD, Etcd
 from lab.nodes import handmade, nova_instance
+from lab.proxy import Proxy
 from lab.published import PublishedHost, guest
 from lab.schemas import described, schema, valid
 from lab.watching import Watching
@@ -198,6 +200,13 @@ def test_usage_asks_the_hosts_as_usage_of_one_does(hosts_file: Path) -> None:
     assert [each["host"] for each in found] == ["node1", "node2"]
     table = run("fleet", "usage", "--hosts", str(hosts_file))
     assert table.stdout.splitlines()[-1].startswith("2 hosts")
+def test_the_status_tells_whether_all_hosts_denied_access(proxy: Proxy) -> None:
+    proxy.fail("CONNECT_GET_ALL_DOMAIN_STATS", libvirt.VIR_ERR_ACCESS_DENIED)
+    for others, status in ([], Exit.DENIED), (["-c", NO_HOST], Exit.UNREACHABLE):
+        ended = run("fleet", "ls", "-c", proxy.uri(), "--timeout=2", *others)
+        assert (ended.returncode, ended.stdout) == (status, ""), ended.stderr
+
+
     assert table.stderr.endswith("guestlist: complete: 2 hosts\n")
     partly = run("fleet", "usage", "--hosts", str(hosts_file), "-c", NO_HOST)
     assert partly.returncode == Exit.PARTIAL

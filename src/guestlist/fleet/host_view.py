@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from guestlist import threads
-from guestlist.errors import one_line
+from guestlist.errors import AccessDenied, one_line
 from guestlist.fleet.board import Board
 from guestlist.fleet.endings import Endings
 from guestlist.fleet.phases import Phases, Update
@@ -47,7 +47,7 @@ class HostView:
         self._phases = Phases(name, hold=hold)
         self._endings = Endings.of(self.view)
         self._changes: Changes | None = None
-        self._failure = NOT_YET
+        self._failure: Exception | None = None
         self._same_as: str | None = None
         self._is_listed = False
         self._lock = threading.Lock()
@@ -93,7 +93,7 @@ class HostView:
 
     def fail(self, board: Board, error: Exception) -> None:
         """Publish why the host has not answered."""
-        self._failure = in_a_line(error)
+        self._failure = error
         with self._lock:
             self._see(board)
 
@@ -167,13 +167,15 @@ class HostView:
         """Return the state of the host, by its view. Cost: no call."""
         if self._same_as is not None:
             return HostState(self.name, same_as=self._same_as)
-        stale_for, error, since = self.view.stale_for, self.view.failure, self.state.since
+        stale_for, since = self.view.stale_for, self.state.since
         if stale_for == 0 and self._is_listed:
             return HostState(self.name)
-        why = in_a_line(error) if error else (_LATE if self._is_listed else self._failure)
+        error = self.view.failure or (None if self._is_listed else self._failure)
+        why = in_a_line(error) if error else (_LATE if self._is_listed else NOT_YET)
         if self.state.live and stale_for is not None:
             since = datetime.now(UTC) - timedelta(seconds=stale_for)
-        return HostState(self.name, False, self._is_listed, why, since)
+        denied = isinstance(error, AccessDenied)
+        return HostState(self.name, False, self._is_listed, why, since, denied=denied)
 
 
 def in_a_line(error: Exception) -> str:

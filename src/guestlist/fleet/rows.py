@@ -79,7 +79,7 @@ class HostState:
     `synced` says that all of its domains are published. `failure` is the line that says why one of
     them is false. `since` is when the host was last known to tell; None if it never did, or if that
     is not known. `same_as` is another host of the fleet, if this one is the same libvirt under
-    another URI: then this one publishes nothing.
+    another URI: then this one publishes nothing. `denied` says that the host refused this user.
     """
 
     host: str
@@ -88,6 +88,7 @@ class HostState:
     failure: str | None = None
     since: datetime | None = None
     same_as: str | None = None
+    denied: bool = False
 
     @property
     def is_current(self) -> bool:

@@ -130,7 +130,8 @@ def verdict(options: argparse.Namespace, snapshot: FleetSnapshot, chosen: guests
 
     The line counts all guests, and those that match where these are fewer.
 
-    `UNREACHABLE`, or `FAILED` for a fleet without hosts: it has told nothing.
+    Where there is nothing to show: `FAILED` for a fleet without hosts; `DENIED` if each host has
+    refused this user; else `UNREACHABLE`.
     """
     if not snapshot.hosts:
         terminal.complain(NO_HOSTS)
@@ -152,7 +153,7 @@ def verdict(options: argparse.Namespace, snapshot: FleetSnapshot, chosen: guests
         )
         return Exit.OK
     if asks_hosts(options) and not any(each.synced for each in snapshot.hosts):
-        return Exit.UNREACHABLE
+        return Exit.DENIED if all(each.denied for each in snapshot.hosts) else Exit.UNREACHABLE
     terminal.complain(
         f"not complete: {len(snapshot.incomplete):,} of {words.number(len(snapshot.hosts), 'host')}"
         f" missing; {words.number(len(snapshot), 'guest')} known{of_them}"
