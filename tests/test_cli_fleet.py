@@ -104,6 +104,13 @@ def listed(*words: str) -> dict[str, dict[str, Any]]:
         (["ls", "--endpoints", "https://etcd1", "--cert", "x"], "a certificate needs its key"),
         (["ls", "--endpoints", "etcd1", "--user", "me"], "has no password"),
         (["ls", "--endpoints", "etcd1", "--state", "asleep"], "there is no state"),
+        (["ls", "--endpoints", "etcd1", "--verify"], "--verify goes with --hosts or -c"),
+        (["usage", "--endpoints", "etcd1", "--verify"], "--verify goes with --hosts or -c"),
+        (["watch", "--endpoints", "etcd1", "--verify"], "--verify goes with --hosts or -c"),
+        (
+            ["audit", "--servers", "x", "--endpoints", "etcd1", "--name-template", "vm-%x"],
+            "--name-template goes with --hosts or -c",
+        ),
         (["ls", "--endpoints", "etcd1", "-q", "-l"], "--long goes with"),
         (["ls", "--endpoints", "etcd1", "--columns", "nonsense"], "there is no column"),
         (["nonsense"], "invalid choice"),

@@ -64,7 +64,21 @@ def check_sources(options: argparse.Namespace, command: argparse.ArgumentParser)
             "which fleet? Give --endpoints of an etcd"
             + (", or the hosts with --hosts FILE or -c URI" if hasattr(options, "hosts") else "")
         )
+    for option in _means_ours(options):
+        command.error(
+            f"{option} goes with --hosts or -c: an etcd has what each agent says of its domains"
+        )
     etcd_options.check(options, command)
+
+
+def _means_ours(options: argparse.Namespace) -> list[str]:
+    """Return the options that were given of those that say which domains Nova launched."""
+    names = {"--name-template": "name_template", "--verify": "verify"}
+    return [
+        option
+        for option, name in names.items()
+        if hasattr(options, name) and name not in options.filled_in
+    ]
 
 
 def asks_hosts(options: argparse.Namespace) -> bool:
