@@ -200,13 +200,6 @@ def test_nothing_is_printed_where_no_host_answers() -> None:
     assert ended.returncode == Exit.UNREACHABLE
 
 
-def test_usage_asks_the_hosts_as_usage_of_one_does(hosts_file: Path) -> None:
-    ended = run("fleet", "usage", "-f", "json", "--hosts", str(hosts_file))
-    assert ended.returncode == Exit.OK, ended.stderr
-    found = valid("usage", ended.stdout)
-    assert [each["host"] for each in found] == ["node1", "node2"]
-    table = run("fleet", "usage", "--hosts", str(hosts_file))
-    assert table.stdout.splitlines()[-1].startswith("2 hosts")
 def test_the_status_tells_whether_all_hosts_denied_access(proxy: Proxy) -> None:
     proxy.fail("CONNECT_GET_ALL_DOMAIN_STATS", libvirt.VIR_ERR_ACCESS_DENIED)
     for others, status in ([], Exit.DENIED), (["-c", NO_HOST], Exit.UNREACHABLE):
@@ -214,6 +207,13 @@ def test_the_status_tells_whether_all_hosts_denied_access(proxy: Proxy) -> None:
         assert (ended.returncode, ended.stdout) == (status, ""), ended.stderr
 
 
+def test_usage_asks_the_hosts_as_usage_of_one_does(hosts_file: Path) -> None:
+    ended = run("fleet", "usage", "-f", "json", "--hosts", str(hosts_file))
+    assert ended.returncode == Exit.OK, ended.stderr
+    found = valid("usage", ended.stdout)
+    assert [each["host"] for each in found] == ["node1", "node2"]
+    table = run("fleet", "usage", "--hosts", str(hosts_file))
+    assert table.stdout.splitlines()[-1].startswith("2 hosts")
     assert table.stderr.endswith("guestlist: complete: 2 hosts\n")
     partly = run("fleet", "usage", "--hosts", str(hosts_file), "-c", NO_HOST)
     assert partly.returncode == Exit.PARTIAL
@@ -315,6 +315,19 @@ def test_each_format_and_long(client: Client, source: list[str], name: str) -> N
     assert (row["host"], row["name"], row["standing"]) == ("node1", "one", "resident")
     assert run("fleet", "ls", "-q", *source).stdout == "one\n"
     assert run("fleet", "ls", "-q0", *source).stdout == "one\0"
+
+
+def test_a_table_fits_a_line_and_tells_how_guests_stand_where_one_moves(
+    client: Client, source: list[str], name: str
+) -> None:
+    host = PublishedHost(client, "compute-1", name).go_live([guest(), guest()])
+    table = run("fleet", "ls", *source).stdout.splitlines()
+    assert max(map(len, table)) <= 80
+    assert table[0].split() == ["HOST", "NAME", "STATE", "UUID"]
+    host.withdraw(next(iter(host.domains)), Fate.LEFT)
+    table = run("fleet", "ls", *source).stdout.splitlines()
+    assert table[0].split() == ["HOST", "NAME", "STATE", "UUID", "STANDING"]
+    assert sorted(line.split()[-1] for line in table[1:]) == ["in-transit", "resident"]
 
 
 def test_a_hostile_name_is_escaped(client: Client, source: list[str], name: str) -> None:

@@ -17,7 +17,7 @@ from guestlist.cli.ls.selection import Included, Selection
 from guestlist.cli.show.columns import SAID_SHORTER, DomainRow, chosen, in_order
 from guestlist.cli.show.fleet_columns import BRIEF, GUEST_COLUMNS
 from guestlist.cli.waiting_changes import WaitingChanges
-from guestlist.fleet.rows import FleetRow, RowChange
+from guestlist.fleet.rows import FleetRow, RowChange, Standing
 
 NOT_PUBLISHED = {"disks", "macs", "ips", "nova_name", "flavor", "project", "user"}
 """The columns of which an etcd has nothing, of no guest."""
@@ -125,4 +125,20 @@ def _usual_columns(options: argparse.Namespace) -> list[str]:
     if options.long:
         return [name for name in GUEST_COLUMNS if name not in SAID_SHORTER]
     mixed = options.all or options.foreign
-    return ["host", "id", "name", "uuid", "state", "standing", *(["launcher"] if mixed else [])]
+    return ["host", "name", "state", "uuid", *(["launcher"] if mixed else []), "standing"]
+
+
+def with_usual_columns(
+    options: argparse.Namespace, wanted: Selection, rows: Iterable[DomainRow]
+) -> Selection:
+    """Return how to show rows: a table of the usual columns tells how guests stand if one must.
+
+    So a table of guests that are all where they belong fits a line of 80.
+    """
+    if options.columns or options.long or options.format != "table" or any(map(_stands_out, rows)):
+        return wanted
+    return wanted._replace(columns=[each for each in wanted.columns if each.name != "standing"])
+
+
+def _stands_out(row: DomainRow) -> bool:
+    return row.guest is not None and row.guest.standing is not Standing.RESIDENT

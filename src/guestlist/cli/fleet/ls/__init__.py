@@ -29,6 +29,8 @@ Standard error says 'complete', or names each host whose guests may be missing o
 exit status is 3 then. It counts all guests of the fleet, and says how many of them match if
 the options leave some out. Domain-0, which each Xen host has, is not listed.
 
+A table tells how the guests stand only if one of them is not 'resident'; -l always does.
+
 An etcd has no disks, addresses, flavors or names that people chose: those columns are '-'
 in a table and null in JSON. From an etcd no column costs a call to a host.
 

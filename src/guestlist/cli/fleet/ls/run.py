@@ -27,5 +27,6 @@ def run(options: argparse.Namespace) -> Exit:
     if status in (Exit.OK, Exit.PARTIAL):
         matching = (row for row in snapshot.rows if chosen.matches(row))
         rows = guests.rows(matching, wanted)
+        wanted = guests.with_usual_columns(options, wanted, rows)
         terminal.write(wanted.text(rows), exact=wanted.exact)
     return status
