@@ -148,7 +148,7 @@ CASES = {
     # Two that run it.
     "a double run": ([on("a"), on("b", 2)], "b", Standing.CONFLICT),
     "a double run of three": ([on("a"), on("b", 2), target("c", 3)], "b", Standing.CONFLICT),
-    # Hosts that do not tell.
+    # Silent hosts.
     "silent": ([on("dead")], "dead", Standing.UNKNOWN),
     "silent, not active": ([on("dead", instance=OFF)], "dead", Standing.UNKNOWN),
     "silent source": ([source("dead")], "dead", Standing.UNKNOWN),

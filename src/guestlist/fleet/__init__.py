@@ -1,7 +1,7 @@
 """The fleet: every guest on every host, once, at one instant.
 
 In: what each host publishes of its domains. Out: one row for each guest, by a rule that is a pure
-function; and whether every host of the fleet has told, or which have not and why. Prints nothing,
+function; and whether every host of the fleet is current, or which are not and why. Prints nothing,
 and knows neither the command line nor Nova.
 
     rows         what a host publishes, a host's state, a row, a snapshot, a change         (pure)
@@ -21,7 +21,7 @@ and knows neither the command line nor Nova.
     paging       its keys at one revision, in pages that are bounded
     store_state  what a watch keeps of it, and what changes of the rows                     (pure)
     content      its hosts and their guests, from etcd's own records                        (pure)
-    roster       its hosts: who tells, and what is wrong with its keys                      (pure)
+    roster       its hosts: who is silent, and what is wrong with the keys                  (pure)
     claims       what all hosts publish of each guest; a row is made when looked at         (pure)
     stored       a publication over a value of the store, decoded when looked at            (pure)
     over         the fleet without any engine: a live view of each host

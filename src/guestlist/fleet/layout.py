@@ -6,7 +6,7 @@ where one row that cannot be read is an error of that row alone.
     /guestlist/v1/<fleet>/dom/<host>/<uuid>   a domain that the host has
     /guestlist/v1/<fleet>/gone/<host>/<uuid>  a domain that it had, for a while
     /guestlist/v1/<fleet>/host/<host>         what it has published so far, in every transaction
-    /guestlist/v1/<fleet>/live/<host>         on its lease: it tells of changes
+    /guestlist/v1/<fleet>/live/<host>         on its lease: it is not silent
 
 The kind comes before the host, so that `host` and `live` are one small span, and the rights of a
 host are two keys and two spans that end in "/". No domain is on the lease: the domains of a dead

@@ -8,7 +8,7 @@ host's events come from before its first list on. Suppose that a list of the sou
 guest had left it, and a list of the target before the guest came: then the target has sent an event
 in between, which the target's view takes in; and once all hosts are listed, `confirm` lists each
 of them again. A source that was listed in time says that the guest has left (`phases`), and the
-guest is in transit until its target has told.
+guest is in transit until its target has published it.
 
 **Two URIs of one host** would make a double run of each of its guests. So hosts that publish one
 guest are asked what machine they are (`several.doubles`), and the second URI is dropped. A host
@@ -128,9 +128,9 @@ class HostsFleet:
     def watch(self, longest_queue: int = LONGEST_QUEUE) -> FleetChanges:
         """Return the news from now on, after the fleet as it is; starts the fleet. Cost: no call.
 
-        `RowChange` for each guest whose row changes, `HostChange` for each host that ceases to
-        tell, or tells again; `Relisted` at the start, and in place of changes for which the reader
-        was too slow.
+        `RowChange` for each guest whose row changes, `HostChange` for each host that falls silent,
+        or is heard again; `Relisted` at the start, and in place of changes for which the reader was
+        too slow.
         """
         process.check()
         self.start()

@@ -287,7 +287,7 @@ def has_arrived(
 
 
 def fate_of(known: Publication, after: Instance | None, told: Collection[Told]) -> Fate | None:
-    """Return what a host tells of a domain that ran on it and does not any more.
+    """Return what a host says of a domain that ran on it and does not any more.
 
     None: there is nothing to tell. It still runs, or did not run before; or it was the target of a
     migration that failed.

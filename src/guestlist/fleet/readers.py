@@ -1,4 +1,4 @@
-"""What a reader of the fleet has, whatever tells it: snapshots, and the news since then.
+"""What a reader of the fleet has, wherever it comes from: snapshots, and the news since then.
 
 In: news of the fleet, from the thread that keeps it. Out: the same news to each reader, by a queue
 of its own. A reader that is too slow delays no other: its queue is emptied, and it gets the whole

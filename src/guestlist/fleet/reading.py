@@ -166,7 +166,7 @@ class Fleet:
 def summaries(snapshot: FleetSnapshot) -> tuple[HostSummary, ...]:
     """Return the hosts of a snapshot, each with the number of guests of which it has a copy.
 
-    The number is None for a host that has told nothing.
+    The number is None for a host that has published nothing.
     """
     domains = dict.fromkeys((each.host for each in snapshot.hosts), 0)
     for row in snapshot.values():

@@ -1,4 +1,4 @@
-"""The hosts of a fleet as the store has them: who tells, and what is wrong with its keys. Pure.
+"""The hosts of a fleet as the store has them: who is silent, and what is wrong with the keys. Pure.
 
 In: the keys of each host: its lease, its record, how many domains it has there. Out: the state of
 each host. The roster is each host that has a lease or a record; it leaves only by `forget`.

@@ -39,7 +39,7 @@ class Fate(StrEnum):
     ENDED = "ended"
     """It ended on this host: if another host has sent it here, it is not on its way any more."""
     UNKNOWN = "unknown"
-    """libvirt sent no event that tells: for example, the connection was down meanwhile."""
+    """libvirt sent no event that says so: for example, the connection was down meanwhile."""
 
 
 class Publication(NamedTuple):
@@ -75,9 +75,9 @@ class Tombstone(NamedTuple):
 class HostState:
     """A host of the fleet, as a reader knows it.
 
-    `live` says that the host tells of changes: its lease is held, or its live view is in step.
+    `live` says that the host is not silent: its lease is held, or its live view is in step.
     `synced` says that all of its domains are published. `failure` is the line that says why one of
-    them is false. `since` is when the host was last known to tell; None if it never did, or if that
+    them is false. `since` is the last sign of a silent host; None if there never was one, or if it
     is not known. `same_as` is another host of the fleet, if this one is the same libvirt under
     another URI: then this one publishes nothing. `denied` says that the host refused this user.
     """
@@ -110,19 +110,19 @@ class Standing(StrEnum):
     IN_TRANSIT = "in-transit"
     """The host has sent the guest away, and no host has published its arrival yet."""
     STALE_COPY = "stale copy"
-    """The host has the guest; so had another host that does not tell any more."""
+    """The host has the guest; so had another host, which is silent now."""
     CONFLICT = "conflict"
     """Two hosts run the guest, and no migration explains it: a true double run."""
     UNKNOWN = "unknown"
-    """The host had the guest, and does not tell any more; or not what became of it."""
+    """The host had the guest and is silent now; or it has not said what became of the guest."""
 
 
 class FleetRow(NamedTuple):
     """One guest of the fleet: the host that has it, and its record there.
 
     `others` are the other hosts that publish the domain, by name: the target of a migration, the
-    second host of a conflict, a host with an inactive definition of it. `since` is when the host
-    of an UNKNOWN guest was last known to tell, as `HostState.since`.
+    second host of a conflict, a host with an inactive definition of it. `since` is the last sign of
+    the host of an UNKNOWN guest, as `HostState.since`.
     """
 
     host: str
@@ -168,7 +168,7 @@ class FleetSnapshot(ByName[FleetRow]):
     def complete(self) -> bool:
         """Whether every guest of the fleet is in it, up to the lag of the publications.
 
-        False if a host does not tell, or has not published all its domains; and without any host.
+        False if a host is silent, or has not published all its domains; and without any host.
         """
         return bool(self.hosts) and all(each.is_current for each in self.hosts)
 
@@ -207,7 +207,7 @@ class RowChange(NamedTuple):
 
 
 class HostChange(NamedTuple):
-    """A host of the fleet was `before` and is `after`: it ceases to tell, or tells again."""
+    """A host of the fleet was `before` and is `after`: it falls silent, or is heard again."""
 
     before: HostState | None
     after: HostState | None

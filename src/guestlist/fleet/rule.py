@@ -11,18 +11,18 @@ F2  No guest is lost: a domain that a host publishes has a row; and in a snapsho
     published it.
 F3  No guest is invented: the instance of a row was published by its host. A guest of which only
     tombstones are left is in the fleet while a host says that it has left, or does not know: for
-    `phases.HOLD` at most, and not once another host, to which it came later, tells that it ended.
+    `phases.HOLD` at most, and not once another host, to which it came later, says that it ended.
 F4  A guest that migrates is one row: on its source, MIGRATING, while the source runs it; on its
     target, HANDOVER, while both publish it; on its target, ARRIVING, while it runs on neither; on
     its last host, IN_TRANSIT, while no host publishes it.
-F5  CONFLICT is a double run: two hosts that tell publish the guest active, neither as the source of
-    a migration, and it did not arrive on either not long ago. Definitions that are not active are
-    no conflict.
-F6  A host that does not tell is believed last. A guest that only it publishes is UNKNOWN, since
-    when the host was last known to tell. A guest that a host runs which tells is that host's;
-    STALE_COPY says that the silent host may run it too.
-F7  A snapshot is complete only if there are hosts, and each of them tells and is synced. A host
-    that publishes and is on no roster counts as a host that does not tell.
+F5  CONFLICT is a double run: two current hosts publish the guest active, neither as the source of a
+    migration, and it did not arrive on either not long ago. Definitions that are not active are no
+    conflict.
+F6  A host that is silent or syncing is believed last. A guest that only a silent host publishes is
+    UNKNOWN, since the last sign of that host. A guest that a current host runs is that host's;
+    STALE_COPY says that the other host may run it too.
+F7  A snapshot is complete only if there are hosts, and each of them is current. A host that
+    publishes and is on no roster counts as silent.
 F8  The order in which publications are given changes nothing.
 
 Of two hosts with the same claim the one where the guest was born later wins: the host has published
@@ -95,7 +95,7 @@ def fold(
 
 
 class _Roster(dict[str, HostState]):
-    """The states of hosts. A host that is missing is added, as one that does not tell."""
+    """The states of hosts. A host that is missing is added, as a silent one."""
 
     def __missing__(self, host: str) -> HostState:
         self[host] = stranger(host)
@@ -114,7 +114,7 @@ def judge(
 
     Args:
         published: what hosts publish of this guest, one for each host.
-        tombstones: what hosts tell of its end, one for each host.
+        tombstones: what hosts say of its end, one for each host.
         hosts: the state of each of these hosts.
     """
     if len(published) == 1 and not tombstones:
@@ -140,8 +140,8 @@ class _Guest:
     def row(self) -> FleetRow | None:
         """Return the row: the first of these claims that is made.
 
-        A host that tells runs it; is its target; the one that was last of a host that sent it away
-        and a silent host that ran it; a silent target; a definition.
+        A current host runs it; is its target; the one that was last of a host that sent it away and
+        a silent host that ran it; a silent target; a definition.
         """
         running = [each for each in self._running if self._is_current(each.host)]
         if running:
@@ -163,7 +163,7 @@ class _Guest:
         return self._of(rest[0], _alone(rest[0], self._hosts)) if rest else None
 
     def _standing(self, running: Sequence[Publication]) -> Standing:
-        """Return how a guest stands that these hosts run, which all tell."""
+        """Return how a guest stands that these current hosts run."""
         best, *others = running
         if others:
             moves = any(each.arrived or each.phase is Phase.OUTGOING for each in running)
@@ -181,12 +181,12 @@ class _Guest:
         return _alone(coming, self._hosts)
 
     def _last_end(self) -> Tombstone | None:
-        """Return the tombstone of the host where the guest was last: one that tells, if any."""
+        """Return the tombstone of the host where the guest was last: of current ones, if any is."""
         told = [each for each in self._ends if self._is_current(each.host)]
         return max(told or self._ends, key=lambda each: (each.born, each.host), default=None)
 
     def _youngest_defined(self, last: Publication | None) -> Publication | None:
-        """Return the definition on a host that tells, if it is younger than a silent host's run."""
+        """Return the definition on a current host, if it is younger than a silent host's run."""
         for each in self._defined:
             if self._is_current(each.host):
                 return each if last is None or each.born > last.born else None

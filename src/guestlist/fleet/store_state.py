@@ -1,8 +1,8 @@
 """What a watch keeps of a fleet in the store, and what changes of the rows. Pure.
 
 In: a list, and then the events of one revision after the other. Out: news. Work grows with what
-changes: only the guests that an event touches are judged again, and those of a host that ceases to
-tell, or tells again.
+changes: only the guests that an event touches are judged again, and those of a host that falls
+silent, or is heard again.
 """
 
 from __future__ import annotations

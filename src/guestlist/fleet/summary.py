@@ -16,11 +16,11 @@ class HostStatus(StrEnum):
     """Whether what a host publishes is what it has. A value keeps its meaning for ever."""
 
     CURRENT = "current"
-    """It tells of changes, and all its domains are published."""
+    """It is not silent, and all its domains are published."""
     SYNCING = "syncing"
-    """It tells of changes, and its domains are not all published yet."""
+    """It is not silent, and its domains are not all published yet."""
     UNKNOWN = "unknown"
-    """It does not tell any more; what it published is kept."""
+    """It is silent; what it published is kept."""
 
 
 class HostSummary(NamedTuple):
@@ -48,7 +48,7 @@ class HostSummary(NamedTuple):
 
     @property
     def since(self) -> datetime | None:
-        """When it was last known to tell, if it does not any more."""
+        """The last sign of it, if it is silent."""
         return None if self.state.live else self.state.since
 
     @property

@@ -1,7 +1,7 @@
 """The agent: what one host has, published in etcd for all who read the fleet.
 
 In: a host's live view, an etcd, the names of the fleet and of the host. Out: one key for each
-domain, written when it changes; a key on a lease that says that the host tells; a record that says
+domain, written when it changes; a key on a lease: the host is not silent; a record that says
 whether all is published. After a failure of any kind it reads what the store has and writes the
 difference. Never compares the clocks of two machines, and never writes another host's keys.
 

@@ -132,7 +132,7 @@ def _opened(member: Endpoint, longest: float) -> socket.socket:
 
 
 def _anyone() -> ssl.SSLContext:
-    """Return how to speak to a server, whoever it is."""
+    """Return how to speak to any server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])

@@ -1,6 +1,6 @@
 """The hosts of a fleet in an etcd, as an audit looks at them: all of them at one revision.
 
-In: a fleet. Out: a look at each host. A host that does not tell is a look without domains. What a
+In: a fleet. Out: a look at each host. A silent host is a look without domains. What a
 host has published lags a little; so a finding needs a second look, at a later revision.
 
 A guest that migrates is a domain of the host that its row has, and in a conflict of both hosts.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class NotTold(GuestlistError):
-    """A host of the fleet does not tell, or has not told all."""
+    """A host of the fleet is silent, or has not published all its domains."""
 
 
 class FleetLooks:

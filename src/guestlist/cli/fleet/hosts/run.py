@@ -1,8 +1,8 @@
 """List the hosts of a fleet.
 
-In: options. Out: on standard output each host: whether it tells, since when not, how many domains
-it publishes, the version of its agent, what is wrong. Prints nothing if the fleet could not be
-asked.
+In: options. Out: on standard output each host: its status, its last sign if it is silent, how many
+domains it publishes, the version of its agent, what is wrong. Prints nothing if the fleet could not
+be asked.
 """
 
 from __future__ import annotations
