@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ import pytest
 from lab.churn import Churner, populated
 from lab.daemon import Daemon
 from lab.etcd import ROOT_PASSWORD, Etcd, Member
+from lab.names import ROOT
 from lab.nodes import nova_instance
 from lab.published import PublishedHost, guest
 from lab.relay import Relay
@@ -149,6 +151,33 @@ def test_hosts_sort_by_their_keys_and_none_is_missed(
         PublishedHost(client, each, name).go_live([guests[each]])
     snapshot = fleet.snapshot()
     assert {row.host: row.instance for row in snapshot.rows} == guests
+
+
+def test_the_program_of_the_page_on_size_adds_up_cells(client: Client, shared: Etcd) -> None:
+    """The page says what it promises: a name may be in two cells, a UUID is not."""
+    page = (ROOT / "docs" / "scale.md").read_text()
+    (program,) = re.findall(r"```\n(from concurrent.*?)```", page, re.S)
+    with Etcd(shared.release) as other, Client(other.endpoints) as there:
+        ours, theirs = guest("instance-0000002a"), guest("instance-0000002a")
+        PublishedHost(client, "node1", "default").go_live([ours])
+        second = PublishedHost(there, "node1", "default").go_live([theirs])
+        found: dict[str, Any] = {
+            "cells": {"one": shared.endpoints, "two": other.endpoints},
+            "tls": None,
+        }
+        exec(program, found)  # noqa: S102  the page is ours
+        assert found["complete"]
+        assert {(cell, row.uuid) for cell, row in found["rows"]} == {
+            ("one", ours.uuid),
+            ("two", theirs.uuid),
+        }
+        for cell, etcd in {"one": client, "two": there}.items():
+            assert found["revisions"][cell] == kv.read(etcd, Span(b"x")).revision
+        second.drop_lease()
+        exec(program, found)  # noqa: S102  the page is ours
+        assert not found["complete"]
+        for each in found["fleets"].values():
+            each.close()
 
 
 def test_a_large_page_is_read_in_parts(
