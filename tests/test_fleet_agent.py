@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
@@ -19,11 +20,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lab.churn import Churner, populated
-from lab.command import COMMAND, environment, refused
+from lab.command import COMMAND, refused, started
 from lab.daemon import Daemon
 from lab.etcd import RELEASES, etcd_available
 from lab.etcd import Etcd as Lab
 from lab.exporters import Serving
+from lab.faketime import faketime_available, off_by
 from lab.migration import migrating, two_hosts
 from lab.names import ROOT
 from lab.needs import require
@@ -35,7 +37,7 @@ from lab.waiting import wait_until
 
 from guestlist import Inventory
 from guestlist.cli import arguments, etcd_options
-from guestlist.fleet import layout, values
+from guestlist.fleet import Fleet, layout, values
 from guestlist.fleet.agent import Agent, HostKeys, Owner, Stage
 from guestlist.fleet.agent import chain as chains
 from guestlist.fleet.agent import content as contents
@@ -50,7 +52,7 @@ from guestlist.fleet.etcd.endpoints import Tls
 from guestlist.fleet.etcd.errors import NoSpace
 from guestlist.fleet.etcd.messages import MESSAGES
 from guestlist.fleet.etcd.span import EVERYTHING, Span
-from guestlist.fleet.rows import Fate, Phase, Publication, Tombstone
+from guestlist.fleet.rows import Fate, Phase, Publication, Standing, Tombstone
 from guestlist.launcher import Launcher
 
 CONTRIB = ROOT / "contrib" / "fleet"
@@ -616,6 +618,42 @@ def test_a_term_is_taken_once(chain, store):
     terms.end(store.etcd, chain.term)
 
 
+# Clocks
+
+
+@pytest.mark.parametrize("clock", ["+1h", "-1h"])
+def test_a_clock_that_is_off_by_an_hour_changes_nothing_but_what_people_read(
+    own_daemon, lab, store, clock
+):
+    require(faketime_available())
+    with instances(own_daemon) as connection, Fleet(lab.endpoints, fleet="f") as fleet:
+        with process(own_daemon.uri(), lab, ttl=SHORT, **off_by(clock)) as agent:
+            agent.says("domains published")
+            term = store.published().term
+            change(connection)
+            converged(store, own_daemon)
+            snapshot = fleet.snapshot()
+            assert snapshot.complete
+            assert {each.standing for each in snapshot.values()} == {Standing.RESIDENT}
+            domain = connection.lookupByUUIDString(str(nova_instance(1).uuid))
+            domain.destroy()
+            domain.undefine()
+            converged(store, own_daemon)
+            assert nova_instance(1).uuid in store.published().tombstones
+            own_daemon.stop()
+            wait_until(lambda: not store.is_live())
+            own_daemon.cont()
+            converged(store, own_daemon)
+            assert store.published().term > term
+            wait_until(lambda: fleet.snapshot().complete)
+        wait_until(lambda: not store.is_live())
+        (host,) = fleet.hosts()
+        assert host.since is not None
+        off = host.since - datetime.now(UTC)
+        assert (off > timedelta(0)) is clock.startswith("+")
+        assert abs(off) > timedelta(minutes=50)
+
+
 # Two agents
 
 
@@ -642,25 +680,13 @@ def test_of_two_agents_one_publishes_and_the_other_says_so_and_waits(daemon, lab
 
 
 @contextlib.contextmanager
-def process(uri: str, lab: Lab, *words: str, ttl: int = LONG_TTL) -> Iterator[Running]:
-    """Run `guestlist agent` until the block ends."""
+def process(
+    uri: str, lab: Lab, *words: str, ttl: int = LONG_TTL, **changes: str
+) -> Iterator[Running]:
+    """Run `guestlist agent` until the block ends, with these changes to the environment."""
     command = [*COMMAND, "agent", "--endpoints", ",".join(lab.endpoints), "--fleet=f", "--host=h1"]
-    command += [f"--ttl={ttl}", "-c", uri, *words]
-    log = lab.folder / f"agent-{len(list(lab.folder.glob('agent-*')))}"
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment(),
-        ) as running,
-    ):
-        try:
-            yield Running(running, log)
-        finally:
-            running.kill()
+    with started([*command, f"--ttl={ttl}", "-c", uri, *words], **changes) as (running, log):
+        yield Running(running, log)
 
 
 class Running(NamedTuple):

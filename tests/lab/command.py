@@ -42,6 +42,32 @@ def environment(**changes: str) -> dict[str, str]:
     return {**ours, "PYTHONPATH": str(PACKAGE), **changes}
 
 
+@contextlib.contextmanager
+def started(
+    command: Sequence[str], **changes: str
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Run a command until the block ends; yield it and the file that has its output.
+
+    `changes` are those to the environment.
+    """
+    with tempfile.TemporaryDirectory(prefix="gl-") as place:
+        log = Path(place) / "log"
+        with (
+            log.open("wb") as output,
+            subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment(**changes),
+            ) as process,
+        ):
+            try:
+                yield process, log
+            finally:
+                process.kill()
+
+
 def run(
     *words: str, stdout: int | IO[str] = subprocess.PIPE, **changes: str
 ) -> subprocess.CompletedProcess[str]:

@@ -14,13 +14,11 @@ import re
 import resource
 import socket
 import ssl
-import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.command import COMMAND, environment
+from lab.command import COMMAND, started
 from lab.programs import LONG
 from lab.scraped import Scraped
 from lab.waiting import wait_until
@@ -107,7 +105,7 @@ def free_port() -> int:
 def guestlist_exporter(*words: str, tls: ssl.SSLContext | None = None) -> Iterator[Serving]:
     """Run `guestlist exporter` on a free port of loopback until the block ends."""
     command = [*COMMAND, "exporter", "--web.listen-address=127.0.0.1:0", *words]
-    with _running(command) as (process, log):
+    with started(command) as (process, log):
 
         def port() -> int | None:
             found = re.search(r"listening on https?://127\.0\.0\.1:(\d+)/", log.read_text())
@@ -127,28 +125,7 @@ def serving(command: Sequence[str], port: int) -> Iterator[Serving]:
         with socket.socket() as client:
             return client.connect_ex(("127.0.0.1", port)) == 0
 
-    with _running(command) as (process, log):
+    with started(command) as (process, log):
         wait_until(lambda: listens() or process.poll() is not None)
         assert process.poll() is None, log.read_text()
         yield Serving(process.pid, port, log)
-
-
-@contextlib.contextmanager
-def _running(command: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """Run a command; yield it and the file that has its output."""
-    with tempfile.TemporaryDirectory(prefix="gl-") as place:
-        log = Path(place) / "log"
-        with (
-            log.open("wb") as output,
-            subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment(),
-            ) as process,
-        ):
-            try:
-                yield process, log
-            finally:
-                process.kill()

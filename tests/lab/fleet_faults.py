@@ -15,8 +15,9 @@ from pathlib import Path
 
 from lab.certificates import Authority
 from lab.churn import ThreadChurner
+from lab.faketime import faketime_available
 from lab.fleet_looks import Adding, Looks
-from lab.fleet_site import Site, faketime
+from lab.fleet_site import Site
 from lab.waiting import LONG, wait_until
 
 from guestlist import Inventory
@@ -331,6 +332,4 @@ GUARDED: dict[str, Fault] = {
 
 def unavailable(name: str) -> str | None:
     """Return why a fault cannot be had here; None: it can."""
-    if name.startswith("clocks") and faketime() is None:
-        return "the Debian package libfaketime is missing (./dev unpacks it)"
-    return None
+    return faketime_available() if name.startswith("clocks") else None

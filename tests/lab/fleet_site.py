@@ -23,6 +23,7 @@ from lab.churn import Mode, ThreadChurner, populated
 from lab.command import COMMAND, environment
 from lab.daemon import Daemon
 from lab.etcd import Etcd as Lab
+from lab.faketime import off_by
 from lab.fleet_looks import Adding
 from lab.nodes import nova_instance
 from lab.relay import Relay
@@ -48,7 +49,6 @@ RATE = 8.0
 
 _MODES: tuple[Mode, ...] = ("switch", "come-and-go", "switch")
 _PEM = {"--cacert": "cacert.pem", "--cert": "clientcert.pem", "--key": "clientkey.pem"}
-_FAKETIME = Path(__file__).parents[2] / ".cache" / "debian" / "libfaketime"
 
 
 class Seen(NamedTuple):
@@ -64,11 +64,6 @@ class Seen(NamedTuple):
 def seen(host: str, instance: Instance) -> Seen:
     """Return what is compared of a guest."""
     return Seen(host, instance.name, instance.id, int(instance.state), instance.reason)
-
-
-def faketime() -> Path | None:
-    """Return the library that shows a program another time; None if it is not there."""
-    return next(_FAKETIME.glob("usr/lib/*/faketime/libfaketimeMT.so.1"), None)
 
 
 class SiteHost:
@@ -127,13 +122,7 @@ class SiteHost:
         command += [f"--endpoints={','.join(self.endpoints)}", f"--ttl={self._ttl}"]
         if tls is not None:
             command += [f"{option}={tls / file}" for option, file in _PEM.items()]
-        changes = {}
-        if clock:
-            changes = {
-                "LD_PRELOAD": str(faketime()),
-                "FAKETIME": clock,
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            }
+        changes = off_by(clock) if clock else {}
         with self.log.open("ab") as log:
             made = subprocess.Popen(
                 command,
