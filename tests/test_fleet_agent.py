@@ -26,7 +26,7 @@ from lab.etcd import RELEASES, etcd_available
 from lab.etcd import Etcd as Lab
 from lab.exporters import Serving
 from lab.faketime import faketime_available, off_by
-from lab.migration import migrating, two_hosts
+from lab.migration import Migration, migrating, two_hosts
 from lab.names import ROOT
 from lab.needs import require
 from lab.nodes import appliance, domain_xml, handmade, nova_instance
@@ -823,6 +823,43 @@ def test_a_guest_that_migrates_leaves_a_tombstone_for_a_while(needs_qemu, lab, s
         wait_until(lambda: store.has_what(target.qemu_uri, there))
         wait_until(lambda: not store.published().tombstones)
         assert store.has_what(source.qemu_uri)
+
+
+def test_a_guest_that_stays_defined_is_where_it_was_last(needs_qemu, lab, store):
+    """It migrates away and back, and is shut off then; its key is as old as its first run."""
+    guest = nova_instance(1)
+    with contextlib.ExitStack() as stack:
+        home, away = stack.enter_context(two_hosts())
+        for daemon, name in ((home, "h1"), (away, "h2")):
+            live = stack.enter_context(contextlib.closing(Inventory(daemon.qemu_uri)))
+            agent = Agent(live, Etcd(lab.endpoints), HostKeys("f", name), ttl=LONG_TTL)
+            synced(stack.enter_context(agent))
+        fleet = stack.enter_context(Fleet(lab.endpoints, fleet="f"))
+
+        def stands(host: str, standing: Standing = Standing.RESIDENT) -> bool:
+            row = fleet.snapshot().get(guest.uuid)
+            return row is not None and (row.host, row.standing) == (host, standing)
+
+        there = stack.enter_context(migrating(home, away, guest))
+        connection = stack.enter_context(contextlib.closing(libvirt.open(home.qemu_uri)))
+        domain = connection.lookupByUUIDString(str(guest.uuid))
+        connection.defineXML(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE))
+        there.complete()
+        wait_until(lambda: stands("h2"))
+        back = Migration(away, home, guest)
+        stack.callback(back.close)
+        back.complete()
+        wait_until(lambda: stands("h1"))
+        domain.destroy()
+        wait_until(lambda: stands("h1") and not fleet.snapshot()[guest.uuid].instance.active)
+        found = store.published()
+        away_end = store.published(HostKeys("f", "h2")).tombstones[guest.uuid]
+        assert found.tombstones[guest.uuid].fate is Fate.ENDED
+        assert away_end.fate is Fate.LEFT
+        row = kv.get(store.etcd, KEYS.domain(guest.uuid))
+        assert row is not None
+        assert row.create_revision < away_end.born < found.domains[guest.uuid].born
+        domain.undefine()
 
 
 # What libvirt may do

@@ -35,7 +35,10 @@ class FleetLooks:
         """By host: why it failed in the last look."""
 
     def look(self, names: Collection[str] | None = None) -> tuple[HostLook, ...]:
-        """Return a look at all hosts, or at those of these names. The whole fleet is read.
+        """Return a look at all hosts, or at those of these names.
+
+        The whole fleet is read for that: which host has a guest depends on what the others publish
+        of it. The keys of a few hosts would show a guest that has moved on where it was.
 
         Raises:
             EtcdError: the etcd cannot be asked, or refuses.
