@@ -41,15 +41,9 @@ _numbers = itertools.count(1)
 SHOP, OTHER = "5" * 32, "6" * 32
 
 
-@pytest.fixture(scope="module")
-def shared(needs_etcd: str) -> Iterator[Etcd]:
-    with Etcd(needs_etcd) as etcd:
-        yield etcd
-
-
 @pytest.fixture
-def client(shared: Etcd) -> Iterator[Client]:
-    with Client(shared.endpoints) as client:
+def client(shared_etcd: Etcd) -> Iterator[Client]:
+    with Client(shared_etcd.endpoints) as client:
         yield client
 
 
@@ -60,9 +54,9 @@ def name() -> str:
 
 
 @pytest.fixture
-def source(shared: Etcd, name: str) -> list[str]:
+def source(shared_etcd: Etcd, name: str) -> list[str]:
     """The options that name the fleet."""
-    return ["--endpoints", ",".join(shared.endpoints), "--fleet", name]
+    return ["--endpoints", ",".join(shared_etcd.endpoints), "--fleet", name]
 
 
 @pytest.fixture
@@ -350,10 +344,10 @@ def test_an_etcd_that_does_not_answer_is_unreachable() -> None:
 
 
 def test_the_environment_names_the_etcd_as_for_etcdctl(
-    client: Client, shared: Etcd, name: str
+    client: Client, shared_etcd: Etcd, name: str
 ) -> None:
     PublishedHost(client, "node1", name).go_live([guest("one")])
-    ended = run("fleet", "ls", "-q", "--fleet", name, ETCDCTL_ENDPOINTS=shared.endpoints[0])
+    ended = run("fleet", "ls", "-q", "--fleet", name, ETCDCTL_ENDPOINTS=shared_etcd.endpoints[0])
     assert ended.stdout == "one\n"
 
 

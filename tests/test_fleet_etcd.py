@@ -33,17 +33,10 @@ from guestlist.fleet.etcd.watch_stream import WatchStream
 from guestlist.waiting import Outcome
 
 
-@pytest.fixture(scope="module")
-def shared(needs_etcd: str) -> Iterator[Etcd]:
-    """An etcd for all tests of this module that leave it running."""
-    with Etcd(needs_etcd) as etcd:
-        yield etcd
-
-
 @pytest.fixture
-def client(shared: Etcd) -> Iterator[Client]:
+def client(shared_etcd: Etcd) -> Iterator[Client]:
     """A client of it, and a store that is empty."""
-    with Client(shared.endpoints) as client:
+    with Client(shared_etcd.endpoints) as client:
         kv.delete(client, EVERYTHING)
         yield client
 
@@ -288,7 +281,7 @@ def test_closing_a_watch_ends_the_thread_that_waits_in_it(client: Client):
 
 @pytest.mark.parametrize("cut_at", [0, 1, 150_000, 400_000])
 def test_a_watch_cut_while_it_catches_up_loses_nothing_and_doubles_nothing(
-    client: Client, shared: Etcd, cut_at: int
+    client: Client, shared_etcd: Etcd, cut_at: int
 ):
     """Another client lost 5,000 of 6,000 events here: it took its progress for the events'."""
     start = fill(client, 1)
@@ -297,7 +290,7 @@ def test_a_watch_cut_while_it_catches_up_loses_nothing_and_doubles_nothing(
         writes = [kv.Put(b"k/%06d" % (100 * part + each), bytes(100)) for each in range(100)]
         revision = kv.transact(client, [], writes).revision
         wanted += [(0, write.key, revision) for write in writes]
-    with Relay(shared.members[0].port) as relay, Client([f"127.0.0.1:{relay.port}"]) as cut:
+    with Relay(shared_etcd.members[0].port) as relay, Client([f"127.0.0.1:{relay.port}"]) as cut:
         kv.get(cut, b"k")
         watch = Watch(cut, prefix(b"k/"), start)
         if cut_at:
@@ -329,9 +322,9 @@ def test_no_member_is_said_at_once_and_a_write_did_nothing():
 
 
 def test_a_write_whose_answer_is_lost_has_an_unknown_outcome_and_is_sent_once(
-    client: Client, shared: Etcd
+    client: Client, shared_etcd: Etcd
 ):
-    with Relay(shared.members[0].port) as relay, Client([f"127.0.0.1:{relay.port}"]) as lossy:
+    with Relay(shared_etcd.members[0].port) as relay, Client([f"127.0.0.1:{relay.port}"]) as lossy:
         kv.put(lossy, b"k", b"")
         relay.hold(answers_only=True)
         told: Outcome[int] = Outcome()
@@ -352,11 +345,11 @@ def version_of(client: Client, key: bytes) -> int:
 
 
 def test_a_member_that_is_silent_costs_one_deadline_and_then_the_next_is_asked(
-    client: Client, shared: Etcd
+    client: Client, shared_etcd: Etcd
 ):
-    with Relay(shared.members[0].port) as relay:
+    with Relay(shared_etcd.members[0].port) as relay:
         relay.hold()
-        at = [f"127.0.0.1:{relay.port}", *shared.endpoints]
+        at = [f"127.0.0.1:{relay.port}", *shared_etcd.endpoints]
         with Client(at, timeout=0.5) as some:
             assert some.member == at[0]
             kv.get(some, b"k")
@@ -367,10 +360,10 @@ def test_a_member_that_is_silent_costs_one_deadline_and_then_the_next_is_asked(
 
 
 @pytest.mark.parametrize("fault", ["silent", "cut"])
-def test_a_lease_is_kept_at_another_member(client: Client, shared: Etcd, fault: str):
+def test_a_lease_is_kept_at_another_member(client: Client, shared_etcd: Etcd, fault: str):
     made = lease.grant(client, 60)
-    with Relay(shared.members[0].port) as relay:
-        with Client([f"127.0.0.1:{relay.port}", *shared.endpoints], timeout=0.5) as some:
+    with Relay(shared_etcd.members[0].port) as relay:
+        with Client([f"127.0.0.1:{relay.port}", *shared_etcd.endpoints], timeout=0.5) as some:
             with lease.Keeper(some, made.id) as keeper:
                 assert [keeper.keep() for _ in range(3)] == [60, 60, 60]
                 assert relay.accepted == 1
@@ -378,24 +371,24 @@ def test_a_lease_is_kept_at_another_member(client: Client, shared: Etcd, fault: 
                 if fault == "cut":
                     relay.cut()
                 assert keeper.keep() == 60
-                assert some.member == shared.endpoints[0]
+                assert some.member == shared_etcd.endpoints[0]
                 lease.revoke(client, made.id)
                 with pytest.raises(errors.LeaseGone):
                     keeper.keep()
 
 
 def test_a_watch_behind_a_network_that_goes_silent_moves_to_another_member(
-    client: Client, shared: Etcd
+    client: Client, shared_etcd: Etcd
 ):
-    with Relay(shared.members[0].port) as relay:
-        with Client([f"127.0.0.1:{relay.port}", *shared.endpoints], timeout=0.5) as some:
+    with Relay(shared_etcd.members[0].port) as relay:
+        with Client([f"127.0.0.1:{relay.port}", *shared_etcd.endpoints], timeout=0.5) as some:
             with Watch(some, prefix(b"k/"), fill(client, 1)) as watch:
                 kv.put(client, b"k/1", b"")
                 assert events_of(watch, 1)[0][1] == b"k/1"
                 relay.hold()
                 kv.put(client, b"k/2", b"")
                 assert events_of(watch, 1)[0][1] == b"k/2"
-                assert (watch.streams, some.member) == (2, shared.endpoints[0])
+                assert (watch.streams, some.member) == (2, shared_etcd.endpoints[0])
 
 
 def test_a_quiet_watch_survives_a_compaction_by_the_progress_that_etcd_tells(needs_etcd: str):
@@ -557,9 +550,9 @@ def test_a_full_store_says_so_and_still_keeps_leases(needs_etcd: str):
         kv.put(client, b"small", b"")
 
 
-def test_status_and_members_tell_what_runs(client: Client, shared: Etcd):
+def test_status_and_members_tell_what_runs(client: Client, shared_etcd: Etcd):
     told = maintenance.status(client)
-    version = ".".join(map(str, etcd_version(shared.release)))
+    version = ".".join(map(str, etcd_version(shared_etcd.release)))
     assert (told.version, told.leader, told.errors) == (version, told.member, ())
     (member,) = maintenance.members(client)
     assert (member.id, member.client_urls) == (told.member, (f"http://{client.member}",))
@@ -677,8 +670,8 @@ def test_a_connection_that_is_not_proved_is_refused_and_the_cause_is_told(
                 ask()
 
 
-def test_tls_to_a_port_without_it_is_told(shared: Etcd, guarded: Etcd):
-    with Client(shared.endpoints, tls=tls_of(guarded, "root")) as client:
+def test_tls_to_a_port_without_it_is_told(shared_etcd: Etcd, guarded: Etcd):
+    with Client(shared_etcd.endpoints, tls=tls_of(guarded, "root")) as client:
         with pytest.raises(errors.Unreachable, match="it speaks plain text: leave out"):
             kv.get(client, b"k")
 

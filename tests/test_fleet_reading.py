@@ -59,16 +59,9 @@ from guestlist.inventory.changes import Gone, Started, Stopped
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="module")
-def shared(needs_etcd: str) -> Iterator[Etcd]:
-    """An etcd for all tests of this module that leave it running."""
-    with Etcd(needs_etcd) as etcd:
-        yield etcd
-
-
 @pytest.fixture
-def client(shared: Etcd) -> Iterator[Client]:
-    with Client(shared.endpoints) as client:
+def client(shared_etcd: Etcd) -> Iterator[Client]:
+    with Client(shared_etcd.endpoints) as client:
         yield client
 
 
@@ -79,8 +72,8 @@ def name() -> str:
 
 
 @pytest.fixture
-def fleet(shared: Etcd, name: str) -> Iterator[Fleet]:
-    with Fleet(shared.endpoints, fleet=name) as fleet:
+def fleet(shared_etcd: Etcd, name: str) -> Iterator[Fleet]:
+    with Fleet(shared_etcd.endpoints, fleet=name) as fleet:
         yield fleet
 
 
@@ -153,16 +146,16 @@ def test_hosts_sort_by_their_keys_and_none_is_missed(
     assert {row.host: row.instance for row in snapshot.rows} == guests
 
 
-def test_the_program_of_the_page_on_size_adds_up_cells(client: Client, shared: Etcd) -> None:
+def test_the_program_of_the_page_on_size_adds_up_cells(client: Client, shared_etcd: Etcd) -> None:
     """The page says what it promises: a name may be in two cells, a UUID is not."""
     page = (ROOT / "docs" / "scale.md").read_text()
     (program,) = re.findall(r"```\n(from concurrent.*?)```", page, re.S)
-    with Etcd(shared.release) as other, Client(other.endpoints) as there:
+    with Etcd(shared_etcd.release) as other, Client(other.endpoints) as there:
         ours, theirs = guest("instance-0000002a"), guest("instance-0000002a")
         PublishedHost(client, "node1", "default").go_live([ours])
         second = PublishedHost(there, "node1", "default").go_live([theirs])
         found: dict[str, Any] = {
-            "cells": {"one": shared.endpoints, "two": other.endpoints},
+            "cells": {"one": shared_etcd.endpoints, "two": other.endpoints},
             "tls": None,
         }
         exec(program, found)  # noqa: S102  the page is ours
@@ -283,7 +276,7 @@ def test_a_guest_that_came_back_and_was_shut_down_is_no_more_on_its_way(
 
 
 def test_a_list_begins_again_after_a_compaction_inside_it(
-    client: Client, fleet: Fleet, shared: Etcd, name: str, monkeypatch: pytest.MonkeyPatch
+    client: Client, fleet: Fleet, shared_etcd: Etcd, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = PublishedHost(client, "node1", name).go_live([guest()])
     spans: list[Span] = []
@@ -579,10 +572,10 @@ def test_a_value_that_becomes_unreadable_is_told_and_so_is_its_repair(
 
 
 def test_the_changes_of_a_cut_watch_follow_each_once(
-    client: Client, shared: Etcd, name: str
+    client: Client, shared_etcd: Etcd, name: str
 ) -> None:
     host = PublishedHost(client, "node1", name).go_live([guest()])
-    with Relay(shared.members[0].port) as relay:
+    with Relay(shared_etcd.members[0].port) as relay:
         with Fleet([f"127.0.0.1:{relay.port}"], fleet=name) as fleet, fleet.watch() as news:
             view = View(news)
             for _ in range(20):
@@ -595,10 +588,10 @@ def test_the_changes_of_a_cut_watch_follow_each_once(
 
 
 def test_a_compaction_behind_which_a_watch_has_fallen_is_told(
-    client: Client, shared: Etcd, name: str
+    client: Client, shared_etcd: Etcd, name: str
 ) -> None:
     host = PublishedHost(client, "node1", name).go_live([guest()])
-    with Relay(shared.members[0].port) as relay:
+    with Relay(shared_etcd.members[0].port) as relay:
         with Fleet([f"127.0.0.1:{relay.port}"], fleet=name) as fleet, fleet.watch() as news:
             view = View(news)
             relay.hold()
@@ -767,14 +760,14 @@ class Mover(threading.Thread):
 
 
 def test_no_guest_is_missed_or_doubled_while_1000_migrate(
-    client: Client, shared: Etcd, fleet: Fleet, name: str, monkeypatch: pytest.MonkeyPatch
+    client: Client, shared_etcd: Etcd, fleet: Fleet, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Layout.pages_of_domains, "__defaults__", (2,))
     hosts = [PublishedHost(client, f"node{number}", name) for number in range(16)]
     for each in hosts:
         each.go_live([guest() for _ in range(10)])
     everyone = {uuid for each in hosts for uuid in each.domains}
-    movers = [Mover(shared, hosts[part::4], 250, part) for part in range(4)]
+    movers = [Mover(shared_etcd, hosts[part::4], 250, part) for part in range(4)]
     lists = 0
     with fleet.watch() as news:
         view = View(news)
@@ -899,10 +892,10 @@ def test_a_watch_that_is_refused_lists_the_fleet_less_and_less_often(
 
 
 def test_a_member_that_is_down_costs_nothing_where_another_answers(
-    client: Client, shared: Etcd, name: str
+    client: Client, shared_etcd: Etcd, name: str
 ) -> None:
     PublishedHost(client, "node1", name).go_live([guest()])
-    with Fleet(["127.0.0.1:1", *shared.endpoints], fleet=name) as fleet:
+    with Fleet(["127.0.0.1:1", *shared_etcd.endpoints], fleet=name) as fleet:
         assert fleet.snapshot().complete
         with fleet.watch() as news:
             assert isinstance(next(news), Relisted)
@@ -919,9 +912,11 @@ def test_without_any_member_it_is_said_so(name: str) -> None:
 # Its life
 
 
-def test_close_ends_an_iteration_in_another_thread(client: Client, shared: Etcd, name: str) -> None:
+def test_close_ends_an_iteration_in_another_thread(
+    client: Client, shared_etcd: Etcd, name: str
+) -> None:
     PublishedHost(client, "node1", name).go_live([guest()])
-    fleet = Fleet(shared.endpoints, fleet=name)
+    fleet = Fleet(shared_etcd.endpoints, fleet=name)
     told: list[FleetNews] = []
 
     def read() -> None:
@@ -936,8 +931,8 @@ def test_close_ends_an_iteration_in_another_thread(client: Client, shared: Etcd,
     assert not thread.is_alive()
 
 
-def test_close_ends_a_list_in_another_thread(shared: Etcd, name: str) -> None:
-    with Relay(shared.members[0].port) as relay:
+def test_close_ends_a_list_in_another_thread(shared_etcd: Etcd, name: str) -> None:
+    with Relay(shared_etcd.members[0].port) as relay:
         relay.hold()
         fleet = Fleet([f"127.0.0.1:{relay.port}"], fleet=name, timeout=60)
         raised: list[Exception] = []

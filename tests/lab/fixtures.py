@@ -13,6 +13,7 @@ import pytest
 from lab.churn import populated
 from lab.command import deaf_socket
 from lab.daemon import Daemon
+from lab.etcd import Etcd
 from lab.events import turn_events
 from lab.nodes import nova_instance
 from lab.proxy import Proxy
@@ -90,6 +91,13 @@ def qemu_daemon(needs_qemu: None, own_daemon: Daemon) -> Daemon:
 def disk_daemon(needs_qemu_img: None, qemu_daemon: Daemon) -> Daemon:
     """A daemon of the test's own whose QEMU guests can have disks."""
     return qemu_daemon
+
+
+@pytest.fixture(scope="module")
+def shared_etcd(needs_etcd: str) -> Iterator[Etcd]:
+    """An etcd for all tests of a module that leave it running."""
+    with Etcd(needs_etcd) as etcd:
+        yield etcd
 
 
 @pytest.fixture
