@@ -22,7 +22,7 @@ from lab.command import (
 )
 from lab.needs import require
 from lab.nodes import Domain
-from lab.shells import PROGRAM, TAB, Shell, shell_available
+from lab.shells import IN_EVERY_SHELL, PROGRAM, TAB, Shell, shell_available
 
 from guestlist.cli import arguments
 from guestlist.cli.completion import SHELLS, completers
@@ -247,6 +247,17 @@ def test_a_shell_completes_options_values_and_names(shell: Shell, tmp_path: Path
         f"one 'te{TAB}": ["one", "test"],
     }.items():
         assert shell.words(f"guestlist {line}") == words
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", SHELLS)
+def test_a_shell_finds_the_code_where_the_help_text_puts_it(
+    name: str, tmp_path: Path, programs: Path
+) -> None:
+    require(shell_available(name))
+    with Shell(name, tmp_path, programs, IN_EVERY_SHELL) as shell:
+        assert shell.words(f"guestlist ls --li{TAB}") == ["ls", "--live"]
+        assert shell.words(f"guestlist ls --no-h{TAB}") == ["ls", "--no-headers"]
 
 
 @pytest.mark.heavy

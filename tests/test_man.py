@@ -134,6 +134,16 @@ def test_a_variable_of_the_environment_has_a_meaning_here():
     assert {name for name in names - theirs if name not in source} == set()
 
 
+def test_a_page_has_the_variables_and_files_of_the_commands_below_it():
+    fleet, top = (
+        {each.name for each in surroundings.files(PAGES[name])}
+        for name in ("guestlist-fleet", "guestlist")
+    )
+    assert "hosts.yml" in fleet
+    assert fleet < top
+    assert "hosts.yml" not in {each.name for each in surroundings.files(PAGES["guestlist-watch"])}
+
+
 # The manual
 
 

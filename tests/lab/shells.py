@@ -12,6 +12,7 @@ import os
 import pty
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -29,18 +30,35 @@ for word; do printf '%s\\0' "$word"; done >"$HOME/words.part" && mv "$HOME/words
 """
 """A `guestlist` that has one command more, named `one`: the program `one` completes its words."""
 
-_STARTUP = {
-    "bash": "PS1='READY''>'\nsource <(guestlist completion bash)\n",
-    "zsh": "PS1='READY''>'\nunsetopt prompt_sp\nautoload -Uz compinit\ncompinit -D -u\n"
-    "source <(guestlist completion zsh)\n",
-    "fish": "function fish_prompt; echo -n READY'>'; end\nset -g fish_greeting\n"
-    "guestlist completion fish | source\n",
+_PROMPT = {
+    "bash": "PS1='READY''>'\n",
+    "zsh": "PS1='READY''>'\nunsetopt prompt_sp\nautoload -Uz compinit\n",
+    "fish": "set -g fish_greeting\nfunction fish_prompt; echo -n READY'>'; end\n",
 }
-"""What a user writes into the shell's own file. The prompt's two parts are one word when shown."""
+"""The prompt's two parts are one word only when it is shown, and not in an echo of this text."""
+
+IN_THIS_SHELL = {
+    "bash": "source <(guestlist completion bash)\n",
+    "zsh": "compinit -D -u\nsource <(guestlist completion zsh)\n",
+    "fish": "guestlist completion fish | source\n",
+}
+IN_EVERY_SHELL = {
+    "bash": "mkdir -p ~/.local/share/bash-completion/completions\n"
+    "guestlist completion bash > ~/.local/share/bash-completion/completions/guestlist\n"
+    ". /usr/share/bash-completion/bash_completion\n",
+    "zsh": "mkdir ~/mine\nfpath=(~/mine $fpath)\n"
+    'guestlist completion zsh > "${fpath[1]}/_guestlist"\n'
+    "compinit -D -u\n",
+    "fish": "mkdir -p ~/.config/fish/completions\n"
+    "guestlist completion fish > ~/.config/fish/completions/guestlist.fish\n",
+}
+"""How a user gets completion, as `guestlist completion --help` says."""
 
 
 def shell_available(shell: str) -> str | None:
     """Return why the shell cannot be run here; None if it can."""
+    if shell == "bash" and not Path("/usr/share/bash-completion/bash_completion").exists():
+        return "bash-completion is not installed"
     return None if shutil.which(shell) else f"{shell} is not installed"
 
 
@@ -48,13 +66,21 @@ class Shell:
     """An interactive shell with completion for `guestlist`; the end of the block kills it.
 
     `home` is the user's directory, and the one where the shell is; `programs` is first on its PATH.
+    `way` is how it gets completion: a text for each shell.
     """
 
-    def __init__(self, shell: str, home: Path, programs: Path, **changes: str) -> None:
+    def __init__(
+        self,
+        shell: str,
+        home: Path,
+        programs: Path,
+        way: Mapping[str, str] = IN_THIS_SHELL,
+        **changes: str,
+    ) -> None:
         self.name = shell
         self._home = home
         rc = home / {"bash": ".bashrc", "zsh": ".zshrc", "fish": "start.fish"}[shell]
-        rc.write_text(_STARTUP[shell])
+        rc.write_text(_PROMPT[shell] + way[shell])
         options = {
             "bash": ["--rcfile", str(rc), "-i"],
             "zsh": ["-i"],
@@ -71,8 +97,8 @@ class Shell:
             env=environment(
                 HOME=str(home),
                 ZDOTDIR=str(home),
-                XDG_CONFIG_HOME=str(home),
-                XDG_DATA_HOME=str(home),
+                XDG_CONFIG_HOME=f"{home}/.config",
+                XDG_DATA_HOME=f"{home}/.local/share",
                 TERM="xterm",
                 PATH=f"{programs}{os.pathsep}{os.environ['PATH']}",
                 **changes,

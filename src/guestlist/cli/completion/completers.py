@@ -89,6 +89,7 @@ BY_METAVAR: dict[str, Callable[..., list[str]]] = {
     "PATTERN": domain_names,
     "STATE,…": states,
     "URI": hosts,
+    "URI|SOCKET": hosts,
 }
 """The function that completes an argument with this metavar."""
 
