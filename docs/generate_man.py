@@ -110,6 +110,7 @@ def _lines(page: Page, top: Page) -> Iterator[str]:
     if documentation:
         yield ".PP"
         yield f".UR {documentation}"
+        yield "The documentation"
         yield ".UE"
 
 

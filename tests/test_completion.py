@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import uuid
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 from lab.command import (
     COMMAND,
     NO_HOST,
-    PACKAGE,
     TEST_HOST,
     deaf_socket,
     environment,
@@ -27,35 +25,13 @@ from lab.shells import IN_EVERY_SHELL, PROGRAM, TAB, Shell, shell_available
 from guestlist.cli import arguments
 from guestlist.cli.completion import SHELLS, completers
 
-ONE = """\
-#!{python}
-import argparse
-import sys
-sys.path.insert(0, {package!r})
-from guestlist.cli import options
-from guestlist.cli.completion import answers, completers
-parser = argparse.ArgumentParser(prog="guestlist")
-commands = parser.add_subparsers()
-one = commands.add_parser("one")
-options.add_hosts(one)
-one.add_argument("--hosts", metavar="FILE")
-one.add_argument("domain", nargs="+").completer = completers.domain_names
-answers.answer(parser)
-"""
-"""A command that takes names of domains."""
-
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with `guestlist`, which has one command more: `guestlist one DOMAIN …`."""
+    """A directory with a `guestlist` that completes, and writes the words of other calls down."""
     folder = tmp_path_factory.mktemp("programs")
-    texts = {
-        "one": ONE.format(python=sys.executable, package=str(PACKAGE)),
-        "guestlist": PROGRAM.format(one=folder / "one", command=" ".join(COMMAND)),
-    }
-    for name, text in texts.items():
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
+    (folder / "guestlist").write_text(PROGRAM.format(command=" ".join(COMMAND)))
+    (folder / "guestlist").chmod(0o755)
     return folder
 
 
@@ -170,11 +146,9 @@ def test_hosts_of_the_configuration_file_are_completed(offered, tmp_path: Path) 
 
 def test_names_of_domains_are_those_of_the_hosts_that_the_line_names(offered, tmp_path) -> None:
     one, two = served(tmp_path, named("a", "ab")), served(tmp_path, named("ac"), "two")
-    (tmp_path / "hosts.yml").write_text(f"node2: {two}\n")
-    assert offered("guestlist one ", LIBVIRT_DEFAULT_URI=TEST_HOST) == ["test"]
-    assert offered(f"guestlist one -c {one} -c {two} a") == ["a", "ab", "ac"]
-    assert offered(f"guestlist one -c {one} a a") == ["a", "ab"]
-    assert offered("guestlist one --hosts hosts.yml a") == ["ac"]
+    assert offered("guestlist show ", LIBVIRT_DEFAULT_URI=TEST_HOST) == ["test"]
+    assert offered(f"guestlist show -c {one} -c {two} a") == ["a", "ab", "ac"]
+    assert offered(f"guestlist show -c {one} a a") == ["a", "ab"]
 
 
 def test_show_completes_the_domains_of_its_hosts(offered) -> None:
@@ -183,25 +157,25 @@ def test_show_completes_the_domains_of_its_hosts(offered) -> None:
 
 def test_a_domain_that_is_shut_off_is_completed(offered, tmp_path: Path) -> None:
     off = Domain("off", uuid.UUID(int=1), active=False)
-    assert offered(f"guestlist one -c {served(tmp_path, [off])} o") == ["off"]
+    assert offered(f"guestlist show -c {served(tmp_path, [off])} o") == ["off"]
 
 
 def test_a_name_like_an_option_is_completed_after_two_dashes(offered, tmp_path: Path) -> None:
     host = served(tmp_path, named("-a", "b"))
-    assert offered(f"guestlist one -c {host} ") == ["b"]
-    assert offered(f"guestlist one -c {host} -- ") == ["-a", "b"]
+    assert offered(f"guestlist show -c {host} ") == ["b"]
+    assert offered(f"guestlist show -c {host} -- ") == ["-a", "b"]
 
 
 @pytest.mark.parametrize("host", [NO_HOST, "none:///", "qemu+ssh://[::1]:1/system"])
 def test_a_host_that_cannot_be_asked_offers_nothing_and_says_nothing(offered, host: str) -> None:
-    assert "--connect" in offered(f"guestlist one -c {host} ")
-    assert offered(f"guestlist one -c {host} a") == [""]
+    assert "--connect" in offered(f"guestlist show -c {host} ")
+    assert offered(f"guestlist show -c {host} a") == [""]
 
 
 def test_a_host_that_never_answers_is_given_up(offered) -> None:
     assert completers.LONGEST < 2
     with deaf_socket() as deaf:
-        assert offered(f"guestlist one -c {uri_of(deaf)} a") == [""]
+        assert offered(f"guestlist show -c {uri_of(deaf)} a") == [""]
 
 
 def test_without_a_shell_that_asks_argcomplete_is_not_loaded_and_nothing_changes() -> None:
@@ -243,8 +217,8 @@ def test_a_shell_completes_options_values_and_names(shell: Shell, tmp_path: Path
         f"fleet ls --hosts tw{TAB}--on no{TAB}": [
             *("fleet", "ls", "--hosts", "two words.yml", "--on", "node one"),
         ],
-        f"one te{TAB}": ["one", "test"],
-        f"one 'te{TAB}": ["one", "test"],
+        f"show te{TAB}": ["show", "test"],
+        f"show 'te{TAB}": ["show", "test"],
     }.items():
         assert shell.words(f"guestlist {line}") == words
 
@@ -270,14 +244,14 @@ def test_a_name_reaches_the_command_whatever_it_holds(shell: Shell, tmp_path: Pa
     names = [f"vm{number:02d}{odd}" for number, odd in enumerate(ODD)]
     host = served(tmp_path, named(*names))
     for name in names:
-        words = shell.words(f"guestlist one -c {host} {name[:4]}{TAB}")
-        assert words == ["one", "-c", host, name]
+        words = shell.words(f"guestlist show -c {host} {name[:4]}{TAB}")
+        assert words == ["show", "-c", host, name]
 
 
 @pytest.mark.heavy
 def test_a_name_may_begin_with_what_a_shell_replaces(shell: Shell, tmp_path: Path) -> None:
     for number, name in enumerate(FIRST):
         host = served(tmp_path, named(name), f"host{number}")
-        words = shell.words(f"guestlist one -c {host} {TAB}")
+        words = shell.words(f"guestlist show -c {host} {TAB}")
         offers = shell.name == "bash" or not name.startswith("~")
-        assert words == ["one", "-c", host, *([name] if offers else [])]
+        assert words == ["show", "-c", host, *([name] if offers else [])]

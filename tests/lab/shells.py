@@ -24,11 +24,10 @@ _READY = b"READY>"
 
 PROGRAM = """\
 #!/bin/sh
-case " $COMP_LINE" in " guestlist one "*) exec {one} ;; esac
 if [ -n "$_ARGCOMPLETE" ] || [ "$1" = completion ]; then exec {command} "$@"; fi
 for word; do printf '%s\\0' "$word"; done >"$HOME/words.part" && mv "$HOME/words.part" "$HOME/words"
 """
-"""A `guestlist` that has one command more, named `one`: the program `one` completes its words."""
+"""`guestlist`, as the first lines here say; `command` is the real one."""
 
 _PROMPT = {
     "bash": "PS1='READY''>'\n",
