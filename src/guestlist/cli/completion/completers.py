@@ -22,11 +22,8 @@ import guestlist
 from guestlist.cli import configuration
 from guestlist.cli.filters import LAUNCHERS, STATES
 
-PATIENCE = 1.0
-"""Seconds that a host has to name its domains."""
-
 LONGEST = 1.5
-"""Seconds that all hosts together have; with the start of the command, less than two."""
+"""Seconds that the hosts have to name their domains; with the start of the command less than two."""
 
 _LOCAL = ("qemu:///system", "qemu:///session", "xen:///system", "test:///default")
 
@@ -120,10 +117,10 @@ def _names_of_domains(uris: tuple[str | None, ...]) -> list[str]:
             return [domain.name() for domain in found]
 
     asked = [
-        Host(uri, readonly=True, launched_by=Anyone(), open_timeout=PATIENCE, prompts=False)
+        Host(uri, readonly=True, launched_by=Anyone(), open_timeout=LONGEST, prompts=False)
         for uri in uris
     ]
-    outcomes = ask_in_order(asked, names, timeout=PATIENCE, deadline=LONGEST)
+    outcomes = ask_in_order(asked, names, timeout=LONGEST, deadline=LONGEST)
     return sorted(
         {name for each in outcomes if isinstance(each, HostAnswer) for name in each.value}
     )
