@@ -23,7 +23,7 @@ from guestlist.cli import configuration
 from guestlist.cli.filters import LAUNCHERS, STATES
 
 LONGEST = 1.5
-"""Seconds that the hosts have to name their domains; with the start of the command less than two."""
+"""Seconds that the hosts have to name their domains; with the start of the command, under two."""
 
 _LOCAL = ("qemu:///system", "qemu:///session", "xen:///system", "test:///default")
 
