@@ -46,7 +46,7 @@ def hosts(prefix: str, **_: object) -> list[str]:
 
 def host_names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
     """Return the names of hosts: aliases, and those of the file of --hosts."""
-    return _typable(prefix, (*configuration.aliases(), *_names_in_file(parsed_args)))
+    return _typable(prefix, (*configuration.aliases(), *_hosts_of_file(parsed_args)))
 
 
 def columns(prefix: str, action: Any, **_: object) -> list[str]:
@@ -126,17 +126,17 @@ def _names_of_domains(uris: tuple[str | None, ...]) -> list[str]:
     )
 
 
-def _names_in_file(parsed_args: argparse.Namespace) -> Iterable[str]:
+def _hosts_of_file(parsed_args: argparse.Namespace) -> Mapping[str, str]:
     path = getattr(parsed_args, "hosts", None)
     if not isinstance(path, str):
-        return ()
+        return {}
     from guestlist.settings_file import BadSettings, Files  # noqa: PLC0415
     from guestlist.several import hosts_file  # noqa: PLC0415
 
     try:
         return hosts_file.uris_in(Path(path).expanduser(), Files())
     except (BadSettings, ImportError, RuntimeError):  # ImportError: PyYAML is not there
-        return ()
+        return {}
 
 
 def _after_commas(prefix: str, known: Iterable[str]) -> list[str]:
