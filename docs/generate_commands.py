@@ -18,9 +18,6 @@ from pathlib import Path
 
 import surroundings
 from command_pages import Example, Group, Option, Page, every, literals, pages
-from guestlist.cli import exits
-
-_EXIT_STATUS = "exit-status-of-the-command"
 
 _is_markup = re.compile(r"([\\`*_{}\[\]<>#|$~&])")
 
@@ -39,7 +36,6 @@ def text(page: Page) -> str:
 
 
 def _blocks(page: Page) -> Iterator[str]:
-    is_top = len(page.words) == 1
     command = " ".join(page.words)
     yield f"({page.name})=\n# {command}"
     yield _prose(f"{page.about[0].upper()}{page.about[1:]}.")
@@ -62,11 +58,6 @@ def _blocks(page: Page) -> Iterator[str]:
         yield "## Examples"
         for example in page.examples:
             yield from _example(example)
-    if is_top:
-        yield f"({_EXIT_STATUS})=\n## Exit status"
-        yield "| | |\n|--:|---|\n" + "\n".join(
-            f"| {status:d} | {_prose(meaning)} |" for status, meaning in exits.meanings().items()
-        )
     for title, found in (
         ("Environment", surroundings.variables(page)),
         ("Files", surroundings.files(page)),
@@ -75,8 +66,8 @@ def _blocks(page: Page) -> Iterator[str]:
         if entries:
             yield f"## {title}"
             yield _items(entries)
-    if not is_top:
-        yield f"See also {{ref}}`the exit statuses <{_EXIT_STATUS}>`."
+    yield "## Exit status"
+    yield "See {doc}`the exit statuses </exit-status>`, which are the same for all commands."
 
 
 def _group(group: Group) -> Iterator[str]:

@@ -94,8 +94,8 @@ def _lines(page: Page, top: Page) -> Iterator[str]:
                 yield ".PP"
             yield from _example(example)
     yield ".SH EXIT STATUS"
-    for status, meaning in exits.meanings().items():
-        yield from _entry(_bold(str(status)), _prose(meaning))
+    for status, meaning in exits.statuses().items():
+        yield from _entry(_bold(f"{status:d}"), _prose(meaning))
     for title, found in (
         ("ENVIRONMENT", surroundings.variables(page)),
         ("FILES", surroundings.files(page)),

@@ -79,15 +79,15 @@ _OF_ETCD = {"Unreachable": Exit.UNREACHABLE, "Denied": Exit.DENIED}
 """By the names of errors of an etcd, whose client most commands do without."""
 
 
-def meanings() -> dict[int, str]:
-    """Return all statuses and their meanings, those of signals last."""
-    return {**{status.value: words for status, words in MEANINGS.items()}, **_OF_SIGNALS}
+def statuses() -> dict[int, str]:
+    """Return all statuses and their meanings."""
+    return dict([*MEANINGS.items(), *_OF_SIGNALS.items()])
 
 
 def in_words() -> str:
     """Return all statuses and their meanings, for --help."""
-    statuses = meanings().items()
-    return "\n".join(["exit status:", *(f"  {status:<5d}{words}" for status, words in statuses)])
+    lines = (f"  {status:<5d}{words}" for status, words in statuses().items())
+    return "\n".join(["exit status:", *lines])
 
 
 def verdict(answered: int, failures: Sequence[Exception]) -> Exit:
