@@ -4,9 +4,9 @@
 
 In: the parser of the command (`command_pages`), and a directory, which is made if it is not there.
 Out: `guestlist.md`, `guestlist-ls.md` … in it, in MyST Markdown. A page lists those of its commands
-in a toctree; so `guestlist` is the only one that another page has to list. Each option is an
-`option` of Sphinx: it has an anchor, an entry in the index, and can be linked to, as
-{option}`guestlist ls --all`.
+in a toctree; so `guestlist` is the only one that another page has to list. The site has a page
+`exit-status` in its first directory. Each option is an `option` of Sphinx: it has an anchor, an
+entry in the index, and can be linked to, as {option}`guestlist ls --all`.
 """
 
 from __future__ import annotations
