@@ -132,6 +132,9 @@ def test_a_dry_run_leaves_the_tree_and_a_release_is_then_one_commit_with_the_sam
     assert git(tree, "tag") == ""
     assert git(tree, "status", "--porcelain") == ""
     assert list((tree / "newsfragments").glob("+*.md")) == []
+    assert "dist/guestlist-9.0rc1-py3-none-any.whl" in (tree / "docs" / "nova.md").read_text()
+    debian = tree / "debian" / "changelog"
+    assert not debian.exists() or debian.read_text().startswith("guestlist (9.0~rc1-1) unstable")
     changes = (tree / "CHANGELOG.md").read_text()
     assert changes.index("## 9.0rc1 (") < changes.index("### ")
 

@@ -16,13 +16,16 @@ sdist, and compared.
 from __future__ import annotations
 
 import argparse
+import email.utils
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
@@ -123,11 +126,42 @@ def _write(version: Version, tree: Path, clone: Path) -> None:
     for name in ("user.name", "user.email"):  # a clone does not have those of the tree
         if value := _told("git", "config", "--default", "", "--get", name, at=tree):
             _run("git", "config", name, value, at=clone)
-    if str(version) != _told(sys.executable, "-m", "hatchling", "version", at=clone):
+    present = _told(sys.executable, "-m", "hatchling", "version", at=clone)
+    if str(version) != present:
         _run(sys.executable, "-m", "hatchling", "version", str(version), at=clone)
+        _tell_everywhere(present, version, clone)
     _run(sys.executable, "-m", "towncrier", "build", "--yes", "--version", str(version), at=clone)
     _run("git", "add", "--all", at=clone)
     _run("git", "commit", "--quiet", "-m", f"Release {version}", at=clone)
+
+
+def _tell_everywhere(before: str, version: Version, clone: Path) -> None:
+    """Write the version where it is told again: the names of files in pages, Debian's changelog."""
+    for page in (*clone.glob("*.md"), *(clone / "docs").glob("*.md")):
+        if page.name != "CHANGELOG.md":
+            text = page.read_text()
+            page.write_text(
+                re.sub(
+                    rf"guestlist-{re.escape(before)}(?=-py3|\.tar)", f"guestlist-{version}", text
+                )
+            )
+    changelog = clone / "debian" / "changelog"
+    if changelog.exists():
+        text = changelog.read_text()
+        maintainer = re.search(r"(?m)^ -- (.*>)  ", text)
+        if maintainer is None:
+            raise Refused("debian/changelog names no maintainer")
+        entry = (
+            f"guestlist ({debian_version(version)}-1) unstable; urgency=medium\n\n"
+            f"  * New release; CHANGELOG.md has its changes.\n\n"
+            f" -- {maintainer[1]}  {email.utils.format_datetime(datetime.now(UTC))}\n\n"
+        )
+        changelog.write_text(entry + text)
+
+
+def debian_version(version: Version) -> str:
+    """Return the version for dpkg and rpm, to which 1.0~rc1 is older than 1.0."""
+    return re.sub(r"(a|b|rc)", r"~\1", str(version), count=1)
 
 
 def _build(source: Path, dist: Path, epoch: str) -> list[Path]:
