@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email
-import importlib.util
 import re
 import subprocess
 import sys
@@ -16,6 +15,8 @@ from urllib.parse import urlsplit
 import lxml.html
 import pytest
 import yaml
+
+import build_metadata
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -84,13 +85,7 @@ def test_the_metadata_has_the_addresses_of_the_project(metadata: Message) -> Non
     ],
 )
 def test_links_become_absolute(text: str, shown: str) -> None:
-    path = ROOT / "tools" / "build_metadata.py"
-    spec = importlib.util.spec_from_file_location("build_metadata", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.absolute(text, "https://r", "v1") == shown
+    assert build_metadata.absolute(text, "https://r", "v1") == shown
 
 
 def test_the_address_of_the_project_is_in_one_place() -> None:
