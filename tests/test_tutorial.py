@@ -95,6 +95,8 @@ def test_what_is_as_printed_is_followed(plain: Shell, lines: tuple[str, ...]) ->
         (("$ echo a; echo b", "a"), "line 3: the terminal shows one more line: 'b'"),
         (("$ seq 9", "1", "…", "10"), "line 5: expected '10', the command has ended"),
         (("$ exit 0", "a"), "line 3: the shell has ended"),
+        (("$ echo a; false", "…"), "line 3: status 1; its last line is 'a'"),
+        (("$ sleep 1000", "^C", "$ false"), "line 4: status 1; its last line is 'nothing'"),
     ],
 )
 def test_what_is_not_as_printed_is_found(plain: Shell, lines: tuple[str, ...], said: str) -> None:

@@ -7,7 +7,8 @@ of the page. It never repairs a page. What an author must know:
   is Ctrl-C; every other line is what the terminal must show next. Blank lines do not count.
 - A page has one terminal, unless `<!-- terminal 2 -->` stands above a block. A command may go on
   while the next blocks are followed; a block without a command is what it has shown meanwhile.
-  When the page ends, each command must have ended, and have shown nothing that the page does not.
+  When the page ends, each command must have ended, with the exit status 0 unless it was
+  interrupted, and must have shown nothing that the page does not.
 - Any other block whose first line is `# NAME` or `<!-- NAME -->` is written to that file.
 - `…` alone stands for any lines, `…` in a line for any text, and a time of day for any other.
 - `<!-- as root -->` and `<!-- needs the network -->` stand above blocks that install packages. They
@@ -43,9 +44,9 @@ _TIME = re.compile(r"\b\d\d:\d\d:\d\d\b")
 _UNSEEN = re.compile(r"\x1b\[[?\d;]*[A-Za-z]|.*\r(?=.)")
 """A control sequence, or the part of a line that is written over."""
 
-_PROMPT = "<the prompt>"
+_PROMPT = re.compile(r"<the prompt after (\d+)>")
 _ENVIRONMENT = {
-    "PS1": _PROMPT,
+    "PS1": "<the prompt after $?>",
     "PS2": "",
     "VIRTUAL_ENV_DISABLE_PROMPT": "1",
     "NO_COLOR": "1",
@@ -102,7 +103,10 @@ def follow(page: str, shell: Shell, *, root: Shell | None = None) -> int:
             if block.language == "console":
                 name = block.note if block.note.startswith(("terminal ", _ROOT)) else "terminal 1"
                 mine = root if root is not None and name == _ROOT else shell
-                typed += desk.terminal(name, mine).follow(block)
+                terminal = desk.terminal(name, mine)
+                typed += terminal.follow(block)
+                if name == _ROOT:  # what it installs is used by others
+                    terminal.await_prompt()
             elif name_of := _FILE.match(block.text):
                 (shell.home / (name_of[1] or name_of[2])).write_text(block.text)
         desk.expect_nothing_else()
@@ -144,7 +148,9 @@ class _Terminal:
     def __init__(self, shell: Shell) -> None:
         self._at = 0
         self._shown = ""
-        self._skips = False
+        self._busy = True
+        self._skips = self._interrupted = False
+        self._status = 0
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _HEIGHT, _WIDTH, 0, 0))
         modes = termios.tcgetattr(theirs)
@@ -179,6 +185,7 @@ class _Terminal:
                 self._type(f"{line[2:]}\n")
             elif line == "^C":
                 self._type("\x03")
+                self._interrupted = True
             elif line == _MORE:
                 self._skips = True
             elif line:
@@ -189,12 +196,18 @@ class _Terminal:
         """Wait until the last command has ended.
 
         Raises:
-            Differs: it shows more lines than the page.
+            Differs: it shows more lines than the page, or has failed.
         """
-        while (line := self._next()) is not None:
+        if not self._busy:
+            return
+        line = "nothing"
+        while (shown := self._next()) is not None:
+            line = shown
             if not self._skips:
                 raise Differs(f"line {self._at}: the terminal shows one more line: {line!r}")
-        self._skips = False
+        if self._status and not self._interrupted:
+            raise Differs(f"line {self._at}: status {self._status}; its last line is {line!r}")
+        self._busy = self._skips = self._interrupted = False
 
     def _expect(self, line: str) -> None:
         parts = _TIME.sub("hh:mm:ss", line).split(_MORE)
@@ -208,6 +221,7 @@ class _Terminal:
         raise Differs(f"line {self._at}: expected {line!r}, the command has ended")
 
     def _type(self, text: str) -> None:
+        self._busy = True
         os.write(self._ours, text.encode())
 
     def _next(self) -> str | None:
@@ -215,11 +229,13 @@ class _Terminal:
         deadline = time.monotonic() + DEADLINE
         while True:
             line, end, rest = self._shown.partition("\n")
-            before, prompt, after = line.partition(_PROMPT)
-            if prompt:
-                seen = _seen(before)
-                self._shown = f"{_PROMPT if seen else ''}{after}{end}{rest}"
-                return seen or None
+            if prompt := _PROMPT.search(line):
+                if seen := _seen(line[: prompt.start()]):
+                    self._shown = self._shown[prompt.start() :]
+                    return seen
+                self._shown = self._shown[prompt.end() :]
+                self._status = int(prompt[1])
+                return None
             if end:
                 self._shown = rest
                 if seen := _seen(line):
