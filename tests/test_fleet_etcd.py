@@ -645,7 +645,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_connection_that_is_not_proved_is_refused_and_the_cause_is_told(
+def test_a_connection_that_is_not_proved_is_refused(
     guarded: Etcd, h1: Client, tmp_path: Path, wrong: str
 ):
     right = tls_of(guarded, "h1")
