@@ -109,7 +109,7 @@ def test_the_bare_wheel_brings_three_packages(bare: Environment):
 )
 def test_the_bare_wheel_does_all_that_needs_no_extra(bare: Environment, words: list[str]):
     ended = bare.run(*words)
-    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.returncode == 0, ended.stderr
     assert ended.stdout
 
 
@@ -119,14 +119,13 @@ import importlib.metadata, guestlist
 with guestlist.Inventory("test:///default", launched_by=guestlist.Anyone()) as live:
     live.wait_synced(timeout=30)
     print(*[instance.name for instance in live.snapshot().instances])
-print(*[point.load().__module__ for point in importlib.metadata.entry_points(group="os_vif")])
+print(*[point.value for point in importlib.metadata.entry_points(group="os_vif")])
 """
-    assert bare.python(script).split() == ["test", "guestlist.nova.finding"]
+    assert bare.python(script).split() == ["test", "guestlist.nova.finding:Finder"]
 
 
-@pytest.mark.parametrize("words", [["fleet", "ls", "--hosts"], ["exporter", "--probe.targets"]])
-def test_the_bare_wheel_names_what_a_file_in_yaml_needs(bare: Environment, words: list[str]):
-    ended = bare.run(*words, str(HOSTS))
+def test_the_bare_wheel_names_what_a_file_in_yaml_needs(bare: Environment):
+    ended = bare.run("fleet", "ls", "--hosts", str(HOSTS))
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.endswith(" or run: pip install 'guestlist[cli]'\n")
 
