@@ -1,9 +1,9 @@
-"""`./dev newcomer`: follow the tutorial on a Debian that has only Python, from the built wheel.
+"""`./dev newcomer`: follow the tutorial on a Debian that has only Python, from a wheel or packages.
 
-In: mmdebstrap, root, and a wheel. Out: exit status 0 if every command of docs/tutorial.md, those
-that install packages included, did what the page says. The Debian is a folder; its processes and
-mounts are in namespaces of their own, and end with this process. Nothing of the checkout is there
-but the page that is followed.
+In: mmdebstrap, root, and a wheel, or guestlist's Debian packages. Out: exit status 0 if every
+command of docs/tutorial.md did what the page says: with a wheel also those that install it; with
+Debian packages these are installed in its place. The Debian is a folder; its processes and mounts
+are in namespaces of their own, and end with this process. The checkout is not visible there.
 """
 
 from __future__ import annotations
@@ -41,11 +41,16 @@ def main() -> int:
             debian = options.debian
         else:
             make(debian, options.release)
-        furnish(debian, options.wheel)
         transcript.DEADLINE = options.deadline
         began = time.monotonic()
+        furnish(debian, options.packages)
         try:
-            typed = transcript.follow(PAGE.read_text(), reader(debian), root=root(debian))
+            by_page = options.packages[0].suffix != ".deb"
+            if not by_page:
+                install(debian, options.packages)
+            typed = transcript.follow(
+                PAGE.read_text(), reader(debian), root=root(debian) if by_page else None
+            )
         except transcript.Differs as differs:
             print(f"newcomer: {PAGE.name}: {differs}", file=sys.stderr)
             return 1
@@ -64,18 +69,31 @@ def make(debian: Path, release: str) -> None:
     )
 
 
-def furnish(debian: Path, wheel: Path) -> None:
-    """Give the Debian a user, the wheel in their folder, and this machine's way to packages."""
+def furnish(debian: Path, packages: list[Path]) -> None:
+    """Give the Debian a user, packages in their folder, and this machine's way to others."""
     if not (debian / "home" / USER).exists():
         command = ["chroot", debian, "useradd", "--create-home", "--uid", str(ID), USER]
         subprocess.run(command, check=True)
-    shutil.copy(wheel, debian / "home" / USER)
+    for package in packages:
+        shutil.copy(package, debian / "home" / USER)
     (debian / "etc/apt/apt.conf.d/90yes").write_text('APT::Get::Assume-Yes "true";\n')
     for name in ("etc/resolv.conf", "etc/ssl/certs/ca-certificates.crt"):
         if (Path("/") / name).exists():
             shutil.copy(Path("/") / name, debian / name)
     for place in ("dev", "proc"):
         subprocess.run(["mount", "--rbind", f"/{place}", debian / place], check=True)
+
+
+def install(debian: Path, packages: list[Path]) -> None:
+    """Install Debian packages, and what the page uses of Debian besides guestlist."""
+    names = [f"/home/{USER}/{package.name}" for package in packages]
+    for words in (["update"], ["install", *names, "libvirt-daemon", "libvirt-clients"]):
+        shell = root(debian)
+        command = [*shell.inside, "apt-get", "--quiet=2", *words]
+        subprocess.run(command, check=True, env=shell.environment, stdout=subprocess.DEVNULL)
+    activate = debian / "home" / USER / "guestlist-env" / "bin" / "activate"
+    activate.parent.mkdir(parents=True, exist_ok=True)
+    activate.write_text("alias python=python3\n")  # no environment: the package is on the PATH
 
 
 def leave(debian: Path) -> None:
@@ -111,7 +129,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="./dev newcomer", description="Follow docs/tutorial.md on a bare Debian, as root."
     )
-    parser.add_argument("wheel", type=Path, help="guestlist's wheel")
+    parser.add_argument("packages", type=Path, nargs="+", help="a wheel, or Debian packages")
     parser.add_argument("--release", default="bookworm", help="of Debian (bookworm)")
     parser.add_argument("--debian", type=Path, help="a folder with a Debian, in place of a new one")
     parser.add_argument("--deadline", type=float, default=600.0, help="seconds for a line (600)")
