@@ -372,7 +372,7 @@ def test_the_page_shows_what_the_command_shows() -> None:
         {details.disks[0].source: size},
         datetime(2026, 11, 27, 10, tzinfo=UTC),
     )
-    page = (ROOT / "docs" / "terminal.md").read_text()
+    page = (ROOT / "docs" / "command.md").read_text()
     assert "```\n{}\n```".format("\n".join(lines(one[1], width=None, colours=False))) in page
 
 
