@@ -81,7 +81,13 @@ def _issue(
         .add_extension(x509.BasicConstraints(issuer is None, None), critical=True)
         .add_extension(x509.KeyUsage(**usage), critical=True)
     )
-    if issuer is not None:
+    if issuer is None:
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        builder = builder.add_extension(own, critical=False)
+    else:
+        # Python 3.13 and later refuse a certificate that does not name its issuer's key.
+        theirs = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
+        builder = builder.add_extension(theirs, critical=False)
         purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         names = x509.SubjectAlternativeName([x509.DNSName(name), *also])
