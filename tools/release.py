@@ -25,7 +25,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
@@ -151,10 +150,12 @@ def _tell_everywhere(before: str, version: Version, clone: Path) -> None:
         maintainer = re.search(r"(?m)^ -- (.*>)  ", text)
         if maintainer is None:
             raise Refused("debian/changelog names no maintainer")
+        committed = int(_told("git", "var", "GIT_COMMITTER_IDENT", at=clone).split()[-2])
+        written = email.utils.formatdate(committed)
         entry = (
             f"guestlist ({debian_version(version)}-1) unstable; urgency=medium\n\n"
             f"  * New release; CHANGELOG.md has its changes.\n\n"
-            f" -- {maintainer[1]}  {email.utils.format_datetime(datetime.now(UTC))}\n\n"
+            f" -- {maintainer[1]}  {written}\n\n"
         )
         changelog.write_text(entry + text)
 
