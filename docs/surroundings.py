@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from command_pages import Page, every
-from guestlist.cli import etcd_options
+from guestlist.cli import configuration, etcd_options
 
 
 class Surrounding(NamedTuple):
@@ -37,6 +37,14 @@ VARIABLES = (
     Surrounding(
         "OS_CLIENT_CONFIG_FILE", "the path of clouds.yaml, where it is elsewhere", ("--os-cloud",)
     ),
+    Surrounding(
+        configuration.VARIABLE,
+        "the configuration file, where it is elsewhere; /dev/null: none is read",
+        ("--connect",),
+    ),
+    Surrounding(
+        "XDG_CONFIG_HOME", "the directory of the configuration file: ~/.config", ("--connect",)
+    ),
     Surrounding("NO_COLOR", "if it is set and not empty, a table has no colours", ("--format",)),
     Surrounding("COLUMNS", "the width of the terminal, in cells", ("--help",)),
     Surrounding("TZ", "the time zone of the times that are shown", ("--once",)),
@@ -44,6 +52,12 @@ VARIABLES = (
 )
 
 FILES = (
+    Surrounding(
+        "~/.config/guestlist.toml",
+        "the configuration file: aliases of hosts, and values of options. docs/configuration.md in "
+        "guestlist's source has its keys",
+        ("--connect",),
+    ),
     Surrounding(
         "/etc/libvirt/libvirt.conf, ~/.config/libvirt/libvirt.conf",
         "libvirt's default host (uri_default), and its own aliases of hosts (uri_aliases)",
