@@ -41,7 +41,7 @@ _SETTINGS = (
 
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 _COPY_OF_THEM = "/etc/ssl/of-the-machine.crt"
-"""Where a step finds the machine's authorities: its own packages write their file anew."""
+"""Where a step finds the machine's authorities: its own packages write their file again."""
 
 TRIALS = (
     ["--version"],
