@@ -13,7 +13,7 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "SECURITY.md",
     ROOT / "CODE_OF_CONDUCT.md",
-    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted(set((ROOT / "docs").rglob("*.md")) - set((ROOT / "docs" / "reference").rglob("*.md"))),
     *sorted((ROOT / "newsfragments").glob("*.md")),
 ]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}

@@ -50,9 +50,9 @@ cat >/dev/null
 rm -rf "$1"
 """
 
-_NAMESPACES = "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"
+NAMESPACES = "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"
 
-_QEMU_CONF = """\
+QEMU_CONF = """\
 user = "root"
 group = "root"
 stdio_handler = "file"
@@ -65,8 +65,8 @@ max_core = 0
 """
 
 
-def system_available() -> str | None:
-    """Return why no daemon of the system can be started here; None if one can."""
+def namespaces_available() -> str | None:
+    """Return why there are no namespaces here in which a daemon of the system can live."""
     if os.geteuid() != 0:
         return "only root has namespaces"
     for program in ("unshare", "nsenter", "ip"):
@@ -75,10 +75,15 @@ def system_available() -> str | None:
     if not Path("/dev/net/tun").exists():
         return "no tap devices"
     if subprocess.run(
-        ["unshare", *_NAMESPACES, "true"], capture_output=True, check=False
+        ["unshare", *NAMESPACES, "true"], capture_output=True, check=False
     ).returncode:
         return "this machine makes no namespaces"
-    return qemu_available() if libvirtd() else "libvirtd is not installed"
+    return None if libvirtd() else "libvirtd is not installed"
+
+
+def system_available() -> str | None:
+    """Return why no daemon of the system can be started here; None if one can."""
+    return namespaces_available() or qemu_available()
 
 
 class SystemDaemon:
@@ -92,12 +97,12 @@ class SystemDaemon:
 
     def __init__(self, *, network: bool = True) -> None:
         self._network = network
-        self._namespaces = [each for each in _NAMESPACES if network or each != "--net"]
+        self._namespaces = [each for each in NAMESPACES if network or each != "--net"]
 
     def __enter__(self) -> Self:
         refuse_if_quick("a daemon")
         self._directory = Path(tempfile.mkdtemp(prefix="gl-system-", dir="/tmp"))
-        (self._directory / "qemu.conf").write_text(_QEMU_CONF)
+        (self._directory / "qemu.conf").write_text(QEMU_CONF)
         (self._directory / "libvirtd.conf").write_text(
             f'unix_sock_dir = "{self._directory}"\nauth_unix_ro = "none"\nauth_unix_rw = "none"\n'
         )
