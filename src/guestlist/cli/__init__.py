@@ -12,8 +12,8 @@ standard error.
                                                       `__init__`, what it does in `run`
     show_domains the package of the command `show`
     show         what can be shown, in which format, and the terminal
-    configuration, configuration_file
-                 aliases of hosts and values of options, from a file; what that file may say
+    configuration, configuration_file, settings
+                 aliases of hosts and values of options, from a file; what that file may say, and says
     filters      domains by name, state, launcher and project
     hosts        the hosts that the options name
     live_hosts   the same hosts, as live views        hidden    what the filters hide

@@ -19,11 +19,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from guestlist import uris
 from guestlist.cli.exits import Exit
 from guestlist.cli.options import NAME_TEMPLATE
+from guestlist.cli.settings import Settings
 from guestlist.cli.show import terminal
 from guestlist.errors import short
 
@@ -34,18 +35,6 @@ VARIABLE = "GUESTLIST_CONFIG"
 """The variable that names another file. /dev/null: none is read."""
 
 _NAME = "guestlist.toml"
-
-
-class Settings(NamedTuple):
-    """What the file says; None and no hosts where it does not say."""
-
-    hosts: Mapping[str, str] = {}
-    """libvirt URIs, by alias."""
-
-    name_template: str | None = None
-    verify: bool | None = None
-    columns: tuple[str, ...] | None = None
-    """The columns of the table of `guestlist ls`, by name."""
 
 
 def path() -> str | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from guestlist import uris
-from guestlist.cli.configuration import Settings
+from guestlist.cli.settings import Settings
 from guestlist.cli.show.columns import COLUMNS
 from guestlist.errors import InvalidNameTemplate, one_line, short
 from guestlist.launcher import NameTemplate
