@@ -13,7 +13,7 @@ standard error.
     show_domains the package of the command `show`
     show         what can be shown, in which format, and the terminal
     configuration, configuration_file, settings
-                 aliases of hosts and values of options, from a file; what that file may say, and says
+                 aliases of hosts and values of options, from a file, and what it may say
     filters      domains by name, state, launcher and project
     hosts        the hosts that the options name
     live_hosts   the same hosts, as live views        hidden    what the filters hide
