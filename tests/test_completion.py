@@ -166,6 +166,21 @@ def test_a_name_like_an_option_is_completed_after_two_dashes(offered, tmp_path: 
     assert offered(f"guestlist show -c {host} -- ") == ["-a", "b"]
 
 
+def test_a_pattern_is_completed_that_matches_this_name_alone(offered, tmp_path: Path) -> None:
+    host = served(tmp_path, named("a[1]", "a1", "a*"))
+    shown = offered(f"guestlist ls -c {host} --name a")
+    assert shown == ["a[*]", "a1", "a[[]1]"]
+    assert run("ls", "-a", "-q", "-c", host, "--name", shown[2]).stdout == "a[1]\n"
+
+
+def test_what_follows_a_colon_is_quoted_whatever_precedes_it(offered, tmp_path: Path) -> None:
+    r"""It was cut after it was quoted: too early by a character for each backslash."""
+    host = served(tmp_path, named(f"{BACKSLASHES};touch it;:b c"))
+    line = f"guestlist show -c {host} {BACKSLASHES * 2}\\;touch\\ it\\;:"
+    bash = {"shell": "bash", "_ARGCOMPLETE_COMP_WORDBREAKS": " \t\n\"'@><=;|&(:"}
+    assert offered(line, **bash) == [r"b\ c"]
+
+
 @pytest.mark.parametrize("host", [NO_HOST, "none:///", "qemu+ssh://[::1]:1/system"])
 def test_a_host_that_cannot_be_asked_offers_nothing_and_says_nothing(offered, host: str) -> None:
     assert "--connect" in offered(f"guestlist show -c {host} ")
@@ -195,6 +210,7 @@ ODD = [
     "`id`;b&c|d",
     "!!(x)<x>^%1ä:=",
 ]
+BACKSLASHES = "\\" * 15
 FIRST = ["~root", "#5", "=ls", "*", "!!", "$HOME", "'"]
 
 
@@ -245,6 +261,16 @@ def test_a_name_reaches_the_command_whatever_it_holds(shell: Shell, tmp_path: Pa
     host = served(tmp_path, named(*names))
     for name in names:
         words = shell.words(f"guestlist show -c {host} {name[:4]}{TAB}")
+        assert words == ["show", "-c", host, name]
+
+
+@pytest.mark.heavy
+def test_a_name_is_completed_within(shell: Shell, tmp_path: Path) -> None:
+    names = ["x y;z:1 2", "$(touch it):`id`;b", f"{BACKSLASHES};it=1:b"]
+    typed = [r"x\ y\;z:", r"\$\(touch\ it\):", rf"{BACKSLASHES * 2}\;it=1:"]
+    host = served(tmp_path, named(*names))
+    for name, begun in zip(names, typed, strict=True):
+        words = shell.words(f"guestlist show -c {host} {begun}{TAB}")
         assert words == ["show", "-c", host, name]
 
 

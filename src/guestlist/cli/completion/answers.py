@@ -68,16 +68,16 @@ class _Finder(CompletionFinder):
         if cword_prequote == '"':
             return [_is_special_in_quotes(r"\\\g<0>", each) for each in completions]
         start = 0 if last_wordbreak_pos is None else last_wordbreak_pos + 1
-        quoted = [_quoted(each)[start:] for each in completions]
+        quoted = [_quoted(each, start) for each in completions]
         if self.append_space and len(quoted) == 1 and not quoted[0].endswith(_CONTINUED):
             return [f"{quoted[0]} "]
         return quoted
 
 
-def _quoted(word: str) -> str:
-    """Return a word with a backslash before what bash would not take as it is."""
-    home = "~/" if word.startswith("~/") else ""
-    return home + _is_special(r"\\\g<0>", word[len(home) :])
+def _quoted(word: str, start: int) -> str:
+    """Return a word from `start` on, with a backslash before what bash would not take as it is."""
+    home = 2 if word.startswith("~/") else 0
+    return word[start:home] + _is_special(r"\\\g<0>", word[max(start, home) :])
 
 
 def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

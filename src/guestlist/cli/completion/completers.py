@@ -15,6 +15,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,11 @@ def domain_names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> l
     given = [aliases.get(each, each) for each in getattr(parsed_args, "connect", None) or ()]
     names = _names_of_domains(tuple(dict.fromkeys(given)) or (None,))
     return _typable(prefix, names, dashes=" -- " in os.environ.get("COMP_LINE", ""))
+
+
+def patterns(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    """Return a pattern for each name that `domain_names` returns: it matches this name alone."""
+    return _typable(prefix, map(escape, domain_names("", parsed_args)))
 
 
 def hosts(prefix: str, **_: object) -> list[str]:
@@ -82,7 +88,7 @@ BY_METAVAR: dict[str, Callable[..., list[str]]] = {
     "FILE": files,
     "HOST": host_names,
     "LAUNCHER,…": launchers,
-    "PATTERN": domain_names,
+    "PATTERN": patterns,
     "STATE,…": states,
     "URI": hosts,
     "URI|SOCKET": hosts,
