@@ -169,6 +169,14 @@ def test_the_future_is_refused() -> None:
         instant(tomorrow.isoformat(timespec="seconds"))
 
 
+def test_the_last_minute_of_the_calendar_is_the_future() -> None:
+    """East of Greenwich it is in the year 10000, which Python's calendar has not."""
+    end = "9999-12-31T23:59Z"
+    ended = run("watch", "--once", "-c", TEST_HOST, "--since", end, TZ="XXX-05:30")
+    assert (ended.returncode, ended.stdout) == (Exit.USAGE, "")
+    assert f"'{end}' is in the future: it is now " in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -46,7 +46,7 @@ def instant(text: str) -> datetime:
         )
     if found > now:
         raise argparse.ArgumentTypeError(
-            f"'{text}' is in the future: {found.astimezone().isoformat(timespec='seconds')}"
+            f"'{text}' is in the future: it is now {now.astimezone().isoformat(timespec='seconds')}"
         )
     return found
 
