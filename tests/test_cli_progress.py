@@ -18,11 +18,14 @@ from lab.command import NO_HOST, served
 from lab.nodes import node, nova_instance
 from lab.proxy import Proxy
 from lab.terminal import OnTerminal, Screen, on_a_terminal
+from lab.waiting import LONG
 
 from guestlist.cli.exits import Exit
 from guestlist.cli.show import progress as module
 from guestlist.cli.show import terminal
 from guestlist.cli.show.progress import Progress
+
+CTRL_S = b"\x13"
 
 XML, STATES = "DOMAIN_GET_XML_DESC", "CONNECT_GET_ALL_DOMAIN_STATS"
 
@@ -155,6 +158,17 @@ def test_a_signal_leaves_nothing(proxy: Proxy, number: signal.Signals) -> None:
         assert command.process.wait() == -number
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_terminal_that_takes_no_output_keeps_no_command(
+    proxy: Proxy, number: signal.Signals
+) -> None:
+    with held(proxy, XML), OnTerminal("ls", "-l", "-c", proxy.uri(node(MANY))) as command:
+        passes(command, "0 of 30 domains read")
+        command.press(CTRL_S)
+        command.process.send_signal(number)
+        assert command.process.wait(LONG) == -number
+
+
 def test_a_failure_leaves_its_own_line_alone(proxy: Proxy) -> None:
     with held(proxy, XML) as gate:
         with OnTerminal("ls", "-l", "-c", proxy.uri(node(MANY)), width=900) as command:
@@ -237,3 +251,36 @@ for group in (None, 0):
 def test_a_job_in_the_background_writes_over_no_prompt() -> None:
     with OnTerminal(main=IN_BACKGROUND) as command:
         assert command.end().lines == ["True", "False"]
+
+
+PASSES_BY = """
+import sys
+from guestlist.cli.show import terminal
+sys.stdin.readline()
+terminal.pass_by(lambda: "passing")
+print("shown", flush=True)
+sys.stdin.readline()
+terminal.remove_passing()
+"""
+
+SENT_TO_BACKGROUND = f"""
+import os, signal, subprocess, sys
+os.setsid()
+os.close(os.open(os.ttyname(2), os.O_RDWR))
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # as a shell does
+pipe = subprocess.PIPE
+program = [sys.executable, "-c", {PASSES_BY!r}]
+job = subprocess.Popen(program, process_group=0, stdin=pipe, stdout=pipe)
+os.tcsetpgrp(2, job.pid)
+job.stdin.write(b"\\n")
+job.stdin.flush()
+job.stdout.readline()
+os.tcsetpgrp(2, os.getpgrp())
+print(" $ my next command", end="", flush=True)
+job.communicate(b"\\n")
+"""
+
+
+def test_a_job_that_was_sent_to_the_background_erases_no_prompt() -> None:
+    with OnTerminal(main=SENT_TO_BACKGROUND) as command:
+        assert command.end().lines == ["passing $ my next command"]

@@ -166,6 +166,10 @@ class OnTerminal:
                 self.screen.obey(self._read())
         return self.screen
 
+    def press(self, key: bytes) -> None:
+        """Press a key."""
+        os.write(self._ours, key)
+
     def resize(self, height: int, width: int) -> None:
         """Change the size as a window does: its terminal has a new size, and starts empty."""
         self.screen = Screen(height, width)

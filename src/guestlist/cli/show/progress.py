@@ -52,7 +52,7 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         """Remove the line; no count shows it again."""
         self._is_over = True
-        terminal.remove_passing()
+        terminal.remove_passing(terminal.LONGEST_REMOVAL)
         self._moved.ring()
 
     def step(self, what: str) -> None:

@@ -33,8 +33,8 @@ _explaining = threading.Lock()
 _passing: list[str] = []
 """The line on standard error that the next output removes (`pass_by`); empty if there is none."""
 
-_LONGEST_REMOVAL = 1.0
-"""Seconds that the end of the process waits for a terminal that takes no output."""
+LONGEST_REMOVAL = 1.0
+"""Seconds that an end waits for a terminal that takes no output."""
 
 
 class Unwritable(Exception):
@@ -133,7 +133,7 @@ def pass_by(line: Callable[[], str]) -> None:
     """
     with _explaining, contextlib.suppress(OSError):
         text = line()
-        if [text] == _passing:
+        if [text] == _passing or not _takes_errors(0.0):
             return
         if text and sys.stderr is not None:
             _passing[:] = [text]
@@ -142,16 +142,34 @@ def pass_by(line: Callable[[], str]) -> None:
             _remove_passing()
 
 
-def remove_passing() -> None:
-    """Remove the line that `pass_by` has shown, if there is one."""
-    with _explaining, contextlib.suppress(OSError):
-        _remove_passing()
+def remove_passing(longest: float | None = None) -> None:
+    """Remove the line that `pass_by` has shown, if there is one.
+
+    It stays if the terminal takes no output for `longest` seconds, as after Ctrl-S. None: wait.
+    """
+    if _explaining.acquire(timeout=-1 if longest is None else longest):
+        try:
+            _remove_passing(longest)
+        finally:
+            _explaining.release()
 
 
-def _remove_passing() -> None:
-    if _passing and sys.stderr is not None:
-        _passing.clear()
-        _put(sys.stderr, "\r\x1b[J")
+def _remove_passing(longest: float | None = None) -> None:
+    """Remove the line; a job in the background leaves it, and the prompt of the shell below it."""
+    with contextlib.suppress(OSError):
+        if _passing and _takes_errors(longest):
+            _passing.clear()
+            if person_reads_errors():
+                _put(sys.stderr, "\r\x1b[J")
+
+
+def _takes_errors(longest: float | None) -> bool:
+    """Return whether standard error takes output, now or within some seconds."""
+    if sys.stderr is None:
+        return False
+    room = select.poll()
+    room.register(sys.stderr, select.POLLOUT)
+    return bool(room.poll(None if longest is None else longest * 1000))
 
 
 def _put(stream: TextIO, text: str) -> None:
@@ -210,9 +228,8 @@ def die_of(number: signal.Signals) -> NoReturn:
 
     Keeps the lock of standard error: no other thread writes a line that would stay.
     """
-    if _explaining.acquire(timeout=_LONGEST_REMOVAL):
-        with contextlib.suppress(OSError):
-            _remove_passing()
+    if _explaining.acquire(timeout=LONGEST_REMOVAL):
+        _remove_passing(LONGEST_REMOVAL)
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     os._exit(128 + number)  # a signal does not end the first process of a container
