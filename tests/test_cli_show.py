@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,6 +52,7 @@ from guestlist.records import (
 from guestlist.states import DomainState
 from test_cli_columns import FURNISHED
 
+STATES = "CONNECT_GET_ALL_DOMAIN_STATS"
 RUNNING = DomainState.RUNNING
 OFF = nova_instance(3, active=False)
 SEVEN = replace(handmade(1, active=False), name="7")
@@ -168,6 +170,22 @@ def test_a_domain_on_two_hosts_is_shown_on_both(tmp_path: Path) -> None:
         (other, "7", "shut off"),
         (one, "1", "running"),
     ]
+
+
+def test_a_domain_that_migrates_while_its_hosts_are_asked_is_found(
+    proxy: Proxy, daemon: Daemon
+) -> None:
+    """It leaves a host that is asked late for one that was asked early."""
+    source, target = daemon.write_node(node([ONE])), daemon.write_node(node([ONE]))
+    both_opened = threading.Barrier(2, lambda: target.write_text(node([ONE, OFF])))
+    proxy.on_call(STATES, both_opened.wait, times=2)
+    words = ("-c", proxy.uri(source), "-c", proxy.uri(target))
+    found = shown(*words, OFF.name, "1")
+    hosts = [proxy.uri(target), proxy.uri(source), proxy.uri(target)]
+    assert [each["host"] for each in found] == hosts
+    assert proxy.calls.count(STATES) == 4
+    assert names(*words, OFF.name) == [OFF.name]
+    assert proxy.calls.count(STATES) == 6
 
 
 def test_what_no_host_has_is_told_once(tmp_path: Path) -> None:

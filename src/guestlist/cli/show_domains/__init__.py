@@ -46,8 +46,9 @@ in Nova are no names here, because tenants choose them and several may be equal:
 
 Domains are shown in the order of the words, and then of the hosts. A host is asked for
 all its domains in one call, and in one more for each domain that is shown; with --by
-nova_name in one more for each domain that it has. Sizes of disks are those of images on
-this machine, without a further call. No guest is asked.
+nova_name in one more for each domain that it has. Several hosts are asked once more
+for a word that none of them has: its domain may have migrated meanwhile. Sizes of disks
+are those of images on this machine, without a further call. No guest is asked.
 
 A word for which no domain is found has a line on standard error. If a host failed, the
 domain may be there: the exit status is then that of the failure. A control or

@@ -3,12 +3,16 @@
 In: options. Out: on standard output each domain once, in the order of the words and then of the
 hosts; on standard error a line for each word for which no domain was found. Prints nothing on
 standard output if no host answered: `[]` would be an answer.
+
+A domain that migrates may leave a host that is asked late for one that was asked early, and be in
+no reply. So a word for which no domain was found on several hosts is asked once more: a domain that
+has migrated once is then on the host to which it went.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -54,18 +58,15 @@ class _OnHost(NamedTuple):
 def run(options: argparse.Namespace) -> Exit:
     """Ask the hosts and print."""
     wanted = tuple(dict.fromkeys(options.domains))
-
-    def ask(host: Host) -> _OnHost:
-        matches, snapshot = _found(host, wanted, options.by)
-        return _OnHost(
-            matches, snapshot, found.measured(host, snapshot, options.timeout * _IMAGES_SHARE)
-        )
-
-    replies, status = hosts.ask(
-        options, ask, selection.ours(options), domains=lambda on_host: on_host.snapshot.keys()
-    )
+    replies, status = _ask(options, wanted)
     if not replies:
         return status
+    missing = _missing(wanted, replies)
+    if missing and len(replies) > 1 and status is Exit.OK:
+        options.connect = list(dict.fromkeys(options.connect))  # what it repeats was told
+        later, status = _ask(options, missing)
+        replies = [*_merged(replies, later)]
+        missing = _missing(wanted, replies)
     hosts.complain_of_doubles(replies, "its domains are shown twice")
     for host, on_host, _ in replies:
         for word in on_host.matches.also_names:
@@ -74,10 +75,42 @@ def run(options: argparse.Namespace) -> Exit:
                 "--by name shows that one"
             )
     terminal.write(_text(options.format, _in_order(wanted, replies)))
-    missing = _missing(wanted, replies)
     for word in missing:
         terminal.complain(_sentence(word, options.by, replies, is_certain=status is Exit.OK))
     return Exit.NOT_FOUND if missing and status is Exit.OK else status
+
+
+def _ask(
+    options: argparse.Namespace, wanted: Iterable[str]
+) -> tuple[list[HostReply[_OnHost]], Exit]:
+    """Ask the hosts for the domains that the words mean."""
+
+    def ask(host: Host) -> _OnHost:
+        matches, snapshot = _found(host, wanted, options.by)
+        return _OnHost(
+            matches, snapshot, found.measured(host, snapshot, options.timeout * _IMAGES_SHARE)
+        )
+
+    return hosts.ask(
+        options, ask, selection.ours(options), domains=lambda on_host: on_host.snapshot.keys()
+    )
+
+
+def _merged(
+    replies: Iterable[HostReply[_OnHost]], later: Iterable[HostReply[_OnHost]]
+) -> Iterator[HostReply[_OnHost]]:
+    """Yield the replies, each with what its host has for the words that were asked again."""
+    again = {reply.host: reply.value for reply in later}
+    for reply in replies:
+        first, more = reply.value, again.get(reply.host)
+        if more is None:
+            yield reply
+        else:
+            by_word = {**first.matches.by_word, **more.matches.by_word}
+            also_names = [*first.matches.also_names, *more.matches.also_names]
+            snapshot = Snapshot([*first.snapshot.values(), *more.snapshot.values()])
+            value = _OnHost(Matches(by_word, also_names), snapshot, {**first.sizes, **more.sizes})
+            yield reply._replace(value=value)
 
 
 def _found(host: Host, wanted: Iterable[str], by: str | None) -> tuple[Matches, Snapshot]:
