@@ -22,9 +22,9 @@ from guestlist.cli.exits import Exit
 from guestlist.cli.filters import LAUNCHERS, STATES, Filter, project_is_known
 from guestlist.cli.watch.chosen import ChosenNews
 from guestlist.domainxml import parse
-from guestlist.inventory.changes import Change, Changed, Started, Stopped
+from guestlist.inventory.changes import Change, Changed, Resynced, Started, Stopped
 from guestlist.launcher import Launcher
-from guestlist.records import Details, Instance
+from guestlist.records import Details, Instance, Snapshot
 from guestlist.states import DomainState
 
 BILLING, RESEARCH, SHOP = nova_instance(1), nova_instance(2, paused=True), nova_instance(3)
@@ -349,6 +349,31 @@ def test_changes_wait_until_the_project_is_known(changes: list[Change], told: li
     unreadable = any(change.instance.details is BROKEN for change in changes)
     expected = ["the project of domain a is not known: its changes are not shown"]
     assert complaints == (expected if unreadable else [])
+
+
+@pytest.mark.parametrize(
+    ("there", "told", "waits"),
+    [
+        ([instance(SHOPS)], True, False),
+        ([instance(BILLINGS)], False, False),
+        ([instance(BROKEN)], False, False),
+        ([instance(None)], False, True),
+        ([], True, False),
+    ],
+)
+def test_a_new_list_judges_the_changes_that_wait(
+    there: list[Instance], told: bool, waits: bool
+) -> None:
+    """After it no change may follow that tells the project."""
+    chosen = ChosenNews(Filter(projects=frozenset({"shop"})), pytest.fail)
+    start = started(None)
+    assert list(chosen.of("host", start)) == []
+    assert len(list(chosen.of("other", Resynced(Snapshot([]), 0, NOW)))) == 1
+    *changes, listed = chosen.of("host", Resynced(Snapshot(there), 1, NOW))
+    assert isinstance(listed, Resynced)
+    assert changes == ([start] if told else [])
+    later = list(chosen.of("host", read(SHOPS)))
+    assert later[:-1] == ([start] if waits else [])
 
 
 def test_a_project_is_known_if_the_xml_could_tell() -> None:

@@ -61,6 +61,17 @@ class WaitingChanges(Generic[C]):
         elif is_unjudged:
             yield from changes
 
+    def passed_by_list(self, judge: Callable[[Hashable], bool | None]) -> Iterator[C]:
+        """Yield the changes that a new list of domains lets through: no change may follow it.
+
+        `judge` returns whether a domain matches; None: its project is still not known.
+        """
+        for domain in tuple(self._waiting):
+            matches = judge(domain)
+            if matches is not None:
+                changes = self._waiting.pop(domain)
+                yield from changes if matches else ()
+
     def _name(self, domain: Hashable, instance: Instance) -> None:
         if domain not in self._named:
             self._named.add(domain)
