@@ -20,8 +20,11 @@ from lab.watching import Watching
 
 from guestlist.cli.exits import Exit
 from guestlist.cli.filters import LAUNCHERS, STATES, Filter, project_is_known
+from guestlist.cli.fleet.guests import Filter as FleetFilter
+from guestlist.cli.waiting_changes import WaitingChanges
 from guestlist.cli.watch.chosen import ChosenNews
 from guestlist.domainxml import parse
+from guestlist.fleet.rows import FleetRow, FleetSnapshot, RowChange, Standing
 from guestlist.inventory.changes import Change, Changed, Resynced, Started, Stopped
 from guestlist.launcher import Launcher
 from guestlist.records import Details, Instance, Snapshot
@@ -374,6 +377,19 @@ def test_a_new_list_judges_the_changes_that_wait(
     assert changes == ([start] if told else [])
     later = list(chosen.of("host", read(SHOPS)))
     assert later[:-1] == ([start] if waits else [])
+
+    def row(domain: Instance) -> FleetRow:
+        return FleetRow("host", domain, Standing.RESIDENT)
+
+    domains = Filter(projects=frozenset({"shop"}))
+    guests = FleetFilter(inactive=True, foreign=True, hosts=(), domains=domains)
+    waiting = WaitingChanges[RowChange](pytest.fail)
+    new = RowChange(None, row(instance(None)), start)
+    assert list(guests.passed(new, waiting)) == []
+    fleet = FleetSnapshot(map(row, there), [])
+    assert list(guests.passed_by_list(fleet, waiting)) == ([new] if told else [])
+    last = RowChange(new.after, row(instance(SHOPS)), read(SHOPS))
+    assert list(guests.passed(last, waiting)) == ([new, last] if waits else [last])
 
 
 def test_a_project_is_known_if_the_xml_could_tell() -> None:

@@ -6,10 +6,10 @@ In: options; then rows of a fleet. Out: which of them match; and text. Asks no h
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from guestlist.cli import filters
 from guestlist.cli.fleet.options import asks_hosts
@@ -17,7 +17,10 @@ from guestlist.cli.ls.selection import Included, Selection
 from guestlist.cli.show.columns import SAID_SHORTER, DomainRow, chosen, in_order
 from guestlist.cli.show.fleet_columns import BRIEF, GUEST_COLUMNS
 from guestlist.cli.waiting_changes import WaitingChanges
-from guestlist.fleet.rows import FleetRow, RowChange, Standing
+from guestlist.fleet.rows import FleetRow, FleetSnapshot, RowChange, Standing
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 NOT_PUBLISHED = {"disks", "macs", "ips", "nova_name", "flavor", "project", "user"}
 """The columns of which an etcd has nothing, of no guest."""
@@ -83,6 +86,20 @@ class Filter(NamedTuple):
             is_unjudged=self._could_match(row) and self.domains.is_unjudged(row.instance),
             is_there=change.after is not None,
         )
+
+    def passed_by_list(
+        self, snapshot: FleetSnapshot, waiting: WaitingChanges[RowChange]
+    ) -> Iterable[RowChange]:
+        """Return the changes that waited and that a new list lets through."""
+
+        def judge(uuid: Hashable) -> bool | None:
+            row = snapshot.get(cast("UUID", uuid))
+            if row is None or self.matches(row):  # if it is gone, nothing of it is lost
+                return True
+            waits = row.instance.details is None and self._could_match(row)
+            return None if waits and self.domains.is_unjudged(row.instance) else False
+
+        return waiting.passed_by_list(judge)
 
     def _could_match(self, row: FleetRow) -> bool:
         """Return whether a guest is one to show, as far as its domain is not looked at."""

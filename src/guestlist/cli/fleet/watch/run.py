@@ -54,7 +54,11 @@ def run(options: argparse.Namespace) -> Exit:
         if news is None:
             continue
         now = datetime.now(UTC)
-        passed = chosen.passed(news, waiting) if isinstance(news, RowChange) else [news]
+        passed: list[FleetNews] = [news]
+        if isinstance(news, RowChange):
+            passed = [*chosen.passed(news, waiting)]
+        elif isinstance(news, Relisted):
+            passed = [*chosen.passed_by_list(news.snapshot, waiting), news]
         terminal.write("".join(text_of(each, now) for each in passed))
         if isinstance(news, Relisted):
             sources.complain_of(news.snapshot.incomplete)
