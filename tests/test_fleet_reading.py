@@ -624,17 +624,24 @@ def test_a_store_that_was_restored_is_listed_again(needs_etcd: str, name: str) -
             assert set(view.rows) == {kept.uuid}
 
 
-def test_a_restored_store_that_has_caught_up_is_listed_again(needs_etcd: str, name: str) -> None:
+@pytest.mark.parametrize("last", ["a guest", "the end of a lease"])
+def test_a_restored_store_that_has_caught_up_is_listed_again(
+    needs_etcd: str, name: str, last: str
+) -> None:
     """Its revision is as high as the reader's, and what it has done since is something else."""
     with Etcd(needs_etcd) as etcd, Client(etcd.endpoints) as client:
         kept, lost, later = guest(), guest(), guest()
         host = PublishedHost(client, "node1", name).go_live([kept])
+        ended = PublishedHost(client, "node3", name).go_live()
         saved = etcd.save()
         with Relay(etcd.members[0].port) as relay:
             with Fleet([f"127.0.0.1:{relay.port}"], fleet=name) as fleet, fleet.watch() as news:
                 view = View(news)
                 host.publish(lost)
                 view.take_until(lambda: lost.uuid in view.rows)
+                if last == "the end of a lease":
+                    ended.drop_lease()
+                    view.take_until(lambda: isinstance(view.told[-1], HostChange))
                 relay.hold()
                 etcd.restore(saved)
                 other = PublishedHost(client, "node2", name).go_live()

@@ -29,7 +29,7 @@ from guestlist.fleet.etcd.errors import LoginExpired, StoreReplaced, Unreachable
 from guestlist.fleet.etcd.kv import KeyValue
 from guestlist.fleet.etcd.messages import EventType
 from guestlist.fleet.etcd.span import Span, shown
-from guestlist.fleet.etcd.watch_stream import Batch, WatchStream
+from guestlist.fleet.etcd.watch_stream import Batch, Event, WatchStream
 from guestlist.waiting import Bell
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
@@ -110,8 +110,7 @@ class Watch:
                 if batch.is_complete:
                     self._after = max(self._after, batch.revision)
                 for event in new.events if new else ():
-                    if self._witnesses.has(event.kv.key):
-                        self._witness = event.kv if event.type == EventType.PUT else None
+                    self._see(event)
                 if new is not None:
                     return new
         raise StopIteration
@@ -139,6 +138,15 @@ class Watch:
             return batch
         events = [each for each in batch.events if each.kv.mod_revision > self._after]
         return batch._replace(events=events) if events else None
+
+    def _see(self, event: Event) -> None:
+        """Note which witness is the newest; a deletion leaves that as it is, unless it is of it."""
+        key = event.kv.key
+        if event.type == EventType.PUT:
+            if self._witnesses.has(key):
+                self._witness = event.kv
+        elif self._witness is not None and self._witness.key == key:
+            self._witness = None
 
     def _leave(self) -> None:
         stream, self._stream = self._stream, None
