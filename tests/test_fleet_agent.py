@@ -44,14 +44,14 @@ from guestlist.fleet.agent import content as contents
 from guestlist.fleet.agent import term as terms
 from guestlist.fleet.agent.chain import Chain, ChainBroken
 from guestlist.fleet.agent.pace import LONGEST_PAUSE, Patience
-from guestlist.fleet.agent.publishing import NOTHING, Entry, Publishing
+from guestlist.fleet.agent.publishing import MOST_BYTES, NOTHING, Entry, Publishing
 from guestlist.fleet.agent.term import TermLost
 from guestlist.fleet.etcd import auth, kv, lease
 from guestlist.fleet.etcd.connection import Etcd
 from guestlist.fleet.etcd.endpoints import Tls
 from guestlist.fleet.etcd.errors import NoSpace
 from guestlist.fleet.etcd.messages import MESSAGES
-from guestlist.fleet.etcd.span import EVERYTHING, Span
+from guestlist.fleet.etcd.span import EVERYTHING, Span, prefix
 from guestlist.fleet.rows import Fate, Phase, Publication, Standing, Tombstone
 from guestlist.launcher import Launcher
 
@@ -313,6 +313,20 @@ def test_keys_that_name_no_domain_are_deleted(daemon, lab, store):
     with instances(daemon), agent_of(daemon.uri(), lab.endpoints) as agent:
         synced(agent)
         assert store.has_what(daemon.uri())
+
+
+@pytest.mark.parametrize("is_defined", [True, False])
+def test_a_key_that_ends_as_that_of_a_domain_does_is_deleted(daemon, lab, store, is_defined):
+    """It comes after the domain's own key, and its value is the one that the domain should have."""
+    with instances(daemon), agent_of(daemon.uri(), lab.endpoints) as agent:
+        synced(agent)
+        own = KEYS.domain(nova_instance(0 if is_defined else 9).uuid)
+        value = kv.get(store.etcd, KEYS.domain(nova_instance(0).uuid)).value
+        kv.put(store.etcd, KEYS.domains.start + b"x/" + own[len(KEYS.domains.start) :], value)
+        kv.delete(store.etcd, Span(own))
+        kv.put(store.etcd, KEYS.record, b"another program's")
+        wait_until(lambda: not kv.read(store.etcd, prefix(KEYS.domains.start + b"x")).rows)
+        converged(store, daemon)
 
 
 def test_very_many_keys_that_name_no_domain_are_deleted(daemon, lab, store, monkeypatch):
@@ -1065,6 +1079,25 @@ def test_batches_are_bounded_and_lead_from_what_is_stored_to_what_is_wanted(befo
     assert publishing.domains == sum(entry.domain is not None for entry in wanted.values())
 
 
+def test_a_batch_is_no_longer_than_a_request_may_be():
+    long, short = b"x" * (MOST_BYTES // 3), b"y"
+    wanted = {uuid: Entry(long) for uuid in UUIDS} | {UUIDS[1]: Entry(short, long)}
+    publishing = Publishing(lambda uuid: wanted[uuid])
+    publishing.touch(UUIDS, 0.0)
+    batches = []
+    while publishing.waiting:
+        batch = publishing.batch(100)
+        batches.append([*batch.changes])
+        publishing.written(batch, len(batches))
+    assert batches == [UUIDS[:3], UUIDS[3:]]
+
+
+def test_a_domain_that_is_longer_than_a_batch_is_written_alone():
+    publishing = Publishing(lambda _: Entry(b"x" * (MOST_BYTES + 1)))
+    publishing.touch(UUIDS, 0.0)
+    assert [*publishing.batch(100).changes] == UUIDS[:1]
+
+
 def test_pauses_double_up_to_a_bound_and_begin_again_after_a_success():
     patience = Patience(lambda: 1.0)
     pauses = [patience.failed() for _ in range(20)]
@@ -1087,6 +1120,32 @@ def test_an_owner_is_told_from_others():
         process.wait()
     assert mine.may_replace(mine._replace(pid=process.pid))
     assert mine.may_replace(mine._replace(pid=os.getpid(), started="0"))
+
+
+HIDDEN = """
+import os, sys
+from guestlist.fleet.agent import Owner
+from guestlist.fleet.etcd.messages import MESSAGES
+other = Owner.of_row(MESSAGES["KeyValue"](value=sys.stdin.buffer.read()))
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
+assert not os.path.exists(f"/proc/{other.pid}/stat")
+mine = Owner.of_this_process()
+assert mine.can_see(other)
+print(mine.may_replace(other), mine.may_replace(other._replace(pid=2**22 - 1)))
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may mount /proc")
+def test_an_agent_of_another_user_lives_also_where_proc_hides_it(tmp_path):
+    """As for a unit with ProtectProc=invisible."""
+    mount = 'mount -t proc -o hidepid=2 proc /proc 2>&1 && exec "$@"'
+    words = ["unshare", "--mount", "sh", "-c", mount, "sh", sys.executable, "-c", HIDDEN]
+    if subprocess.run([*words[:5], "sh", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no /proc can be mounted here")
+    done = subprocess.run(
+        words, input=Owner.of_this_process().encode(), capture_output=True, check=True
+    )
+    assert done.stdout == b"False True\n"
 
 
 @pytest.mark.parametrize("value", [b"", b"[]", b"{}", b"1", b"\xff", b'{"v":1,"machine":1}'])

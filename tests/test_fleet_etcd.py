@@ -23,8 +23,9 @@ from lab.waiting import wait_until
 
 from guestlist.errors import ForkedProcess
 from guestlist.fleet.etcd import auth, errors, kv, lease, maintenance, watch_stream
+from guestlist.fleet.etcd.channels import Channels
 from guestlist.fleet.etcd.connection import Etcd as Client
-from guestlist.fleet.etcd.endpoints import Login, Tls, endpoints
+from guestlist.fleet.etcd.endpoints import Login, Pem, Tls, endpoints
 from guestlist.fleet.etcd.messages import MESSAGES, EventType
 from guestlist.fleet.etcd.span import EVERYTHING, Span, prefix
 from guestlist.fleet.etcd.stream import Stream
@@ -721,6 +722,32 @@ def test_a_certificate_that_was_renewed_is_used_without_a_restart(needs_etcd: st
             writes_again(client, b"k/2")
             assert is_told(watch, b"k/2")
             watch.close()
+
+
+def test_a_connection_that_is_left_while_a_call_begins_is_not_used_again(
+    shared_etcd: Etcd, monkeypatch: pytest.MonkeyPatch
+):
+    opened: list[Any] = []
+    really_open = Channels.open
+
+    def open_one(self: Channels, address: str, pem: Pem | None) -> Any:
+        channel = really_open(self, address, pem)
+        make = channel.unary_unary
+
+        def make_late(*words: Any, **options: Any) -> Any:
+            if channel is opened[0]:
+                client.next_member(client.member, is_silent=True)
+            return make(*words, **options)
+
+        monkeypatch.setattr(channel, "unary_unary", make_late)
+        opened.append(channel)
+        return channel
+
+    monkeypatch.setattr(Channels, "open", open_one)
+    with Client(shared_etcd.endpoints) as client:
+        for _ in range(3):
+            assert kv.get(client, b"k") is None
+    assert len(opened) == 2
 
 
 def test_text_that_is_no_endpoint_is_refused():

@@ -126,12 +126,12 @@ class Content:
         entries: dict[UUID, Entry] = {}
         born: dict[UUID, int] = {}
         self._strays, self._began = [], {}
-        for uuid, each in self._by_uuid(contents.domains):
+        for uuid, each in self._by_uuid(contents.domains, self._keys.domains):
             entries[uuid] = Entry(domain=each.value)
             born[uuid] = each.create_revision
             if began := _run(each.value).began:
                 self._began[uuid] = began
-        for uuid, each in self._by_uuid(contents.tombstones):
+        for uuid, each in self._by_uuid(contents.tombstones, self._keys.tombstones):
             entries[uuid] = entries.get(uuid, NOTHING)._replace(tombstone=each.value)
         self._last, self._term, self._sequence = 0, term, 0
         if contents.record is not None:
@@ -208,14 +208,16 @@ class Content:
                 else:
                     self._began.pop(uuid, None)
 
-    def _by_uuid(self, rows: Iterable[kv.KeyValue]) -> Iterator[tuple[UUID, kv.KeyValue]]:
-        """Yield keys with the domain that each one names; keep the spans of those that name none.
+    def _by_uuid(
+        self, rows: Iterable[kv.KeyValue], span: Span
+    ) -> Iterator[tuple[UUID, kv.KeyValue]]:
+        """Yield the keys of a span with their domains; keep the spans of those that name none.
 
         The keys come in order: all strays between two domains are one span, however many they are.
         """
         was_stray = False
         for each in rows:
-            uuid = _uuid_of(each.key)
+            uuid = _uuid_of(each.key[len(span.start) :])
             if uuid is not None:
                 yield uuid, each
             elif was_stray:
@@ -241,9 +243,9 @@ def _run(value: bytes) -> _Run:
     return _Run(found.id, found.began)
 
 
-def _uuid_of(key: bytes) -> UUID | None:
-    """Return the domain that a key names; None: it names none."""
-    text = key.rpartition(b"/")[2].decode(errors="replace")
+def _uuid_of(end: bytes) -> UUID | None:
+    """Return the domain that a key names by what stands behind the host; None: it names none."""
+    text = end.decode(errors="replace")
     try:
         uuid = UUID(text)
     except ValueError:

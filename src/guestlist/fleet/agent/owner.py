@@ -3,6 +3,8 @@
 In: this machine's identity, /proc. Out: an `Owner` that is written into the store, and compared
 with what is there. The lease of an agent that was killed lives on for a while. Its successor on the
 same machine need not wait: it sees that the process is gone. On another machine it cannot see that.
+Nor where /proc hides the processes of other users (`hidepid`, systemd's `ProtectProc`): a process
+that is not seen there and takes signals, or refuses them, lives.
 
 The identity of the machine is published as a digest: systemd calls the machine id confidential.
 
@@ -73,7 +75,7 @@ class Owner(NamedTuple):
 
     def has_outlived(self, other: Owner) -> bool:
         """Return whether that other process has ended, as far as this one can tell."""
-        return self.can_see(other) and _started(other.pid) != other.started
+        return self.can_see(other) and not _lives(other.pid, other.started)
 
     def may_replace(self, other: Owner | None) -> bool:
         """Return whether this process may delete the other's key: it is its own, or has ended."""
@@ -88,6 +90,19 @@ class Owner(NamedTuple):
         if self.machine == other.machine:
             return "in another container on this machine"
         return "on another machine"
+
+
+def _lives(pid: int, started: str) -> bool:
+    """Return whether a process that started then lives, as far as this one can tell."""
+    if _read(f"/proc/{pid}/stat"):
+        return _started(pid) == started
+    try:
+        os.kill(pid, 0)  # no signal: a question
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _started(pid: int) -> str | None:

@@ -23,6 +23,10 @@ class Entry(NamedTuple):
 
 NOTHING = Entry()
 
+MOST_BYTES = 1 << 20
+"""Bytes of the values in one batch, unless the first domain alone has more. etcd takes no request
+of more than 1.5 MiB (`--max-request-bytes`)."""
+
 
 class Batch(NamedTuple):
     """The next writes: for each domain what the store has, and what it should have.
@@ -90,21 +94,22 @@ class Publishing:
         self.touch(stored, now)
 
     def batch(self, most: int) -> Batch:
-        """Return the next writes, `most` keys at most. The same again until `written`.
+        """Return the next writes: `most` keys, and `MOST_BYTES`. The same again until `written`.
 
         Domains that need no write any more are in it, without a change, or wait no longer.
         """
         changes: dict[UUID, tuple[Entry, Entry]] = {}
-        operations = 0
+        operations = size = 0
         for uuid in list(self._waiting):
             old, new = self._stored.get(uuid, NOTHING), self._wanted(uuid)
-            keys = sum(a != b for a, b in zip(old, new, strict=True))
-            if not keys:
+            written = [b or b"" for a, b in zip(old, new, strict=True) if a != b]
+            if not written:
                 del self._waiting[uuid]
                 continue
-            if operations + keys > most:
+            size += sum(map(len, written))
+            if operations + len(written) > most or (changes and size > MOST_BYTES):
                 break
-            operations += keys
+            operations += len(written)
             changes[uuid] = old, new
         return Batch(changes, len(changes) == len(self._waiting), operations)
 

@@ -60,11 +60,12 @@ class _Member:
 
     def call(self, method: Method, *, stream: bool = False) -> Any:
         """Return gRPC's callable of a method."""
-        found = self._calls.get(method.path)
+        calls = self._calls  # those of the channel, which another thread may leave at this moment
+        found = calls.get(method.path)
         if found is None:
             channel = self._opened()
             make: Any = channel.stream_stream if stream else channel.unary_unary
-            found = self._calls[method.path] = make(
+            found = calls[method.path] = make(
                 method.path,
                 request_serializer=method.request.SerializeToString,
                 response_deserializer=method.answer.FromString,
