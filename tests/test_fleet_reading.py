@@ -35,6 +35,7 @@ from guestlist.fleet.etcd import auth, errors, kv
 from guestlist.fleet.etcd.connection import Etcd as Client
 from guestlist.fleet.etcd.endpoints import Login, Tls
 from guestlist.fleet.etcd.span import Span, prefix
+from guestlist.fleet.etcd.stream import Stream
 from guestlist.fleet.etcd.watch import Watch
 from guestlist.fleet.layout import Layout
 from guestlist.fleet.roster import NO_LEASE, SYNCING, StoredHost
@@ -977,12 +978,15 @@ def test_a_child_that_was_forked_is_refused(client: Client, fleet: Fleet, name: 
 def test_a_child_that_was_forked_is_refused_the_news(
     client: Client, fleet: Fleet, name: str
 ) -> None:
-    PublishedHost(client, "node1", name).go_live()
+    host = PublishedHost(client, "node1", name).go_live()
     with fleet.watch() as news:
         assert isinstance(next(news), Relisted)
+        host.publish(guest())
+        assert isinstance(next(news), RowChange)  # from now on there is a stream
         child = os.fork()
         if not child:
             try:
+                Stream.close = None  # type: ignore[assignment]  # gRPC would hang now and then
                 news.get(60)
             except ForkedProcess:
                 news.close()

@@ -98,7 +98,10 @@ class StoreReader:
         return Forgotten(bool(deleted[0]), *deleted[1:])
 
     def close(self) -> None:
-        """Close the connection. Lists and watches that are under way end; harmless twice."""
+        """Close the connection. Lists and watches that are under way end; harmless twice.
+
+        In a forked process the watches are the parent's, and stay.
+        """
         self._is_closed = True
         for each in self._watches:
             each.close()

@@ -75,7 +75,12 @@ class StoreWatch(FleetWatch):
             return None
 
     def close(self) -> None:
-        """End it: a thread that waits for news gets no more. Waits for no answer of etcd's."""
+        """End it: a thread that waits for news gets no more. Waits for no answer of etcd's.
+
+        Does nothing in a forked process: gRPC would hang there, or abort.
+        """
+        if self._etcd.belongs_to_parent:
+            return
         self._forget(self)
         self._is_closed = True
         self._news.put_now(Closed())

@@ -227,7 +227,7 @@ class Etcd:
     def close(self) -> None:
         """Close all connections. Streams end, and no further call is made. May be called twice."""
         self._is_closed = True
-        if os.getpid() == self._pid:
+        if not self.belongs_to_parent:
             for each in self._members:
                 each.close()
 
@@ -304,13 +304,18 @@ class Etcd:
             raise Refused(f"cannot ask etcd {self.label}: this connection was closed")
         self.check_process()
 
+    @property
+    def belongs_to_parent(self) -> bool:
+        """Whether the process was forked after this connection was made: then leave it alone."""
+        return os.getpid() != self._pid
+
     def check_process(self) -> None:
         """Refuse a child that was forked.
 
         Raises:
             ForkedProcess: the process was forked after this connection was made.
         """
-        if os.getpid() != self._pid:
+        if self.belongs_to_parent:
             raise ForkedProcess(
                 f"cannot ask etcd {self.label}: this process was forked after the connection was "
                 "made, and grpc does not survive that; make a new Etcd only in a new process"
