@@ -19,7 +19,7 @@ from lab.certificates import EXPIRED, NOT_YET, Authority
 from lab.etcd import ROOT_PASSWORD, Etcd, Member, etcd_version, free_port
 from lab.programs import lines_of
 from lab.relay import Relay
-from lab.waiting import wait_until
+from lab.waiting import LONG, wait_until
 
 from guestlist.errors import ForkedProcess
 from guestlist.fleet.etcd import auth, errors, kv, lease, maintenance, watch_stream
@@ -27,6 +27,7 @@ from guestlist.fleet.etcd.channels import Channels
 from guestlist.fleet.etcd.connection import Etcd as Client
 from guestlist.fleet.etcd.endpoints import Login, Pem, Tls, endpoints
 from guestlist.fleet.etcd.messages import MESSAGES, EventType
+from guestlist.fleet.etcd.refusals import why_refused
 from guestlist.fleet.etcd.span import EVERYTHING, Span, prefix
 from guestlist.fleet.etcd.stream import Stream
 from guestlist.fleet.etcd.watch import Watch
@@ -669,6 +670,17 @@ def test_a_connection_that_is_not_proved_is_refused(
         for ask in (lambda: kv.get(asked, b"h1/a"), lambda: kv.put(asked, b"h1/a", b"")):
             with pytest.raises((errors.Unreachable, errors.UnknownOutcome), match=WRONG[wrong]):
                 ask()
+
+
+def test_the_alert_of_a_member_that_refuses_is_never_lost(guarded: Etcd, tmp_path: Path):
+    """A member that agrees speaks first: its look ends as well."""
+    pki = guarded.authority.put(tmp_path / "alien", client=Authority("alien").issue("h1"))
+    refused = Tls(pki / "cacert.pem", pki / "clientcert.pem", pki / "clientkey.pem")
+    (member,) = endpoints(guarded.endpoints, tls=True)
+    with ThreadPoolExecutor(4) as pool:
+        looks = [pool.submit(why_refused, member, refused, LONG) for _ in range(60)]
+        assert all(WRONG["of another authority"] in str(each.result()) for each in looks)
+    assert why_refused(member, tls_of(guarded, "h1"), LONG) is None
 
 
 def test_tls_to_a_port_without_it_is_told(shared_etcd: Etcd, guarded: Etcd):

@@ -87,8 +87,9 @@ def _why_not(member: Endpoint, tls: Tls, longest: float) -> str | None:
                 plain, server_hostname=tls.server_name or member.host.strip("[]")
             ) as shaken,
         ):
-            shaken.sendall(_PREFACE)
-            shaken.recv(1)
+            shaken.recv(
+                1
+            )  # a member that closes with something unread resets, and its alert is lost
     except ssl.SSLCertVerificationError as error:
         authority = tls.ca or "the authorities of this system"
         issuer = f"was not issued by {authority} ({error.verify_message})"
