@@ -5,10 +5,12 @@ A libvirtd whose client is cut off may crash: see `./dev torture cuts`.
 
 from __future__ import annotations
 
+import argparse
 import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from lab.churn import populated
@@ -19,6 +21,9 @@ from lab.proxy import Proxy
 from lab.terminal import Live
 from lab.waiting import wait_until
 from lab.watching import Watching
+
+from guestlist import cli
+from guestlist.cli import arguments
 
 REGISTER = "CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY"
 DEREGISTER = "CONNECT_DOMAIN_EVENT_CALLBACK_DEREGISTER_ANY"
@@ -140,6 +145,24 @@ def test_a_signal_that_is_ignored_from_the_start_stays_so(number: signal.Signals
         command.send_signal(number)
         command.send_signal(signal.SIGINT)
         assert command.wait(BOUND) == -signal.SIGINT
+
+
+def test_while_the_command_is_loaded_a_signal_ends_it_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An exception in the import of a package written in C may crash it: msgspec's did."""
+    numbers = signal.SIGTERM, signal.SIGHUP
+    told: list[object] = []
+    parse = arguments.parse
+
+    def parse_and_tell(argv: Sequence[str] | None) -> argparse.Namespace:
+        options = parse(argv)
+        told.extend(signal.getsignal(each) for each in numbers)
+        return options
+
+    monkeypatch.setattr(arguments, "parse", parse_and_tell)
+    assert cli.main(["fleet", "ls", "--endpoints", "127.0.0.1:1"]) == 4
+    assert told == [signal.SIG_DFL, signal.SIG_DFL]
 
 
 def test_hosts_that_cannot_be_closed_delay_no_other(own_daemon: Daemon, proxy: Proxy) -> None:

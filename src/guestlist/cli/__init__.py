@@ -96,12 +96,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: after --help and --version (0), and on a word that has no meaning (2).
 
     On Ctrl-C, SIGTERM and SIGHUP, and when the reader of a pipe has left, closes what is open
-    (`ending`) and ends the process as the signal would.
+    (`ending`) and ends the process as the signal would. Until the command is loaded nothing is open,
+    and SIGTERM and SIGHUP end the process by themselves: an exception inside the import of a package
+    written in C may crash it.
     """
     try:
         terminal.hold_descriptors()
-        with ending.heeding_signals():
-            return _run(argv)
+        return _run(argv)
     except KeyboardInterrupt:
         _die_of(signal.SIGINT)
     except ending.Ended as ended:
@@ -120,13 +121,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> Exit:
     if "_ARGCOMPLETE" in os.environ:
-        _complete()
+        with ending.heeding_signals():
+            _complete()
     options = arguments.parse(argv)
     if not getattr(options, "verbose", False):
         _silence_libvirt()
     command = import_module(f"{arguments.package(options.command)}.run")
-    status: Exit = command.run(options)
-    ending.end_programs()  # of hosts that did not answer in time
+    with ending.heeding_signals():
+        status: Exit = command.run(options)
+        ending.end_programs()  # of hosts that did not answer in time
     return status
 
 
