@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -65,11 +66,13 @@ def tree(untouched: Path, tmp_path: Path) -> Path:
     return tmp_path / "guestlist"
 
 
-def release(tree: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def release(
+    tree: Path, *words: str, person: Mapping[str, str] = PERSON, **variables: str
+) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "CI"}
     return subprocess.run(
         [sys.executable, RELEASE, "--tree", tree, "--no-tests", *words],
-        env={**environment, **PERSON, **variables},
+        env={**environment, **person, **variables},
         check=False,
         capture_output=True,
         text=True,
@@ -101,6 +104,23 @@ def test_a_tree_with_changes_is_refused(tree: Path) -> None:
     assert done.returncode == 1
     assert "the tree has changes" in done.stderr
     assert "forgotten" in done.stderr
+
+
+def test_only_a_dry_run_needs_no_person(tree: Path, tmp_path: Path) -> None:
+    """A container, or a runner of a forge, has none: git would make up no name."""
+    unknown = {
+        "HOME": str(tmp_path),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "user.useConfigOnly",
+        "GIT_CONFIG_VALUE_0": "true",
+    }
+    done = release(tree, "9.1", person=unknown)
+    assert done.returncode == 1
+    assert "git does not know who commits" in done.stderr
+    done = release(tree, "--dry-run", person=unknown)
+    assert done.returncode == 0, done.stderr
+    assert "the tree is as it was" in done.stdout
 
 
 def test_without_a_version_only_a_dry_run_goes_on(untouched: Path) -> None:

@@ -81,7 +81,8 @@ def _options(words: list[str] | None) -> argparse.Namespace:
 def _make(version: Version, options: argparse.Namespace, place: Path) -> None:
     clone, dist = place / "guestlist", place / "dist"
     _run("git", "clone", "--quiet", "--local", "--no-tags", options.tree, clone)
-    _write(version, options.tree, clone)
+    _name_the_committer(options, clone)
+    _write(version, clone)
     epoch = _told("git", "log", "-1", "--format=%ct", at=clone)
     built = _build(clone, dist, epoch)
     _compare(built, place, epoch)
@@ -120,11 +121,29 @@ def _version(text: str | None, tree: Path) -> Version:
     return version
 
 
-def _write(version: Version, tree: Path, clone: Path) -> None:
-    """Write the version and the changelog, and commit them, in the clone."""
+def _name_the_committer(options: argparse.Namespace, clone: Path) -> None:
+    """Let the clone commit as the tree does; in a dry run, also where git knows no person.
+
+    Raises:
+        Refused: git does not know who commits.
+    """
     for name in ("user.name", "user.email"):  # a clone does not have those of the tree
-        if value := _told("git", "config", "--default", "", "--get", name, at=tree):
+        if value := _told("git", "config", "--default", "", "--get", name, at=options.tree):
             _run("git", "config", name, value, at=clone)
+    for role in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
+        asked = ["git", "var", role]
+        if subprocess.run(asked, cwd=clone, check=False, capture_output=True).returncode:
+            break
+    else:
+        return
+    if not options.dry_run:
+        raise Refused("git does not know who commits: set its user.name and user.email")
+    _run("git", "config", "user.name", "a dry run", at=clone)
+    _run("git", "config", "user.email", "dry-run@localhost", at=clone)
+
+
+def _write(version: Version, clone: Path) -> None:
+    """Write the version and the changelog, and commit them, in the clone."""
     present = _told(sys.executable, "-m", "hatchling", "version", at=clone)
     if str(version) != present:
         _run(sys.executable, "-m", "hatchling", "version", str(version), at=clone)

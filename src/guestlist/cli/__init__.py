@@ -96,9 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: after --help and --version (0), and on a word that has no meaning (2).
 
     On Ctrl-C, SIGTERM and SIGHUP, and when the reader of a pipe has left, closes what is open
-    (`ending`) and ends the process as the signal would. Until the command is loaded nothing is open,
-    and SIGTERM and SIGHUP end the process by themselves: an exception inside the import of a package
-    written in C may crash it.
+    (`ending`) and ends the process as the signal would. Until the command is loaded nothing is
+    open, and SIGTERM and SIGHUP end the process by themselves: an exception inside the import of a
+    package written in C may crash it.
     """
     try:
         terminal.hold_descriptors()
