@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -133,3 +134,25 @@ def test_a_series_that_does_not_exist_is_refused_at_once(machine: Machine):
     assert refused.value.returncode == 2
     assert "no series '1999.1'; there are:" in refused.value.stderr
     assert "2026.2" in refused.value.stderr
+
+
+@pytest.mark.parametrize("git", ["a tree of another user", "no git", "no repository"])
+def test_a_tree_that_git_does_not_list_is_copied_all_the_same(machine: Machine, git: str):
+    copy_tree = re.search(r"^copy_tree\(\) \{$.*?^\}$", (ROOT / "dev").read_text(), re.M | re.S)
+    assert copy_tree is not None
+    machine.program("git", f"exit {127 if git == 'no git' else 128}")
+    tree, copy = machine.folder / "tree", machine.folder / "copy"
+    kept = {"README.md", "src/a file"}
+    for name in (*kept, ".venv/left", ".cache/left", "dist/left", ".git/left"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).touch()
+    if git == "no repository":
+        shutil.rmtree(tree / ".git")
+    copy.mkdir()
+    subprocess.run(
+        ["sh", "-euc", f'{copy_tree[0]}\ncopy_tree "$1"', "sh", copy],
+        cwd=tree,
+        env={**os.environ, "PATH": f"{machine.folder / 'bin'}:{os.environ['PATH']}"},
+        check=True,
+    )
+    assert {str(each.relative_to(copy)) for each in copy.rglob("*") if each.is_file()} == kept
