@@ -683,6 +683,29 @@ def test_the_alert_of_a_member_that_refuses_is_never_lost(guarded: Etcd, tmp_pat
     assert why_refused(member, tls_of(guarded, "h1"), LONG) is None
 
 
+def test_a_look_asks_for_no_more_of_a_certificate_than_grpc(
+    guarded: Etcd, monkeypatch: pytest.MonkeyPatch
+):
+    """Python's default context does, from 3.13 on: here it does on each Python."""
+    make, wrap = ssl.create_default_context, ssl.SSLContext.wrap_socket
+    flags: list[ssl.VerifyFlags] = []
+
+    def make_strict(**words: Any) -> ssl.SSLContext:
+        context = make(**words)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    def wrap_and_tell(context: ssl.SSLContext, *words: Any, **options: Any) -> ssl.SSLSocket:
+        flags.append(context.verify_flags)
+        return wrap(context, *words, **options)
+
+    monkeypatch.setattr(ssl, "create_default_context", make_strict)
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", wrap_and_tell)
+    (member,) = endpoints(guarded.endpoints, tls=True)
+    assert why_refused(member, tls_of(guarded, "h1"), LONG) is None
+    assert [each & ssl.VERIFY_X509_STRICT for each in flags] == [0]
+
+
 def test_tls_to_a_port_without_it_is_told(shared_etcd: Etcd, guarded: Etcd):
     with Client(shared_etcd.endpoints, tls=tls_of(guarded, "root")) as client:
         with pytest.raises(errors.Unreachable, match="it speaks plain text: leave out"):
