@@ -111,7 +111,7 @@ def test_a_run_that_began_after_its_key_was_created_is_told():
     for created, born in [(7, 12), (12, 12), (13, 13)]:
         row = Row(key, new, created)
         (read,) = LAYOUT.read([row]).publications
-        (page,) = stored.publications(["h1"], [GUEST.uuid.int], [row], [new])
+        (page,) = stored.publications(["h1"], [GUEST.uuid.int], [created], [new])
         assert read.born == page.born == stored.made(page).born == born
         assert stored.publication("h1", GUEST.uuid.int, row).born == born
     assert msgspec.json.decode(new) == {**msgspec.json.decode(old), "began": 12}

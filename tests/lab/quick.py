@@ -7,6 +7,7 @@ error if something heavy is started all the same, by the laboratory or as a prog
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import PurePath
 
@@ -14,8 +15,8 @@ QUICK = "GUESTLIST_QUICK"
 """The environment variable that says that this is a quick run."""
 
 
-PROGRAMS = ("etcd", "libvirtd", "qemu-", "prometheus")
-"""How the names of heavy programs begin."""
+PROGRAMS = re.compile(r"etcd|etcdctl|libvirtd|qemu-.*|prometheus.*")
+"""The names of heavy programs; `etcd1` is the name of a host."""
 
 
 def begin() -> None:
@@ -33,7 +34,7 @@ def _refuse_programs(event: str, arguments: tuple[object, ...]) -> None:
         return
     for word in (program, *(words if isinstance(words, (list, tuple)) else [words])):
         name = PurePath(os.fsdecode(word)).name if isinstance(word, (str, bytes, PurePath)) else ""
-        if name.startswith(PROGRAMS):
+        if PROGRAMS.fullmatch(name):
             refuse_if_quick(name)
 
 
