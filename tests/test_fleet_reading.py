@@ -150,7 +150,7 @@ def test_hosts_sort_by_their_keys_and_none_is_missed(
 def test_the_program_of_the_page_on_size_adds_up_cells(client: Client, shared_etcd: Etcd) -> None:
     """The page says what it promises: a name may be in two cells, a UUID is not."""
     page = (ROOT / "docs" / "scale.md").read_text()
-    (program,) = re.findall(r"```\n(from concurrent.*?)```", page, re.S)
+    (program,) = re.findall(r"```python\n(from concurrent.*?)```", page, re.S)
     with Etcd(shared_etcd.release) as other, Client(other.endpoints) as there:
         ours, theirs = guest("instance-0000002a"), guest("instance-0000002a")
         PublishedHost(client, "node1", "default").go_live([ours])

@@ -24,6 +24,7 @@ examples:
       in every new bash that has the package bash-completion
   guestlist completion zsh > "${fpath[1]}/_guestlist"
       in every new zsh
+  mkdir -p ~/.config/fish/completions
   guestlist completion fish > ~/.config/fish/completions/guestlist.fish
       in every new fish
 
