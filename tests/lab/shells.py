@@ -45,8 +45,9 @@ IN_EVERY_SHELL = {
     "bash": "mkdir -p ~/.local/share/bash-completion/completions\n"
     "guestlist completion bash > ~/.local/share/bash-completion/completions/guestlist\n"
     ". /usr/share/bash-completion/bash_completion\n",
-    "zsh": "mkdir ~/mine\nfpath=(~/mine $fpath)\n"
-    'guestlist completion zsh > "${fpath[1]}/_guestlist"\n'
+    "zsh": "mkdir -p ~/.zfunc\n"
+    "guestlist completion zsh > ~/.zfunc/_guestlist\n"
+    "fpath=(~/.zfunc $fpath)\n"
     "compinit -D -u\n",
     "fish": "mkdir -p ~/.config/fish/completions\n"
     "guestlist completion fish > ~/.config/fish/completions/guestlist.fish\n",

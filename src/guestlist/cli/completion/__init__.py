@@ -18,12 +18,14 @@ SHELLS = ("bash", "zsh", "fish")
 EXAMPLES = """\
 examples:
   source <(guestlist completion bash)
-      in this shell: bash, and zsh likewise
+      in this shell: bash; zsh likewise, after 'autoload -Uz compinit && compinit'
   mkdir -p ~/.local/share/bash-completion/completions
   guestlist completion bash > ~/.local/share/bash-completion/completions/guestlist
       in every new bash that has the package bash-completion
-  guestlist completion zsh > "${fpath[1]}/_guestlist"
-      in every new zsh
+  mkdir -p ~/.zfunc
+  guestlist completion zsh > ~/.zfunc/_guestlist
+      in every new zsh whose ~/.zshrc has the lines 'fpath=(~/.zfunc $fpath)' and
+      'autoload -Uz compinit && compinit'
   mkdir -p ~/.config/fish/completions
   guestlist completion fish > ~/.config/fish/completions/guestlist.fish
       in every new fish
