@@ -166,6 +166,20 @@ def test_a_project_that_is_not_known_is_counted(tmp_path: Path) -> None:
     assert ended.stderr == ""  # another filter has judged it
 
 
+def test_a_name_that_nova_did_not_keep_hides_no_server(tmp_path: Path) -> None:
+    """Nova writes N/A for the names of owners of older servers; their ids are right."""
+    older = replace(SHOP_OFF, metadata=SHOP_OFF.metadata.replace(">shop<", ">N/A<"))
+    uri = served(tmp_path, [SHOP, BILLING, older])
+    said = f"guestlist: {uri}: the project of 1 domain is not known, so it is not shown\n"
+    for words in (["ls", "-a"], ["usage"], ["fleet", "ls", "--inactive"]):
+        ended = run(*words, "-c", uri, "--project", "shop")
+        assert older.name not in ended.stdout
+        assert said.removeprefix(f"guestlist: {uri}: ") in ended.stderr
+        by_id = run(*words, "-c", uri, "--project", SHOP_ID)
+        assert older.name in by_id.stdout
+        assert "not known, so" not in by_id.stderr
+
+
 def test_xml_that_cannot_be_read_hides_no_domain(proxy: Proxy) -> None:
     uri = proxy.uri(node([BILLING, SHOP]))
     proxy.fail("DOMAIN_GET_XML_DESC", 1)
@@ -219,6 +233,17 @@ def test_usage_counts_what_matches(host: str) -> None:
     assert (total["vcpus"], total["memory_kib"]) == (SHOP.vcpus, SHOP.memory_kib)
     ended = run("usage", "-c", host, "--name", "nothing")
     assert "none of the 4 domains looked at matches --name nothing" in ended.stderr
+
+
+def test_usage_finds_the_launcher_by_the_name_template(tmp_path: Path) -> None:
+    ours = replace(UNKNOWN, name="vm-00000009")
+    uri = served(tmp_path, [ours, BUILD_BOX])
+    words = ("-c", uri, "-f", "json", "--name-template", "vm-%08x", "--launcher", "nova")
+    for wider in ([], ["-a"], ["--launcher", "libguestfs"]):
+        (used,) = valid("usage", run("usage", *words, *wider).stdout)
+        assert [one["name"] for one in used["instances"]] == [ours.name]
+    (used,) = json.loads(run("fleet", "usage", *words, "-a").stdout)
+    assert [one["name"] for one in used["instances"]] == [ours.name]
 
 
 # Fleet
@@ -397,6 +422,11 @@ def test_a_project_is_known_if_the_xml_could_tell() -> None:
     assert project_is_known(instance(replace(SHOPS, nova=None), launcher=Launcher.OTHER))
     assert not project_is_known(instance(None))
     assert not project_is_known(instance(replace(SHOPS, nova=None)))
+    without_name = replace(SHOPS, unknown=("nova: project",))
+    assert not project_is_known(instance(without_name))
+    assert project_is_known(instance(without_name), by_name=False)
+    without_id = replace(SHOPS, unknown=("nova: project uuid",))
+    assert not project_is_known(instance(without_id), by_name=False)
     assert not project_is_known(instance(BROKEN, launcher=Launcher.OTHER))
 
 

@@ -11,6 +11,7 @@ inactive domain, and a launcher other than Nova launches foreign domains.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,6 +28,12 @@ STATES = tuple(sorted(map(str, DomainState)))
 
 LAUNCHERS = tuple(map(str, Launcher))
 """The words of --launcher."""
+
+_NO_NAME = "N/A"
+"""The name of a project that Nova did not keep. Source: nova/virt/driver.py."""
+
+_is_id = re.compile("[0-9a-f]{32}").fullmatch
+"""Keystone's ids. A word of another form may be a name."""
 
 NOTE = """\
 Filters narrow the list. A domain must match each of them; of one that is given more
@@ -136,7 +143,7 @@ class Filter(NamedTuple):
         """Return whether only the project, which is not known, could make a domain match."""
         return (
             bool(self.projects)
-            and not project_is_known(instance)
+            and not project_is_known(instance, by_name=not all(map(_is_id, self.projects)))
             and self._matches_without_project(instance)
             and not self.matches(instance)
         )
@@ -186,17 +193,19 @@ def projects(instance: Instance) -> Sequence[str]:
     return [each for each in known if each is not None]
 
 
-def project_is_known(instance: Instance) -> bool:
+def project_is_known(instance: Instance, *, by_name: bool = True) -> bool:
     """Return whether it is known to which project a domain belongs, or that it belongs to none.
 
     It is not known without the domain's XML, or with XML that cannot be read to its end; and of a
-    domain that Nova launched and whose metadata has no project.
+    domain that Nova launched and whose metadata has no project. With `by_name` the project's name
+    must be known: of older servers Nova knows the id only, and writes N/A.
     """
     details = instance.details
     if details is None:
         return False
-    if projects(instance):
-        return True
+    if known := projects(instance):
+        has_name = _NO_NAME not in known and "nova: project" not in details.unknown
+        return "nova: project uuid" not in details.unknown and (has_name or not by_name)
     is_whole = not any(what == "domain" or what.startswith("xml: ") for what in details.unknown)
     return is_whole and details.nova is None and instance.launcher is not Launcher.NOVA
 

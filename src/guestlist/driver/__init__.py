@@ -186,14 +186,20 @@ class ComputeDriver:
 
     # What the instances use
 
-    def usage(self, matching: Callable[[Instance], bool] | None = None) -> Usage:
+    def usage(
+        self,
+        matching: Callable[[Instance], bool] | None = None,
+        *,
+        include_foreign: bool = False,
+    ) -> Usage:
         """Return what each instance uses, the sums, and by name what is not known.
 
-        `matching` says which instances count; None: all that are ours, and Domain-0.
+        `matching` says which instances count; None: all that are ours, and Domain-0. With
+        `include_foreign` those that others launched are looked at too.
 
         Cost: 1 call warm, 1 and 1 per domain cold, and a stat of each disk's image.
         """
-        return self._usage(with_images=True, matching=matching)
+        return self._usage(with_images=True, matching=matching, include_foreign=include_foreign)
 
     def get_vcpus_used(self) -> int:
         """Return the vCPUs of the active instances. Cost: 1 call."""
@@ -301,8 +307,11 @@ class ComputeDriver:
         *,
         with_images: bool = False,
         matching: Callable[[Instance], bool] | None = None,
+        include_foreign: bool = False,
     ) -> Usage:
-        snapshot = self._view.snapshot(include_inactive=True, include_dom0=True)
+        snapshot = self._view.snapshot(
+            include_inactive=True, include_foreign=include_foreign, include_dom0=True
+        )
         if matching is not None:
             counted = filter(matching, snapshot.instances)
             snapshot = Snapshot(counted, stale_for=snapshot.stale_for)

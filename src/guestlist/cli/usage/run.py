@@ -19,12 +19,12 @@ from guestlist.cli.exits import Exit
 from guestlist.cli.filters import Filter
 from guestlist.cli.hidden import Kinds
 from guestlist.cli.hosts import HostReply
+from guestlist.cli.ls import selection
 from guestlist.cli.show import terminal
 from guestlist.cli.usage import shown
 from guestlist.driver import ComputeDriver
 from guestlist.errors import short
 from guestlist.host import Host
-from guestlist.launcher import Anyone, NovaLaunched
 from guestlist.records import Instance
 from guestlist.usage import Usage
 
@@ -61,7 +61,6 @@ def run(options: argparse.Namespace, among: Mapping[str, Host] | None = None) ->
     chosen = Filter.of(options)
     foreign = options.foreign or "foreign" in chosen.kinds
     given = ["inactive", "dom0", *(["foreign"] if foreign else [])]
-    nova = NovaLaunched(options.name_template, verify=options.verify)
     images_deadline = options.timeout * _IMAGES_SHARE
 
     def ask(host: Host) -> _HostUsage:
@@ -71,7 +70,8 @@ def run(options: argparse.Namespace, among: Mapping[str, Host] | None = None) ->
             looked_at.append(instance)
             return chosen.matches(instance)
 
-        usage = ComputeDriver(host, images_deadline=images_deadline).usage(matches)
+        compute = ComputeDriver(host, images_deadline=images_deadline)
+        usage = compute.usage(matches, include_foreign=foreign)
         return _HostUsage(
             usage,
             len(looked_at),
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace, among: Mapping[str, Host] | None = None) ->
     def uuids(used: _HostUsage) -> list[UUID]:
         return [one.uuid for one in used.usage.instances]
 
-    ours = Anyone() if foreign else nova
+    ours = selection.ours(options)
     replies, status = hosts.ask(options, ask, ours, domains=uuids, among=among)
     hosts.complain_of_doubles(replies, "shown twice, and counted once in the total over hosts")
     for host, used, _ in replies:

@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from guestlist import usage
-from guestlist.cli import filters
 from guestlist.cli.exits import Exit
 from guestlist.cli.fleet import guests, sources
 from guestlist.cli.hosts import HostReply
@@ -22,7 +21,6 @@ from guestlist.cli.usage import shown
 from guestlist.errors import GuestlistError, short
 from guestlist.fleet.rows import FleetSnapshot
 from guestlist.host import Host
-from guestlist.launcher import Anyone
 from guestlist.records import Instance, Snapshot
 from guestlist.usage import Usage
 
@@ -39,9 +37,7 @@ def run(options: argparse.Namespace) -> Exit:
     """Ask the hosts, or add up what the etcd has."""
     try:
         if sources.asks_hosts(options):
-            foreign = options.foreign or "foreign" in filters.Filter.of(options).kinds
-            ours = Anyone() if foreign else None
-            among = _on(options, sources.named_hosts(options, ours))
+            among = _on(options, sources.named_hosts(options))
             return _said(of_hosts.run(options, among), len(among))
         snapshot = sources.look(options, details=True)
     except GuestlistError as error:
