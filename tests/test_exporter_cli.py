@@ -178,7 +178,8 @@ def test_without_aiohttp_it_says_what_to_install(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout) == (Exit.FAILED, "")
     assert ended.stderr == (
         "guestlist: cannot load aiohttp: No module named 'aiohttp'; "
-        "install python3-aiohttp (Debian) or run: pip install 'guestlist[exporter]'\n"
+        "install python3-aiohttp python3-bcrypt (Debian) or run: "
+        "pip install 'guestlist[exporter]'\n"
     )
     printed = run("exporter", "--print", "-c", TEST_HOST, PYTHONPATH=path)
     assert printed.returncode == Exit.OK

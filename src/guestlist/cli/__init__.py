@@ -52,17 +52,25 @@ _EXIT_FUNCTIONS_OF_PYTHON = 1
 do here."""
 
 _BROUGHT_BY = {
-    "aiohttp": ("python3-aiohttp", "guestlist[exporter]"),
-    "argcomplete": ("python3-argcomplete", "guestlist[cli]"),
-    "bcrypt": ("python3-bcrypt", "guestlist[exporter]"),
-    "google": ("python3-protobuf", "guestlist[fleet]"),
-    "grpc": ("python3-grpcio", "guestlist[fleet]"),
-    "keystoneauth1": ("python3-keystoneauth1", "guestlist[openstack]"),
-    "msgspec": ("python3-msgspec", "guestlist[fleet]"),
-    "openstack": ("python3-openstacksdk", "guestlist[openstack]"),
-    "yaml": ("python3-yaml", "guestlist[cli]"),
+    "aiohttp": "exporter",
+    "argcomplete": "cli",
+    "bcrypt": "exporter",
+    "google": "fleet",
+    "grpc": "fleet",
+    "keystoneauth1": "openstack",
+    "msgspec": "fleet",
+    "openstack": "openstack",
+    "yaml": "cli",
 }
-"""The Debian package, and the extra of the wheel, that bring an optional package."""
+"""The extra of the wheel that brings an optional package."""
+
+_IN_DEBIAN = {
+    "cli": "python3-argcomplete python3-yaml",
+    "exporter": "python3-aiohttp python3-bcrypt",
+    "fleet": "python3-grpcio python3-msgspec python3-protobuf",
+    "openstack": "python3-openstacksdk",
+}
+"""The Debian packages that stand for an extra."""
 
 
 def command() -> NoReturn:
@@ -161,7 +169,7 @@ def _missing(error: ImportError) -> str:
         remedy = "install python3-libvirt (Debian, Fedora) or run: pip install libvirt-python"
         return f"cannot load libvirt's Python binding: {error}; {remedy}"
     if name in _BROUGHT_BY:
-        debian, pip = _BROUGHT_BY[name]
-        remedy = f"install {debian} (Debian) or run: pip install '{pip}'"
+        extra = _BROUGHT_BY[name]
+        remedy = f"install {_IN_DEBIAN[extra]} (Debian) or run: pip install 'guestlist[{extra}]'"
         return f"cannot load {name}: {error}; {remedy}"
     return f"cannot load {name or 'a package'}: {error}; run: pip install guestlist"
