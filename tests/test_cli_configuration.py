@@ -315,7 +315,9 @@ def test_columns_of_the_table_alone(home: Home, one: str, two: str) -> None:
         ('[hosts]\nn.a = "qemu:///system"', "[hosts]: 'n' is a table; put a name that has a dot"),
         ('[hosts]\ncolumns = ["name"]', "[hosts] has 'columns', a key that stands above [hosts]"),
         (f"a = {'9' * 5000}", "it has a number that is too long"),
-        (f"a = {'[' * 100_000}", "it is no TOML text: too many brackets within brackets"),
+        (f"{'a.' * 300_000}a = 1", "line 1 has more than 10,000 bytes"),
+        (f"\n[a{'.a' * 5_000}]", "line 2 has more than 10,000 bytes"),
+        (f"a = {'[' * 9_000}", "it is no TOML text: too many brackets within brackets"),
     ],
 )
 def test_a_mistake_is_one_line_with_file_and_place(home: Home, text: str, said: str) -> None:

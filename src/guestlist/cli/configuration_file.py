@@ -23,6 +23,9 @@ T = TypeVar("T")
 
 _URI = "qemu+ssh://root@node1/system"
 
+_LONGEST_LINE = 10_000
+"""Bytes. tomllib takes minutes for a line of 100,000 dots."""
+
 _EXAMPLES = {
     "name_template": 'name_template = "instance-%08x"',
     "verify": "verify = true",
@@ -53,6 +56,9 @@ class _Mistake(Exception):
 
 
 def _parsed(content: bytes) -> dict[str, Any]:
+    for number, text in enumerate(content.split(b"\n"), 1):
+        if len(text) > _LONGEST_LINE:
+            raise _Mistake(f"line {number} has more than {_LONGEST_LINE:,} bytes")
     try:
         return tomllib.loads(content.decode())
     except UnicodeDecodeError as error:
