@@ -32,6 +32,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from lab.waiting import wait_until
+
 DEADLINE = 60.0
 """Seconds that a terminal may take to show its next line."""
 
@@ -151,6 +153,8 @@ class _Terminal:
         self._busy = True
         self._skips = self._interrupted = False
         self._status = 0
+        self._at_prompt = 0
+        """The process group in the foreground while the shell waits for a command: its own."""
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _HEIGHT, _WIDTH, 0, 0))
         modes = termios.tcgetattr(theirs)
@@ -184,6 +188,7 @@ class _Terminal:
             elif line.startswith("> "):
                 self._type(f"{line[2:]}\n")
             elif line == "^C":
+                wait_until(lambda: os.tcgetpgrp(self._ours) != self._at_prompt)
                 self._type("\x03")
                 self._interrupted = True
             elif line == _MORE:
@@ -221,6 +226,8 @@ class _Terminal:
         raise Differs(f"line {self._at}: expected {line!r}, the command has ended")
 
     def _type(self, text: str) -> None:
+        if not self._busy:
+            self._at_prompt = os.tcgetpgrp(self._ours)
         self._busy = True
         os.write(self._ours, text.encode())
 
