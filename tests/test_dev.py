@@ -138,7 +138,8 @@ def test_a_series_that_does_not_exist_is_refused_at_once(machine: Machine):
 
 @pytest.mark.parametrize("git", ["a tree of another user", "no git", "no repository"])
 def test_a_tree_that_git_does_not_list_is_copied_all_the_same(machine: Machine, git: str):
-    copy_tree = re.search(r"^copy_tree\(\) \{$.*?^\}$", (ROOT / "dev").read_text(), re.M | re.S)
+    functions = (ROOT / "packaging" / "building.sh").read_text()
+    copy_tree = re.search(r"^copy_tree\(\) \{$.*?^\}$", functions, re.M | re.S)
     assert copy_tree is not None
     machine.program("git", f"exit {127 if git == 'no git' else 128}")
     tree, copy = machine.folder / "tree", machine.folder / "copy"
