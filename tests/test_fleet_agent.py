@@ -466,8 +466,11 @@ def test_an_answer_that_was_lost_is_looked_up(daemon, lab, store):
             synced(agent)
             before = store.published()
             reads = agent.state.reads
-            relay.cut_after(1)
+            relay.hold(answers_only=True)
             change(connection)
+            converged(store, daemon)
+            relay.cut()
+            relay.release()
             agent.wait_for(lambda state: state.reads > reads, 30)
             converged(store, daemon)
             assert store.published().term == before.term
