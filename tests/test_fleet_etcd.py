@@ -781,7 +781,7 @@ def test_a_connection_that_is_left_while_a_call_begins_is_not_used_again(
     monkeypatch.setattr(Channels, "open", open_one)
     with Client(shared_etcd.endpoints) as client:
         for _ in range(3):
-            assert kv.get(client, b"k") is None
+            assert kv.get(client, b"absent") is None
     assert len(opened) == 2
 
 
