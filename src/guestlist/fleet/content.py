@@ -68,7 +68,7 @@ class Content:
 
     def put_domains(self, rows: Sequence[KeyValue]) -> None:
         """Take a page of domains, as `put` does: a million of them in a few seconds."""
-        found, values, born = _columns(rows)
+        found, values, created = _columns(rows)
         keys = read_keys(found, self._domains)
         if keys is None or not are_domains(values):
             self._put_each(rows)
@@ -78,7 +78,7 @@ class Content:
             host = self.roster[_text(name)]
             host.domains += count
             hosts += [host.host] * count
-        self.claims.publish_all(keys.numbers, publications(hosts, keys.numbers, born, values))
+        self.claims.publish_all(keys.numbers, publications(hosts, keys.numbers, created, values))
 
     def _put_each(self, rows: Iterable[KeyValue]) -> None:
         """Take a page of domains of which one, at least, cannot be read."""
@@ -162,10 +162,10 @@ def _columns(rows: Iterable[KeyValue]) -> tuple[list[bytes], list[bytes], list[i
     """
     keys: list[bytes] = []
     values: list[bytes] = []
-    born: list[int] = []
+    created: list[int] = []
     rest = iter(rows)
     while some := list(islice(rest, _AT_A_TIME)):
         keys += [row.key for row in some]
         values += [row.value for row in some]
-        born += [row.create_revision for row in some]
-    return keys, values, born
+        created += [row.create_revision for row in some]
+    return keys, values, created

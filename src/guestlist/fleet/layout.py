@@ -176,7 +176,8 @@ class Layout:
             uuid = _uuid(text)
             try:
                 if start.startswith(self._dom):
-                    publications.append(values.publication(host, uuid, row))
+                    created = row.create_revision
+                    publications.append(values.publication(host, uuid, row.value, created))
                 else:
                     tombstones.append(values.tombstone(host, uuid, row))
             except ValueError as error:

@@ -64,10 +64,7 @@ class StoredPublication(msgspec.Struct, frozen=True, gc=False):
 
     def made(self) -> Publication:
         """Return it with its record made: decoded once, where each property decodes again."""
-        value = values.domain(self.value)
-        instance = values.instance_of(UUID(int=self.number), value)
-        born = max(self.created, value.began)
-        return Publication(self.host, instance, value.phase, value.arrived, born)
+        return values.publication(self.host, self.uuid, self.value, self.created)
 
 
 def made(publication: Publication) -> Publication:

@@ -296,12 +296,11 @@ def _details(size: _Size, owner: tuple[str | None, str | None]) -> Details:
     )
 
 
-def publication(host: str, uuid: UUID, row: KeyValue) -> Publication:
-    """Return the publication in a row."""
-    value = domain(row.value)
-    instance = instance_of(uuid, value)
-    born = max(value.began, row.create_revision)
-    return Publication(host, instance, value.phase, value.arrived, born)
+def publication(host: str, uuid: UUID, value: bytes, created: int) -> Publication:
+    """Return the publication in a value, with its record made; `created` is its key's revision."""
+    found = domain(value)
+    born = max(created, found.began)
+    return Publication(host, instance_of(uuid, found), found.phase, found.arrived, born)
 
 
 def tombstone(host: str, uuid: UUID, row: KeyValue) -> Tombstone:
