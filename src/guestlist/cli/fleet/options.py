@@ -86,6 +86,21 @@ def asks_hosts(options: argparse.Namespace) -> bool:
     return bool(getattr(options, "hosts", None) or getattr(options, "connect", None))
 
 
+def add_guests(command: argparse.ArgumentParser, title: str, usual: str) -> None:
+    """Add the options that choose guests, where inactive ones are among them anyway."""
+    group = command.add_argument_group(title, usual)
+    group.add_argument(
+        "-a",
+        "--all",
+        "--foreign",
+        dest="foreign",
+        action="store_true",
+        help="also those that others launched",
+    )
+    common.add_ours(group)
+    add_filters(group)
+
+
 def add_filters(group: argparse._ActionsContainer) -> None:
     """Add the options that choose guests by host, and those of `filters`."""
     group.add_argument(

@@ -33,19 +33,9 @@ hold its memory. The guests of a host whose agent is silent count as it last pub
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of `fleet usage`."""
     of_fleet.add_sources(command)
-    domains = command.add_argument_group(
-        "which domains to count", "By default: those that Nova launched, active or not."
+    of_fleet.add_guests(
+        command, "which domains to count", "By default: those that Nova launched, active or not."
     )
-    domains.add_argument(
-        "-a",
-        "--all",
-        "--foreign",
-        dest="foreign",
-        action="store_true",
-        help="also those that others launched",
-    )
-    common.add_ours(domains)
-    of_fleet.add_filters(domains)
     usage.add_look(command)
 
 

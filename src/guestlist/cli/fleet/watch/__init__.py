@@ -33,19 +33,9 @@ are not known one by one, for the reason that follows; the whole fleet was read 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of `fleet watch`."""
     of_fleet.add_sources(command)
-    domains = command.add_argument_group(
-        "which guests to watch", "By default: those that Nova launched, in any state."
+    of_fleet.add_guests(
+        command, "which guests to watch", "By default: those that Nova launched, in any state."
     )
-    domains.add_argument(
-        "-a",
-        "--all",
-        "--foreign",
-        dest="all",
-        action="store_true",
-        help="also those that others launched",
-    )
-    common.add_ours(domains)
-    of_fleet.add_filters(domains)
     how = command.add_argument_group("how to show it")
     common.add_format(how, ("lines", "json"))
     how.add_argument(
@@ -59,4 +49,4 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def check_options(options: argparse.Namespace, command: argparse.ArgumentParser) -> None:
     """Refuse no fleet, and two."""
     of_fleet.check_sources(options, command)
-    options.foreign = options.all
+    options.all = options.foreign
